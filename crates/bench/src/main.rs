@@ -1,0 +1,2 @@
+//! The budgets, measured.
+fn main() {}

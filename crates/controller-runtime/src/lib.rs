@@ -1,0 +1,1 @@
+//! Informers to work queues to reconcile to actions.

@@ -1,0 +1,1 @@
+//! What every controller decides. Pure.

@@ -1,0 +1,1 @@
+//! Real clients, real containers, real packets.

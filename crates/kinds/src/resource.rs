@@ -1,0 +1,138 @@
+//! One row of the table: a resource as one group and version serves it.
+
+use std::sync::Arc;
+
+use machinery::gvk::{GroupKind, GroupResource, GroupVersion, GroupVersionKind, GroupVersionResource};
+use machinery::schema::TypeId;
+
+use crate::strategy::Strategy;
+
+/// A resource in one served version.
+pub struct Resource {
+    pub group: String,
+    pub version: String,
+    /// Plural, as in URLs.
+    pub resource: String,
+    pub singular: String,
+    pub kind: String,
+    pub namespaced: bool,
+    pub short_names: Vec<String>,
+    pub categories: Vec<String>,
+    /// As discovery lists them.
+    pub verbs: Vec<String>,
+    /// Sorted by name.
+    pub subresources: Vec<Subresource>,
+    /// Where objects are stored, whatever version was asked for: `/registry/pods`.
+    pub storage_prefix: String,
+    /// The version objects are stored in; equal to `version` for most.
+    pub storage_version: GroupVersion,
+    /// The type of the object in this version.
+    pub ty: TypeId,
+    pub name_rule: NameRule,
+    /// PUT of a missing object creates it.
+    pub allow_create_on_update: bool,
+    /// PUT without a resourceVersion overwrites.
+    pub allow_unconditional_update: bool,
+    pub graceful_delete: bool,
+    pub default_deletion: DefaultDeletion,
+    /// DELETE answers with the object instead of a Status.
+    pub returns_deleted_object: bool,
+    /// Objects expire (Events).
+    pub expires: bool,
+    pub generation: Generation,
+    /// Field selectors the resource accepts beyond `metadata.name` and `metadata.namespace`.
+    pub selectable: Vec<Selectable>,
+    /// The text of the 400 for any other field selector; `{field}` stands for the label.
+    pub selector_rejection: String,
+    /// Fields an applier through the main resource does not own (`ResetFields`), as dotted paths: `status`.
+    pub reset_fields: Vec<String>,
+    /// Table columns.
+    pub columns: Vec<Column>,
+    pub strategy: Arc<dyn Strategy>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Subresource {
+    /// `status`, `scale`, `log`, ...
+    pub name: String,
+    /// The kind it speaks, which may be of another group: `autoscaling/v1 Scale`.
+    pub kind: GroupVersionKind,
+    pub verbs: Vec<String>,
+}
+
+/// Which names an object may have; the texts of errors are in `machinery::names`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum NameRule {
+    #[default]
+    Dns1123Subdomain,
+    Dns1123Label,
+    Dns1035Label,
+    /// No `/`, `%`, and not `.` or `..`: RBAC names.
+    PathSegment,
+    /// The strategy's `validate` checks the name itself.
+    ByStrategy,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DefaultDeletion {
+    #[default]
+    Background,
+    Orphan,
+    /// Garbage collection does not apply: events.
+    Unsupported,
+}
+
+/// How `metadata.generation` moves.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Generation {
+    /// What the client wrote is kept.
+    #[default]
+    Untouched,
+    /// 1 at creation; up by one when anything but metadata and status changed.
+    Spec,
+    /// The strategy sets it.
+    ByStrategy,
+}
+
+/// A field a selector may name, with the path its value has in the object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Selectable {
+    /// As in the selector: `involvedObject.uid`, `type`.
+    pub label: String,
+    /// Where it is: `involvedObject.uid`. A missing value reads as `default`.
+    pub path: String,
+    pub default: String,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Column {
+    pub name: String,
+    pub column_type: String,
+    pub format: String,
+    pub description: String,
+    pub priority: i32,
+    /// For custom resources: the JSONPath of the cell. Built-in cells come from the strategy's `cells`.
+    pub json_path: String,
+}
+
+impl Resource {
+    pub fn gvk(&self) -> GroupVersionKind {
+        GroupVersionKind::new(self.group.clone(), self.version.clone(), self.kind.clone())
+    }
+
+    pub fn gvr(&self) -> GroupVersionResource {
+        GroupVersionResource::new(self.group.clone(), self.version.clone(), self.resource.clone())
+    }
+
+    pub fn group_resource(&self) -> GroupResource {
+        GroupResource::new(self.group.clone(), self.resource.clone())
+    }
+
+    pub fn group_kind(&self) -> GroupKind {
+        GroupKind { group: self.group.clone(), kind: self.kind.clone() }
+    }
+
+    pub fn subresource(&self, name: &str) -> Option<&Subresource> {
+        self.subresources.iter().find(|s| s.name == name)
+    }
+}

@@ -1,0 +1,1 @@
+//! kubelet: the shell around podsync.

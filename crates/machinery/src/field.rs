@@ -1,0 +1,270 @@
+//! Field paths and validation errors, with upstream's wording (`k8s.io/apimachinery/pkg/util/validation/field`).
+//!
+//! Validation collects [`Error`]s; `status::StatusError::invalid` turns a list of them into a 422 answer.
+
+use std::fmt::{self, Write as _};
+
+use serde_json::Value;
+
+/// Where in an object an error is: `spec.containers[0].ports[name=http]`. Cheap to extend: a path borrows its parent,
+/// so walking an object allocates nothing until an error is made.
+#[derive(Clone, Copy, Debug)]
+pub struct Path<'a> {
+    parent: Option<&'a Path<'a>>,
+    step: Step<'a>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Step<'a> {
+    Field(&'a str),
+    Index(usize),
+    Key(&'a str),
+}
+
+impl<'a> Path<'a> {
+    /// The path of a top-level field; may itself be dotted, as `spec.template`.
+    pub const fn new(field: &'a str) -> Self {
+        Self { parent: None, step: Step::Field(field) }
+    }
+
+    /// `self.name`
+    pub const fn child(&'a self, name: &'a str) -> Path<'a> {
+        Path { parent: Some(self), step: Step::Field(name) }
+    }
+
+    /// `self[index]`
+    pub const fn index(&'a self, index: usize) -> Path<'a> {
+        Path { parent: Some(self), step: Step::Index(index) }
+    }
+
+    /// `self[key]`
+    pub const fn key(&'a self, key: &'a str) -> Path<'a> {
+        Path { parent: Some(self), step: Step::Key(key) }
+    }
+}
+
+impl fmt::Display for Path<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(parent) = self.parent {
+            parent.fmt(f)?;
+        }
+        match self.step {
+            Step::Field(name) if self.parent.is_some() => write!(f, ".{name}"),
+            Step::Field(name) => f.write_str(name),
+            Step::Index(index) => write!(f, "[{index}]"),
+            Step::Key(key) => write!(f, "[{key}]"),
+        }
+    }
+}
+
+/// What is wrong with a field. The text of each is upstream's `field.ErrorType`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum ErrorType {
+    NotFound,
+    Required,
+    Duplicate,
+    Invalid,
+    NotSupported,
+    Forbidden,
+    TooLong,
+    TooMany,
+    Internal,
+    TypeInvalid,
+}
+
+impl ErrorType {
+    /// The reason of a `StatusCause`.
+    pub const fn reason(self) -> &'static str {
+        match self {
+            Self::NotFound => "FieldValueNotFound",
+            Self::Required => "FieldValueRequired",
+            Self::Duplicate => "FieldValueDuplicate",
+            Self::Invalid => "FieldValueInvalid",
+            Self::NotSupported => "FieldValueNotSupported",
+            Self::Forbidden => "FieldValueForbidden",
+            Self::TooLong => "FieldValueTooLong",
+            Self::TooMany => "FieldValueTooMany",
+            Self::Internal => "InternalError",
+            Self::TypeInvalid => "FieldValueTypeInvalid",
+        }
+    }
+
+    const fn text(self) -> &'static str {
+        match self {
+            Self::NotFound => "Not found",
+            Self::Required => "Required value",
+            Self::Duplicate => "Duplicate value",
+            Self::Invalid | Self::TypeInvalid => "Invalid value",
+            Self::NotSupported => "Unsupported value",
+            Self::Forbidden => "Forbidden",
+            Self::TooLong => "Too long",
+            Self::TooMany => "Too many",
+            Self::Internal => "Internal error",
+        }
+    }
+}
+
+/// One validation error. Displays as upstream does: `spec.x: Invalid value: "y": must be z`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Error {
+    pub kind: ErrorType,
+    pub field: String,
+    /// The text between the type and the detail, already in Go's form; empty where upstream prints none.
+    pub value: String,
+    pub detail: String,
+}
+
+/// Errors in the order they were found.
+pub type ErrorList = Vec<Error>;
+
+impl Error {
+    fn make(kind: ErrorType, path: &Path<'_>, value: String, detail: impl Into<String>) -> Self {
+        Self { kind, field: path.to_string(), value, detail: detail.into() }
+    }
+
+    pub fn not_found(path: &Path<'_>, value: &Value) -> Self {
+        Self::make(ErrorType::NotFound, path, go_value(value), "")
+    }
+
+    pub fn required(path: &Path<'_>, detail: impl Into<String>) -> Self {
+        Self::make(ErrorType::Required, path, String::new(), detail)
+    }
+
+    pub fn duplicate(path: &Path<'_>, value: &Value) -> Self {
+        Self::make(ErrorType::Duplicate, path, go_value(value), "")
+    }
+
+    pub fn invalid(path: &Path<'_>, value: &Value, detail: impl Into<String>) -> Self {
+        Self::make(ErrorType::Invalid, path, go_value(value), detail)
+    }
+
+    /// [`Error::invalid`] for a string value.
+    pub fn invalid_str(path: &Path<'_>, value: &str, detail: impl Into<String>) -> Self {
+        Self::make(ErrorType::Invalid, path, go_quote(value), detail)
+    }
+
+    pub fn type_invalid(path: &Path<'_>, value: &Value, detail: impl Into<String>) -> Self {
+        Self::make(ErrorType::TypeInvalid, path, go_value(value), detail)
+    }
+
+    /// `supported values: "A", "B"`, in the order given (upstream sorts most sets: sort before calling where it does).
+    pub fn not_supported(path: &Path<'_>, value: &Value, supported: &[&str]) -> Self {
+        let detail = if supported.is_empty() {
+            String::new()
+        } else {
+            let quoted: Vec<String> = supported.iter().map(|s| go_quote(s)).collect();
+            format!("supported values: {}", quoted.join(", "))
+        };
+        Self::make(ErrorType::NotSupported, path, go_value(value), detail)
+    }
+
+    pub fn forbidden(path: &Path<'_>, detail: impl Into<String>) -> Self {
+        Self::make(ErrorType::Forbidden, path, String::new(), detail)
+    }
+
+    /// Upstream no longer prints the value of a too long field.
+    pub fn too_long(path: &Path<'_>, max_bytes: usize) -> Self {
+        Self::make(ErrorType::TooLong, path, String::new(), format!("may not be more than {max_bytes} bytes"))
+    }
+
+    pub fn too_many(path: &Path<'_>, actual: usize, max: usize) -> Self {
+        let noun = if max == 1 { "item" } else { "items" };
+        Self::make(ErrorType::TooMany, path, actual.to_string(), format!("must have at most {max} {noun}"))
+    }
+
+    pub fn internal(path: &Path<'_>, detail: impl Into<String>) -> Self {
+        Self::make(ErrorType::Internal, path, String::new(), detail)
+    }
+
+    /// The error without its field: the message of a `StatusCause`.
+    pub fn body(&self) -> String {
+        let mut out = String::from(self.kind.text());
+        if !self.value.is_empty() {
+            let _ = write!(out, ": {}", self.value);
+        }
+        if !self.detail.is_empty() {
+            let _ = write!(out, ": {}", self.detail);
+        }
+        out
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.field, self.body())
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// A value as upstream's `field.Error` prints it: strings quoted, scalars plain, structures as JSON.
+pub fn go_value(value: &Value) -> String {
+    match value {
+        Value::Null => "null".to_owned(),
+        Value::String(s) => go_quote(s),
+        other => other.to_string(),
+    }
+}
+
+/// Go's `%q`.
+pub fn go_quote(s: &str) -> String {
+    let mut out = String::with_capacity(s.len() + 2);
+    out.push('"');
+    for c in s.chars() {
+        match c {
+            '"' => out.push_str("\\\""),
+            '\\' => out.push_str("\\\\"),
+            '\n' => out.push_str("\\n"),
+            '\r' => out.push_str("\\r"),
+            '\t' => out.push_str("\\t"),
+            '\u{7}' => out.push_str("\\a"),
+            '\u{8}' => out.push_str("\\b"),
+            '\u{b}' => out.push_str("\\v"),
+            '\u{c}' => out.push_str("\\f"),
+            c if (c as u32) < 0x20 || c as u32 == 0x7f => {
+                let _ = write!(out, "\\x{:02x}", c as u32);
+            }
+            c => out.push(c),
+        }
+    }
+    out.push('"');
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn paths_read_as_upstream_writes_them() {
+        let spec = Path::new("spec");
+        let containers = spec.child("containers");
+        let first = containers.index(0);
+        assert_eq!(first.child("name").to_string(), "spec.containers[0].name");
+        assert_eq!(spec.child("labels").key("a/b").to_string(), "spec.labels[a/b]");
+    }
+
+    #[test]
+    fn errors_read_as_upstream_writes_them() {
+        let p = Path::new("spec").child("x").to_string();
+        assert_eq!(p, "spec.x");
+        let spec = Path::new("spec");
+        let x = spec.child("x");
+        for (error, text) in [
+            (Error::required(&x, ""), "spec.x: Required value"),
+            (
+                Error::invalid(&x, &json!(-1), "must be greater than or equal to 0"),
+                "spec.x: Invalid value: -1: must be greater than or equal to 0",
+            ),
+            (Error::invalid(&x, &json!("a\"b"), "bad"), "spec.x: Invalid value: \"a\\\"b\": bad"),
+            (Error::not_supported(&x, &json!("Z"), &["A", "B"]), "spec.x: Unsupported value: \"Z\": supported values: \"A\", \"B\""),
+            (Error::duplicate(&x, &json!("a")), "spec.x: Duplicate value: \"a\""),
+            (Error::too_long(&x, 63), "spec.x: Too long: may not be more than 63 bytes"),
+            (Error::too_many(&x, 5, 3), "spec.x: Too many: 5: must have at most 3 items"),
+            (Error::forbidden(&x, "may not be set"), "spec.x: Forbidden: may not be set"),
+        ] {
+            assert_eq!(error.to_string(), text);
+        }
+    }
+}

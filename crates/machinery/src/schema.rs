@@ -1,0 +1,158 @@
+//! What is known of a type: fields, how lists merge, what Go would print. Built-in types come from `kinds`' facts,
+//! custom resources from their OpenAPI schema; decoding, pruning, defaults, patches, apply, protobuf and OpenAPI all run
+//! on this and on nothing else.
+
+use std::collections::HashMap;
+
+use serde_json::Value;
+
+/// An index into [`Types`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TypeId(pub u32);
+
+/// An arena of types. Types refer to each other by [`TypeId`], so recursive ones (JSONSchemaProps) need no care.
+#[derive(Debug, Default)]
+pub struct Types {
+    types: Vec<Type>,
+    by_name: HashMap<String, TypeId>,
+}
+
+#[derive(Clone, Debug)]
+pub enum Type {
+    Scalar(Scalar),
+    Struct(Struct),
+    List(List),
+    Map(Map),
+    /// Any JSON: `runtime.RawExtension`, `JSON`, `x-kubernetes-preserve-unknown-fields`.
+    Any,
+}
+
+/// The leaf forms of the API. Each says both its JSON form and, for built-in types, its protobuf form.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Scalar {
+    String,
+    /// Base64 in JSON.
+    Bytes,
+    Bool,
+    Int32,
+    Int64,
+    Uint32,
+    Uint64,
+    Float32,
+    Float64,
+    Quantity,
+    IntOrString,
+    /// RFC 3339 with seconds; null when zero.
+    Time,
+    /// RFC 3339 with six decimals.
+    MicroTime,
+    /// Go's duration text.
+    Duration,
+    /// `metav1.FieldsV1`: any JSON object, raw bytes in protobuf.
+    FieldsV1,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct Struct {
+    /// The swagger definition's name, e.g. `io.k8s.api.core.v1.Pod`; empty for the inner structs of custom resources.
+    pub name: String,
+    /// In Go's order. Inlined structs are already flattened.
+    pub fields: Vec<Field>,
+    /// `+structType=atomic` / `x-kubernetes-map-type: atomic`.
+    pub atomic: bool,
+    /// Unknown fields are kept (custom resources only).
+    pub preserve_unknown: bool,
+}
+
+#[derive(Clone, Debug)]
+pub struct Field {
+    /// The JSON name.
+    pub name: String,
+    /// The Go name, for decode errors (`json: cannot unmarshal ... into Go struct field`).
+    pub go_name: String,
+    pub ty: TypeId,
+    /// A Go pointer: absent and zero differ.
+    pub pointer: bool,
+    pub omit: Omit,
+    pub required: bool,
+    pub nullable: bool,
+    pub default: Option<Value>,
+    /// `patchStrategy`: any of merge, replace, retainKeys.
+    pub patch_merge: bool,
+    pub patch_retain_keys: bool,
+    /// `patchMergeKey`; empty where there is none.
+    pub merge_key: String,
+    /// The protobuf field number; zero where there is none.
+    pub proto: u32,
+}
+
+/// When Go leaves a field out of its JSON.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Omit {
+    #[default]
+    Never,
+    /// `omitempty`: nil, zero scalars, empty lists and maps; never non-pointer structs.
+    Empty,
+    /// `omitzero`: also zero structs.
+    Zero,
+}
+
+#[derive(Clone, Debug)]
+pub struct List {
+    pub elem: TypeId,
+    pub topology: Topology,
+}
+
+/// `x-kubernetes-list-type`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Topology {
+    #[default]
+    Atomic,
+    Set,
+    /// Associative, with its keys.
+    Map(Vec<String>),
+}
+
+#[derive(Clone, Debug)]
+pub struct Map {
+    pub elem: TypeId,
+    pub atomic: bool,
+}
+
+impl Types {
+    pub fn get(&self, id: TypeId) -> &Type {
+        &self.types[id.0 as usize]
+    }
+
+    /// A named type (a swagger definition).
+    pub fn named(&self, name: &str) -> Option<TypeId> {
+        self.by_name.get(name).copied()
+    }
+
+    pub fn add(&mut self, ty: Type) -> TypeId {
+        let id = TypeId(u32::try_from(self.types.len()).unwrap_or(u32::MAX));
+        if let Type::Struct(s) = &ty
+            && !s.name.is_empty()
+        {
+            self.by_name.insert(s.name.clone(), id);
+        }
+        self.types.push(ty);
+        id
+    }
+
+    /// Gives a type made earlier (a forward reference) its content.
+    pub fn set(&mut self, id: TypeId, ty: Type) {
+        if let Type::Struct(s) = &ty
+            && !s.name.is_empty()
+        {
+            self.by_name.insert(s.name.clone(), id);
+        }
+        self.types[id.0 as usize] = ty;
+    }
+}
+
+impl Struct {
+    pub fn field(&self, name: &str) -> Option<&Field> {
+        self.fields.iter().find(|f| f.name == name)
+    }
+}

@@ -1,0 +1,1 @@
+//! The rules, routes and answers a node must have. Pure.

@@ -1,0 +1,1 @@
+//! The shell around netplan: links, routes, nftables, DNS.

@@ -1,0 +1,1 @@
+//! kube-scheduler: the shell around scheduling.

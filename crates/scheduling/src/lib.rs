@@ -1,0 +1,1 @@
+//! Where a pod goes: filter, score, preempt. Pure.

@@ -1,0 +1,2 @@
+//! The whole control plane from a seed.
+fn main() {}

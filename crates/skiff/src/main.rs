@@ -1,0 +1,2 @@
+//! The skiff binary: the composition root. Only wiring and command lines live here.
+fn main() {}

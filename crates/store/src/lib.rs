@@ -1,0 +1,142 @@
+//! Where objects live: revisions, conditional writes, prefix reads, watch, compaction, leases. The semantics are etcd's.
+//!
+//! Two engines stand behind [`Store`]: the embedded log engine and an etcd cluster. This crate knows keys and bytes, no
+//! kinds. `apiserver` is its only caller.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+/// A point in the history of the whole store. The first write makes revision 2, as in etcd; 0 is "none".
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Revision(pub u64);
+
+/// A key is UTF-8 text: `/registry/pods/default/web-0`.
+pub type Key = Arc<str>;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyValue {
+    pub key: Key,
+    pub value: Bytes,
+    /// Of the write that made this value.
+    pub mod_revision: Revision,
+    pub create_revision: Revision,
+}
+
+/// What must hold of the key for a write to happen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expect {
+    Anything,
+    Absent,
+    /// The key exists and was last written at this revision.
+    Revision(Revision),
+}
+
+#[derive(Clone, Debug)]
+pub enum Op {
+    /// `ttl`: the key is deleted, with an event, when so much time has passed without another put.
+    Put {
+        key: Key,
+        value: Bytes,
+        expect: Expect,
+        ttl: Option<Duration>,
+    },
+    Delete {
+        key: Key,
+        expect: Expect,
+    },
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listing {
+    /// The revision the listing shows.
+    pub revision: Revision,
+    /// In key order.
+    pub items: Vec<KeyValue>,
+    /// There is more under the prefix after the last item.
+    pub more: bool,
+    /// How many keys are under the prefix in all.
+    pub count: u64,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct ListOptions {
+    /// Only keys greater than this.
+    pub after: Option<String>,
+    /// At most so many items; 0: all.
+    pub limit: usize,
+    /// The state as it was; `None`: the newest.
+    pub revision: Option<Revision>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// The revision of the change.
+    pub revision: Revision,
+    pub key: Key,
+    /// The new value; `None`: deleted.
+    pub value: Option<KeyValue>,
+    /// What was there before.
+    pub previous: Option<KeyValue>,
+}
+
+/// What a watch yields, in revision order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum WatchItem {
+    /// All changes of one or more revisions under the prefix.
+    Events(Vec<Event>),
+    /// Nothing under the prefix is outstanding up to here. Sent on request and from time to time.
+    Progress(Revision),
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The expectation did not hold; nothing was written. Holds what is there now.
+    #[error("the key is not as expected")]
+    Conflict(Option<KeyValue>),
+    #[error("the required revision has been compacted; the oldest is {oldest:?}")]
+    Compacted { oldest: Revision },
+    #[error("revision {0:?} is in the future")]
+    Future(Revision),
+    /// Too slow: the watch was dropped and must be started again from a list.
+    #[error("the watch fell too far behind")]
+    Lagged,
+    /// Nothing can be written any more (disk full, fsync failed); says what to do.
+    #[error("the store is read-only: {0}")]
+    ReadOnly(String),
+    /// The data on disk is not what was written; says which file and what to do.
+    #[error("the store is damaged: {0}")]
+    Damaged(String),
+    /// It may work when tried again; a write may or may not have happened.
+    #[error("the store did not answer: {0}")]
+    Unavailable(String),
+}
+
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// A stream of [`WatchItem`]s; dropping it ends the watch.
+pub type WatchStream = futures::stream::BoxStream<'static, Result<WatchItem>>;
+
+/// The datastore. Every method may be called concurrently; reads see only what is durable.
+#[async_trait::async_trait]
+pub trait Store: Send + Sync + 'static {
+    /// The newest value, and the store's revision when it was read.
+    async fn get(&self, key: &str) -> Result<(Revision, Option<KeyValue>)>;
+
+    async fn list(&self, prefix: &str, options: ListOptions) -> Result<Listing>;
+
+    /// Makes one write, durable when this returns. Answers the revision of the write.
+    /// For a delete, the deleted value comes along.
+    async fn write(&self, op: Op) -> Result<(Revision, Option<KeyValue>)>;
+
+    /// Changes under a prefix after a revision (`after` itself excluded), without end. An item with an error is the last.
+    /// Errors at once with `Compacted` where history does not reach back so far.
+    async fn watch(&self, prefix: &str, after: Revision) -> Result<WatchStream>;
+
+    /// The newest durable revision.
+    async fn revision(&self) -> Result<Revision>;
+
+    /// Forgets history before a revision.
+    async fn compact(&self, revision: Revision) -> Result<()>;
+}

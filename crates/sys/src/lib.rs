@@ -1,0 +1,1 @@
+//! The only crate that may use unsafe: forks, namespaces, ioctls.

@@ -1,0 +1,2 @@
+//! Developer tasks: `cargo run -p xtask -- facts|tidy`.
+fn main() {}
