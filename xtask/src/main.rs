@@ -1,2 +1,20 @@
-//! Developer tasks: `cargo run -p xtask -- facts|tidy`.
-fn main() {}
+//! Developer tasks: `cargo run -p xtask -- tidy`.
+
+use std::path::Path;
+
+use anyhow::{Result, bail};
+
+fn main() -> Result<()> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match arguments.first().map(String::as_str) {
+        Some("tidy") => {
+            let found = xtask::tidy::check(&root)?;
+            if found.is_empty() {
+                return Ok(());
+            }
+            bail!("{} untidy places:\n{}", found.len(), found.join("\n"));
+        }
+        _ => bail!("usage: xtask tidy"),
+    }
+}

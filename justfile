@@ -1,0 +1,27 @@
+# Developer tasks.
+
+default:
+    @just --list
+
+# What CI runs.
+ci:
+    bash .ci/run
+
+# Every test, root or not.
+test:
+    cargo test --workspace
+
+# Formatting, Clippy and the tree's own rules.
+lint:
+    cargo fmt --all --check
+    cargo clippy --workspace --all-targets -- -D warnings
+    cargo run -q -p xtask -- tidy
+
+# Replay recorded answers of upstream against a fresh API server: `just parity crud`.
+parity *groups:
+    bash docs/parity.sh {{groups}}
+
+# The budgets, measured.
+bench *what:
+    cargo build --release -p skiff
+    cargo run --release -p bench -- {{what}}

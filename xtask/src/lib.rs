@@ -1,0 +1,3 @@
+//! Developer tasks as a library, so that `tidy` can run as a test.
+
+pub mod tidy;

@@ -1,0 +1,171 @@
+//! The rules of the tree that no compiler checks: headers, sizes, purity, crate edges, absent words. Run by
+//! `cargo test -p xtask` and `cargo run -p xtask -- tidy`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+/// Crates that decide and do nothing else.
+const PURE: [&str; 7] = ["auth", "controllers", "kinds", "machinery", "netplan", "podsync", "scheduling"];
+
+/// What a pure crate may not depend on: anything with a runtime, a clock, a socket or a file.
+const IMPURE: [&str; 16] = [
+    "tokio",
+    "tokio-util",
+    "futures",
+    "hyper",
+    "hyper-util",
+    "tower",
+    "kube",
+    "nix",
+    "rustix",
+    "libc",
+    "rand",
+    "reqwest",
+    "rustls",
+    "tonic",
+    "tracing",
+    "tempfile",
+];
+
+/// Lines a file may have; `xtask/size-budget.tsv` lists those above it, and may only shrink.
+const LINES_MAX: usize = 600;
+
+/// Words that belong to a workplace, not to the project.
+const ABSENT: [&str; 3] = ["/work/", "helper session", "index.crates.io"];
+
+/// Checks every rule and returns each violation as one line.
+pub fn check(root: &Path) -> Result<Vec<String>> {
+    let sources = sources(root)?;
+    let mut found = Vec::new();
+    headers(root, &sources, &mut found)?;
+    sizes(root, &sources, &mut found)?;
+    words(root, &sources, &mut found)?;
+    let edges = edges(root)?;
+    purity(&edges, &mut found);
+    drawn(root, &edges, &mut found)?;
+    Ok(found)
+}
+
+fn sources(root: &Path) -> Result<Vec<PathBuf>> {
+    let mut out = Vec::new();
+    let mut todo = vec![root.join("crates"), root.join("xtask")];
+    while let Some(dir) = todo.pop() {
+        for entry in fs::read_dir(&dir).with_context(|| format!("reading {}", dir.display()))? {
+            let path = entry?.path();
+            if path.is_dir() {
+                if !path.ends_with("target") {
+                    todo.push(path);
+                }
+            } else if path.extension().is_some_and(|e| e == "rs") {
+                out.push(path);
+            }
+        }
+    }
+    out.sort();
+    Ok(out)
+}
+
+fn shown(root: &Path, path: &Path) -> String {
+    path.strip_prefix(root).unwrap_or(path).display().to_string()
+}
+
+fn headers(root: &Path, sources: &[PathBuf], found: &mut Vec<String>) -> Result<()> {
+    for path in sources {
+        if !fs::read_to_string(path)?.starts_with("//!") {
+            found.push(format!("{}: does not open with //! (what it is, what it is not, who calls it)", shown(root, path)));
+        }
+    }
+    Ok(())
+}
+
+fn sizes(root: &Path, sources: &[PathBuf], found: &mut Vec<String>) -> Result<()> {
+    let mut budget = BTreeMap::new();
+    for line in fs::read_to_string(root.join("xtask/size-budget.tsv")).unwrap_or_default().lines() {
+        if let Some((file, lines)) = line.split_once('\t') {
+            budget.insert(file.to_owned(), lines.parse::<usize>().with_context(|| format!("size budget of {file}"))?);
+        }
+    }
+    for path in sources {
+        let name = shown(root, path);
+        let lines = fs::read_to_string(path)?.lines().count();
+        let allowed = budget.remove(&name).unwrap_or(LINES_MAX);
+        if lines > allowed {
+            found.push(format!("{name}: {lines} lines, {allowed} allowed; split it by meaning"));
+        } else if allowed > LINES_MAX && lines + 50 < allowed {
+            found.push(format!("{name}: {lines} lines; lower its budget of {allowed} in xtask/size-budget.tsv"));
+        }
+    }
+    for gone in budget.keys() {
+        found.push(format!("{gone}: in xtask/size-budget.tsv but not in the tree"));
+    }
+    Ok(())
+}
+
+fn words(root: &Path, sources: &[PathBuf], found: &mut Vec<String>) -> Result<()> {
+    for path in sources.iter().filter(|p| !p.ends_with("xtask/src/tidy.rs")) {
+        let text = fs::read_to_string(path)?;
+        for word in ABSENT.iter().filter(|w| text.contains(**w)) {
+            found.push(format!("{}: says {word:?}", shown(root, path)));
+        }
+    }
+    Ok(())
+}
+
+/// Direct dependencies of each crate, development ones left out.
+fn edges(root: &Path) -> Result<BTreeMap<String, BTreeSet<String>>> {
+    let mut out = BTreeMap::new();
+    for entry in fs::read_dir(root.join("crates"))? {
+        let path = entry?.path();
+        let manifest = path.join("Cargo.toml");
+        let Ok(text) = fs::read_to_string(&manifest) else { continue };
+        let mut inside = false;
+        let mut deps = BTreeSet::new();
+        for line in text.lines() {
+            if line.starts_with('[') {
+                inside = line == "[dependencies]" || line.starts_with("[target.") && line.ends_with(".dependencies]");
+            } else if inside && let Some(name) = line.split(['.', '=', ' ']).next().filter(|n| !n.is_empty() && !n.starts_with('#')) {
+                deps.insert(name.to_owned());
+            }
+        }
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        out.insert(name, deps);
+    }
+    Ok(out)
+}
+
+fn purity(edges: &BTreeMap<String, BTreeSet<String>>, found: &mut Vec<String>) {
+    for name in PURE {
+        let Some(deps) = edges.get(name) else { continue };
+        for dep in deps {
+            let shell = edges.contains_key(dep) && !PURE.contains(&dep.as_str());
+            if shell || IMPURE.contains(&dep.as_str()) {
+                found.push(format!("crates/{name}: a pure crate may not depend on {dep}"));
+            }
+        }
+    }
+}
+
+/// Every edge between our own crates stands in ARCHITECTURE.md as `from -> to, to`.
+fn drawn(root: &Path, edges: &BTreeMap<String, BTreeSet<String>>, found: &mut Vec<String>) -> Result<()> {
+    let text = fs::read_to_string(root.join("ARCHITECTURE.md")).context("reading ARCHITECTURE.md")?;
+    let mut known: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    for line in text.lines() {
+        if let Some((from, to)) = line.trim().split_once(" -> ") {
+            known.insert(from.trim(), to.split(',').map(str::trim).collect());
+        }
+    }
+    for (from, deps) in edges {
+        let have: BTreeSet<&str> = deps.iter().map(String::as_str).filter(|d| edges.contains_key(*d)).collect();
+        let want = known.remove(from.as_str()).unwrap_or_default();
+        for new in have.difference(&want) {
+            found.push(format!("crates/{from}: depends on {new}, which the edges in ARCHITECTURE.md do not show"));
+        }
+        for old in want.difference(&have) {
+            found.push(format!("ARCHITECTURE.md: shows {from} -> {old}, which is not there"));
+        }
+    }
+    Ok(())
+}
