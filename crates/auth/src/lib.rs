@@ -1,1 +1,12 @@
-//! Who may do what: RBAC and Node authorizer decisions, identities. Pure.
+//! Who may do what: identities, RBAC and Node authorizer decisions, upstream's bootstrap policy, and the texts of refusals.
+//!
+//! Pure: the policy and the graph are inputs. `apiserver` keeps them current and asks; nothing here reads the store.
+
+pub mod attributes;
+pub mod bootstrap;
+pub mod node;
+pub mod rbac;
+pub mod user;
+
+pub use attributes::{Attributes, Decision};
+pub use user::User;
