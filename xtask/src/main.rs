@@ -1,4 +1,4 @@
-//! Developer tasks: `cargo run -p xtask -- tidy`.
+//! Developer tasks: `cargo run -p xtask -- tidy | facts PATH_TO_REFERENCE`. Dispatch only; each task is a module.
 
 use std::path::Path;
 
@@ -15,6 +15,7 @@ fn main() -> Result<()> {
             }
             bail!("{} untidy places:\n{}", found.len(), found.join("\n"));
         }
-        _ => bail!("usage: xtask tidy"),
+        Some("facts") => xtask::facts::run(arguments.get(1).map(String::as_str)),
+        _ => bail!("usage: xtask tidy | facts PATH_TO_REFERENCE"),
     }
 }

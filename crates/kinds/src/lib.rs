@@ -1,10 +1,14 @@
-//! The table of built-in resources: names, scope, verbs, subresources, schema facts, columns, selectable fields, and
+//! The table of built-in resources: names, scope, verbs, subresources, schema facts, printer columns, selectable fields, and
 //! per kind one file with its strategy. A custom resource is a row of the same type, made at run time.
 //!
 //! Pure. `apiserver` runs its generic verbs over these rows; nothing else lists kinds by name.
 
 pub mod resource;
 pub mod strategy;
+pub mod table;
+pub mod types;
 
 pub use resource::{Resource, Subresource};
 pub use strategy::{Context, Strategy};
+pub use table::{Table, table};
+pub use types::types;

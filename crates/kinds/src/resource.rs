@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use machinery::gvk::{GroupKind, GroupResource, GroupVersion, GroupVersionKind, GroupVersionResource};
+use machinery::defaults::Defaults;
 use machinery::schema::TypeId;
 
 use crate::strategy::Strategy;
@@ -28,6 +29,10 @@ pub struct Resource {
     pub storage_version: GroupVersion,
     /// The type of the object in this version.
     pub ty: TypeId,
+    /// Defaults that are plain values, for objects of this version.
+    pub defaults: Defaults,
+    /// Discovery's `storageVersionHash`; empty where discovery prints none.
+    pub storage_version_hash: String,
     pub name_rule: NameRule,
     /// PUT of a missing object creates it.
     pub allow_create_on_update: bool,
@@ -40,7 +45,7 @@ pub struct Resource {
     /// Objects expire (Events).
     pub expires: bool,
     pub generation: Generation,
-    /// Field selectors the resource accepts beyond `metadata.name` and `metadata.namespace`.
+    /// Field selectors the resource accepts: all of them, with `metadata.name` and, where it is accepted, `metadata.namespace`.
     pub selectable: Vec<Selectable>,
     /// The text of the 400 for any other field selector; `{field}` stands for the label.
     pub selector_rejection: String,
@@ -90,6 +95,12 @@ pub enum Generation {
     Untouched,
     /// 1 at creation; up by one when anything but metadata and status changed.
     Spec,
+    /// As `Spec`, and annotations count: Deployments.
+    SpecOrAnnotations,
+    /// As `Spec`, and labels count: EndpointSlices.
+    SpecOrLabels,
+    /// 1 at creation, and never changed.
+    Once,
     /// The strategy sets it.
     ByStrategy,
 }
@@ -99,7 +110,7 @@ pub enum Generation {
 pub struct Selectable {
     /// As in the selector: `involvedObject.uid`, `type`.
     pub label: String,
-    /// Where it is: `involvedObject.uid`. A missing value reads as `default`.
+    /// Where it is: `involvedObject.uid`. A missing value reads as `default`; an empty path always does.
     pub path: String,
     pub default: String,
 }

@@ -3,6 +3,7 @@
 //! Everything here is pure: no clock, no randomness, no sockets, no files. It knows no resource by name;
 //! `kinds` holds the table of those, `apiserver` the verbs.
 
+pub mod defaults;
 pub mod field;
 pub mod gvk;
 pub mod object;

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use serde_json::Value;
 
 /// An index into [`Types`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TypeId(pub u32);
 
 /// An arena of types. Types refer to each other by [`TypeId`], so recursive ones (JSONSchemaProps) need no care.
@@ -25,6 +25,19 @@ pub enum Type {
     Map(Map),
     /// Any JSON: `runtime.RawExtension`, `JSON`, `x-kubernetes-preserve-unknown-fields`.
     Any,
+    /// A struct that Go marshals as one of two forms.
+    Either(Either),
+}
+
+/// The hand-marshalled unions of apiextensions. The id is that of `JSONSchemaProps`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Either {
+    /// `JSONSchemaPropsOrArray`: a schema, or a list of them.
+    SchemaOrArray(TypeId),
+    /// `JSONSchemaPropsOrBool`
+    SchemaOrBool(TypeId),
+    /// `JSONSchemaPropsOrStringArray`
+    SchemaOrStrings(TypeId),
 }
 
 /// The leaf forms of the API. Each says both its JSON form and, for built-in types, its protobuf form.
@@ -64,7 +77,7 @@ pub struct Struct {
     pub preserve_unknown: bool,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Field {
     /// The JSON name.
     pub name: String,
@@ -76,6 +89,8 @@ pub struct Field {
     pub omit: Omit,
     pub required: bool,
     pub nullable: bool,
+    /// The schema's default (`+default`, or `default` of a custom resource). A missing key of an associative list takes it;
+    /// whether objects get it is up to `defaults`.
     pub default: Option<Value>,
     /// `patchStrategy`: any of merge, replace, retainKeys.
     pub patch_merge: bool,
@@ -84,6 +99,9 @@ pub struct Field {
     pub merge_key: String,
     /// The protobuf field number; zero where there is none.
     pub proto: u32,
+    /// For a field of an inlined struct that is a message of its own in protobuf: the numbers of the messages around it,
+    /// outermost first. Mostly empty.
+    pub proto_within: Box<[u32]>,
 }
 
 /// When Go leaves a field out of its JSON.
@@ -101,6 +119,8 @@ pub enum Omit {
 pub struct List {
     pub elem: TypeId,
     pub topology: Topology,
+    /// In protobuf a message with `items = 1` (`ExtraValue`).
+    pub wrapped: bool,
 }
 
 /// `x-kubernetes-list-type`.
