@@ -291,9 +291,10 @@ fn resource_line(out: &mut String, gv: (&str, &str), item: &Value, items: &[Valu
         }
     }
     let reset = col(strategy, "reset_fields_ssa");
-    let reset = reset.split(';').find_map(|part| part.strip_prefix(&format!("{}=", gv_text(group, version)))).unwrap_or(
-        if reset.starts_with('.') { ".status" } else { "" },
-    );
+    let reset = reset
+        .split(';')
+        .find_map(|part| part.strip_prefix(&format!("{}=", gv_text(group, version))))
+        .unwrap_or(if reset.starts_with('.') { ".status" } else { "" });
     let reset: Vec<&str> = reset.split(' ').map(|p| p.trim_start_matches('.')).filter(|p| !p.is_empty()).collect();
     let cells = [
         group.to_owned(),
@@ -389,7 +390,8 @@ fn selectors(row: &Row, resource: &str) -> String {
 
 fn columns(reference: &Path) -> Result<String> {
     let doc = read_json(&reference.join("printer-columns.json"))?;
-    let mut out = String::from("# Made by `cargo run -p xtask -- facts`: group/resource, then name, type, format, priority of each column.\n");
+    let mut out =
+        String::from("# Made by `cargo run -p xtask -- facts`: group/resource, then name, type, format, priority of each column.\n");
     for (key, resource) in doc["resources"].as_object().context("no resources")? {
         if resource["served_default"] != true {
             continue;

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use machinery::gvk::{GroupKind, GroupResource, GroupVersion, GroupVersionKind, GroupVersionResource};
 use machinery::defaults::Defaults;
+use machinery::gvk::{GroupKind, GroupResource, GroupVersion, GroupVersionKind, GroupVersionResource};
 use machinery::schema::TypeId;
 
 use crate::strategy::Strategy;

@@ -120,8 +120,7 @@ impl Table {
     fn load() -> Self {
         let columns = load_columns();
         let mut defaults = load_defaults();
-        let mut table =
-            Table { rows: Vec::new(), group_versions: Vec::new(), by_resource: HashMap::new(), by_kind: HashMap::new() };
+        let mut table = Table { rows: Vec::new(), group_versions: Vec::new(), by_resource: HashMap::new(), by_kind: HashMap::new() };
         for line in include_str!("../facts/resources.tsv").lines().filter(|l| !l.starts_with('#')) {
             let row = load_row(line, &columns, &mut defaults);
             let gv = GroupVersion::new(row.group.clone(), row.version.clone());
@@ -271,7 +270,6 @@ fn field_at(ty: TypeId, path: &str) -> Option<&'static Field> {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "tests")]
     use super::*;
     use serde_json::json;
 
@@ -311,9 +309,13 @@ mod tests {
 
     #[test]
     fn options_and_subresource_kinds_have_types() {
-        for (group, version, kind) in
-            [("apps", "v1", "DeleteOptions"), ("", "v1", "Status"), ("policy", "v1", "Eviction"), ("", "v1", "PodList"), ("autoscaling", "v1", "Scale")]
-        {
+        for (group, version, kind) in [
+            ("apps", "v1", "DeleteOptions"),
+            ("", "v1", "Status"),
+            ("policy", "v1", "Eviction"),
+            ("", "v1", "PodList"),
+            ("autoscaling", "v1", "Scale"),
+        ] {
             assert!(table().type_of(&GroupVersionKind::new(group, version, kind)).is_some(), "{group} {kind}");
         }
     }

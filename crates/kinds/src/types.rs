@@ -214,7 +214,6 @@ fn flag_letters(field: &mut Field, letters: &str) {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "tests")]
     use super::*;
 
     fn of(name: &str) -> &'static Struct {

@@ -130,7 +130,10 @@ mod tests {
         rules.add("spec.probe.period", json!(10), true);
         let mut object = json!({"spec": {"containers": [{"name": "a"}, {"policy": "X"}, {"policy": ""}]}});
         rules.apply(&mut object);
-        assert_eq!(object, json!({"spec": {"replicas": 1, "containers": [{"name": "a", "policy": "File"}, {"policy": "X"}, {"policy": "File"}]}}));
+        assert_eq!(
+            object,
+            json!({"spec": {"replicas": 1, "containers": [{"name": "a", "policy": "File"}, {"policy": "X"}, {"policy": "File"}]}})
+        );
     }
 
     #[test]
