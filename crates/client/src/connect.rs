@@ -1,0 +1,54 @@
+//! Makes clients: over a service in this process, or from a kubeconfig.
+//!
+//! Both give the same `kube::Client`, so that no component knows where the API server runs.
+
+use std::path::Path;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use kube::client::Body;
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Client, Config};
+use tower::{BoxError, Service};
+
+use crate::{Error, Result};
+
+/// A client over a tower service of this process, such as the API server's own. Must be called within a tokio runtime.
+pub fn in_process<S, B>(service: S) -> Client
+where
+    S: Service<Request<Body>, Response = Response<B>> + Send + 'static,
+    S::Future: Send + 'static,
+    S::Error: Into<BoxError>,
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    Client::new(service, "default")
+}
+
+/// As [`in_process`], with an identity that travels as an extension of every request: no request from a network can
+/// carry one, so the service may trust it.
+pub fn in_process_as<S, B, I>(service: S, identity: I) -> Client
+where
+    S: Service<Request<Body>, Response = Response<B>> + Send + 'static,
+    S::Future: Send + 'static,
+    S::Error: Into<BoxError>,
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+    I: Clone + Send + Sync + 'static,
+{
+    let service = tower::util::MapRequest::new(service, move |mut request: Request<Body>| {
+        request.extensions_mut().insert(identity.clone());
+        request
+    });
+    in_process(service)
+}
+
+/// A client as a kubeconfig's current context describes it.
+pub async fn from_kubeconfig(path: &Path) -> Result<Client> {
+    let shown = path.display().to_string();
+    let kubeconfig = Kubeconfig::read_from(path).map_err(|source| Error::Kubeconfig { path: shown.clone(), source })?;
+    let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
+        .await
+        .map_err(|source| Error::Kubeconfig { path: shown.clone(), source })?;
+    Client::try_from(config).map_err(|source| Error::Client { path: shown, source: Box::new(source) })
+}
