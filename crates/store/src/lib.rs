@@ -3,6 +3,22 @@
 //! Two engines stand behind [`Store`]: the embedded log engine and an etcd cluster. This crate knows keys and bytes, no
 //! kinds. `apiserver` is its only caller.
 
+mod core;
+pub mod disk;
+mod embedded;
+mod frame;
+mod log;
+mod record;
+mod recover;
+mod snapshot;
+mod state;
+mod time;
+mod watch;
+mod writer;
+
+pub use embedded::{Embedded, Options};
+pub use time::Clock;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -108,6 +124,12 @@ pub enum Error {
     /// The data on disk is not what was written; says which file and what to do.
     #[error("the store is damaged: {0}")]
     Damaged(String),
+    /// The value is larger than the store takes.
+    #[error("a value of {bytes} bytes is too large, at most {max} are allowed")]
+    TooLarge { bytes: usize, max: usize },
+    /// The store could not be opened; says why and what to do. Nothing was changed.
+    #[error("cannot open the store: {0}")]
+    Open(String),
     /// It may work when tried again; a write may or may not have happened.
     #[error("the store did not answer: {0}")]
     Unavailable(String),
@@ -117,6 +139,15 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// A stream of [`WatchItem`]s; dropping it ends the watch.
 pub type WatchStream = futures::stream::BoxStream<'static, Result<WatchItem>>;
+
+/// What a cache fed by a watch must have seen to be as new as the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Freshness {
+    /// The newest durable revision when asked.
+    pub revision: Revision,
+    /// A reader that has handled every watch item of the prefix up to here misses nothing at `revision`.
+    pub needed: Revision,
+}
 
 /// The datastore. Every method may be called concurrently; reads see only what is durable.
 #[async_trait::async_trait]
@@ -136,6 +167,10 @@ pub trait Store: Send + Sync + 'static {
 
     /// The newest durable revision.
     async fn revision(&self) -> Result<Revision>;
+
+    /// How far a watch of this prefix must have got to show the state of the newest revision. Every watch whose start lies
+    /// before `needed` gets there by itself, through events or through [`WatchItem::Progress`].
+    async fn freshness(&self, prefix: &str) -> Result<Freshness>;
 
     /// Forgets history before a revision.
     async fn compact(&self, revision: Revision) -> Result<()>;
