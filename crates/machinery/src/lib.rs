@@ -4,8 +4,17 @@
 //! `kinds` holds the table of those, `apiserver` the verbs.
 
 pub mod defaults;
+pub mod duration;
 pub mod field;
+pub mod fieldselector;
 pub mod gvk;
+pub mod intstr;
+pub mod labels;
+pub mod metadata;
+pub mod names;
+pub mod names_net;
 pub mod object;
+pub mod quantity;
 pub mod schema;
 pub mod status;
+pub mod time;
