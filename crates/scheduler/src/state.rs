@@ -1,0 +1,250 @@
+//! The scheduler's own state and how each event changes it. Synchronous: `lib` does the waiting, `execute` the writing.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use client::Change;
+use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::jiff::Timestamp;
+use scheduling::cluster::{Budget, Spread, SpreadKind};
+use scheduling::plugins::Wake;
+use scheduling::preemption::preempt;
+use scheduling::queue::Queue;
+use scheduling::schedule::Unschedulable;
+use scheduling::selector::{Labels, Selector};
+use scheduling::{Cluster, PodInfo, Verdict, schedule};
+
+use crate::execute::{Effect, Outcome};
+use crate::{Config, Event};
+
+pub struct State {
+    config: Config,
+    cluster: Cluster,
+    queue: Queue,
+    /// Pods decided on and not yet seen bound, by key: placed in the cluster, out of the queue's reach.
+    assumed: BTreeMap<String, String>,
+    /// Nodes' pods that came before their node.
+    homeless: BTreeMap<String, Arc<Pod>>,
+}
+
+impl State {
+    pub fn new(config: Config) -> Self {
+        Self { config, cluster: Cluster::default(), queue: Queue::default(), assumed: BTreeMap::new(), homeless: BTreeMap::new() }
+    }
+
+    fn now(&self) -> Timestamp {
+        self.config.clock.now()
+    }
+
+    pub fn handle(&mut self, event: Event) {
+        match event {
+            Event::Pod(change) => self.pod(change),
+            Event::Node(change) => self.node(change),
+            Event::Namespace(change) => {
+                let name = change.key.name.to_string();
+                match change.new {
+                    Some(namespace) => self.cluster.namespaces.insert(name, namespace.metadata.labels.clone().unwrap_or_default()),
+                    None => self.cluster.namespaces.remove(&name),
+                };
+                self.queue.wake(Wake::Labels, self.config.clock.now());
+            }
+            Event::Service(change) => {
+                let selector = change.new.as_ref().and_then(|s| s.spec.as_ref()?.selector.clone());
+                self.spread("Service", &change.key, selector.as_ref().map(Selector::of_set));
+            }
+            Event::ReplicaSet(change) => {
+                let selector = change.new.as_ref().and_then(|s| Some(Selector::of(Some(&s.spec.as_ref()?.selector))));
+                self.spread("ReplicaSet", &change.key, selector);
+            }
+            Event::StatefulSet(change) => {
+                let selector = change.new.as_ref().and_then(|s| Some(Selector::of(Some(&s.spec.as_ref()?.selector))));
+                self.spread("StatefulSet", &change.key, selector);
+            }
+            Event::ReplicationController(change) => {
+                let selector = change.new.as_ref().and_then(|s| s.spec.as_ref()?.selector.clone());
+                self.spread("ReplicationController", &change.key, selector.as_ref().map(Selector::of_set));
+            }
+            Event::Budget(change) => {
+                let key = change.key.to_string();
+                match change.new {
+                    Some(budget) => self.cluster.budgets.insert(key, Budget::of(&budget)),
+                    None => self.cluster.budgets.remove(&key),
+                };
+            }
+            Event::Done(outcome) => self.done(outcome),
+            Event::Time => {}
+        }
+    }
+
+    fn spread(&mut self, kind: &str, key: &client::ObjectKey, selector: Option<Selector>) {
+        let id = format!("{kind}/{key}");
+        let Some(selector) = selector else {
+            self.cluster.spread.remove(&id);
+            return;
+        };
+        let kind = if kind == "Service" { SpreadKind::Service } else { SpreadKind::Owner(kind.to_owned(), key.name.to_string()) };
+        self.cluster.spread.insert(id, Spread { namespace: key.namespace.to_string(), kind, selector });
+    }
+
+    fn node(&mut self, change: Change<Node>) {
+        let Some(node) = change.new else {
+            self.cluster.remove_node(&change.key.name);
+            return;
+        };
+        let relevant = change.old.as_ref().is_none_or(|old| differs(old, &node));
+        let new = !self.cluster.nodes.contains_key(&*change.key.name);
+        self.cluster.set_node(node);
+        if new {
+            let here: Vec<Arc<Pod>> = self.homeless.values().filter(|p| node_name(p) == Some(&change.key.name)).cloned().collect();
+            for pod in here {
+                self.homeless.remove(&key_of(&pod));
+                self.cluster.set_pod(&pod);
+            }
+        }
+        if relevant {
+            let now = self.now();
+            self.queue.wake(Wake::Node, now);
+        }
+    }
+
+    fn pod(&mut self, change: Change<Pod>) {
+        let key = change.key.to_string();
+        let now = self.now();
+        let ended = |p: &Pod| matches!(p.status.as_ref().and_then(|s| s.phase.as_deref()), Some("Succeeded" | "Failed"));
+        let Some(pod) = change.new.filter(|p| !ended(p)) else {
+            self.forget(&key);
+            self.queue.remove(&key);
+            self.cluster.nominated.remove(&key);
+            self.queue.wake(Wake::PodGone, now);
+            return;
+        };
+        if let Some(node) = node_name(&pod) {
+            let first = self.assumed.remove(&key).is_none() && self.cluster.node_of(&key).is_none();
+            self.queue.done(&key);
+            self.cluster.nominated.remove(&key);
+            if self.cluster.nodes.contains_key(node) {
+                self.cluster.set_pod(&pod);
+            } else {
+                self.homeless.insert(key, pod.clone());
+            }
+            if first {
+                self.queue.wake(Wake::PodPlaced, now);
+            } else if change.old.is_some_and(|old| old.metadata.labels != pod.metadata.labels) {
+                self.queue.wake(Wake::Labels, now);
+            }
+            return;
+        }
+        self.pending(key, &pod, now);
+    }
+
+    /// A pod without a node: ours to place, if it names us and nothing holds it back.
+    fn pending(&mut self, key: String, pod: &Arc<Pod>, now: Timestamp) {
+        let uid = pod.metadata.uid.clone().unwrap_or_default();
+        if let Some(assumed) = self.assumed.get(&key) {
+            if *assumed == uid {
+                return;
+            }
+            // Another pod of the same name: the one decided on is gone.
+            self.forget(&key);
+            self.queue.remove(&key);
+        }
+        let spec = pod.spec.as_ref();
+        let ours = spec.and_then(|s| s.scheduler_name.as_deref()).unwrap_or("default-scheduler") == self.config.name;
+        let gated = spec.and_then(|s| s.scheduling_gates.as_ref()).is_some_and(|g| !g.is_empty());
+        if !ours || gated || pod.metadata.deletion_timestamp.is_some() {
+            self.queue.remove(&key);
+            self.cluster.nominated.remove(&key);
+            return;
+        }
+        let info = Arc::new(PodInfo::new(pod.clone()));
+        if let Some(node) = pod.status.as_ref().and_then(|s| s.nominated_node_name.clone()).filter(|n| !n.is_empty()) {
+            self.cluster.nominated.insert(key, (node, info.clone()));
+        }
+        self.queue.add(info, now);
+    }
+
+    fn forget(&mut self, key: &str) {
+        self.assumed.remove(key);
+        self.homeless.remove(key);
+        self.cluster.remove_pod(key);
+    }
+
+    fn done(&mut self, outcome: Outcome) {
+        let now = self.now();
+        match outcome {
+            Outcome::Bound { key } => self.queue.done(&key),
+            Outcome::BindFailed { key, uid } => {
+                // Only if it is still the pod that was decided on.
+                if self.assumed.get(&key) == Some(&uid) {
+                    self.forget(&key);
+                    self.queue.retry(&key, now);
+                    self.queue.wake(Wake::PodGone, now);
+                }
+            }
+            Outcome::Told => {}
+        }
+    }
+
+    /// How long nothing will happen by itself.
+    pub fn wait(&self) -> Option<Duration> {
+        let at = self.queue.next_at()?;
+        Some(Duration::try_from(at.duration_since(self.now())).unwrap_or(Duration::ZERO).max(Duration::from_millis(1)))
+    }
+
+    /// Tries the next pod that is due and returns what is to be done about it.
+    pub fn next_effect(&mut self) -> Option<Effect> {
+        let now = self.now();
+        let queued = self.queue.pop(now)?;
+        let pod = queued.pod;
+        let entropy = self.config.entropy.clone();
+        let mut choose = |n: usize| usize::try_from(entropy.below(n as u64)).unwrap_or(0);
+        match schedule(&self.cluster, &pod, &mut choose) {
+            Verdict::Place { node, .. } => {
+                let key = pod.key();
+                self.cluster.nominated.remove(&key);
+                self.cluster.place(&node, pod.clone());
+                self.assumed.insert(key, pod.uid().to_owned());
+                Some(Effect::Bind { pod, node })
+            }
+            Verdict::Error(why) => {
+                self.queue.retry(&pod.key(), now);
+                Some(Effect::Tell { pod, reason: "SchedulerError", message: why, nominate: None, victims: Vec::new(), now })
+            }
+            Verdict::Unschedulable(failed) => Some(self.unschedulable(pod, &failed, now)),
+        }
+    }
+
+    fn unschedulable(&mut self, pod: Arc<PodInfo>, failed: &Unschedulable, now: Timestamp) -> Effect {
+        let by: BTreeSet<&'static str> = failed.rejected.values().chain(&failed.before_nodes).map(|r| r.plugin).collect();
+        self.queue.park(&pod.key(), by, now);
+        let preemption = preempt(&self.cluster, &pod, failed);
+        let best = preemption.best();
+        let chosen = best.get(usize::try_from(self.config.entropy.below(best.len() as u64)).unwrap_or(0)).copied();
+        let message = match (chosen, preemption.message.as_str()) {
+            (Some(_), _) | (None, "") => failed.message.clone(),
+            (None, more) => format!("{} {more}", failed.message),
+        };
+        let nominate = chosen.map(|c| c.node.clone());
+        if let Some(node) = &nominate {
+            self.cluster.nominated.insert(pod.key(), (node.clone(), pod.clone()));
+        }
+        let victims = chosen.map(|c| c.victims.clone()).unwrap_or_default();
+        Effect::Tell { pod, reason: "Unschedulable", message, nominate, victims, now }
+    }
+}
+
+fn key_of(pod: &Pod) -> String {
+    format!("{}/{}", pod.metadata.namespace.as_deref().unwrap_or(""), pod.metadata.name.as_deref().unwrap_or(""))
+}
+
+fn node_name(pod: &Pod) -> Option<&str> {
+    pod.spec.as_ref()?.node_name.as_deref().filter(|n| !n.is_empty())
+}
+
+/// Whether a node changed in a way that scheduling looks at; heartbeats do not count.
+fn differs(old: &Node, new: &Node) -> bool {
+    let offers = |n: &Node| n.status.as_ref().and_then(|s| s.allocatable.clone());
+    let labels = |n: &Node| -> Labels { n.metadata.labels.clone().unwrap_or_default() };
+    old.spec != new.spec || labels(old) != labels(new) || offers(old) != offers(new)
+}

@@ -1,0 +1,125 @@
+//! The cluster as the scheduler knows it, updated one watch event at a time.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+
+use crate::node::NodeInfo;
+use crate::pod::PodInfo;
+use crate::selector::{Labels, Selector};
+
+/// Everything a decision looks at.
+#[derive(Clone, Debug, Default)]
+pub struct Cluster {
+    /// By name.
+    pub nodes: BTreeMap<String, NodeInfo>,
+    /// Labels of namespaces, for namespace selectors.
+    pub namespaces: BTreeMap<String, Labels>,
+    /// What Services and owners select, for the default spreading; under any unique key, as `Service/default/web`.
+    pub spread: BTreeMap<String, Spread>,
+    /// By `namespace/name`.
+    pub budgets: BTreeMap<String, Budget>,
+    /// Pods that wait for room on a node after preempting there, by their key, with that node's name.
+    pub nominated: BTreeMap<String, (String, Arc<PodInfo>)>,
+    /// `namespace/name` of every pod on a node, to the node.
+    placed: BTreeMap<String, String>,
+}
+
+/// Something whose pods should be spread by default: a Service, or an owner.
+#[derive(Clone, Debug)]
+pub struct Spread {
+    pub namespace: String,
+    pub kind: SpreadKind,
+    pub selector: Selector,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SpreadKind {
+    /// Its selector, which must match the pod.
+    Service,
+    /// Kind and name of the controller.
+    Owner(String, String),
+}
+
+/// A PodDisruptionBudget as preemption needs it.
+#[derive(Clone, Debug)]
+pub struct Budget {
+    pub namespace: String,
+    pub selector: Selector,
+    pub disruptions_allowed: i32,
+    /// Pods whose eviction was already granted.
+    pub disrupted: Vec<String>,
+}
+
+impl Budget {
+    pub fn of(budget: &PodDisruptionBudget) -> Self {
+        let status = budget.status.as_ref();
+        Self {
+            namespace: budget.metadata.namespace.clone().unwrap_or_default(),
+            selector: Selector::of(budget.spec.as_ref().and_then(|s| s.selector.as_ref())),
+            disruptions_allowed: status.and_then(|s| s.disruptions_allowed).unwrap_or(0),
+            disrupted: status.and_then(|s| s.disrupted_pods.as_ref()).map(|d| d.keys().cloned().collect()).unwrap_or_default(),
+        }
+    }
+}
+
+static NO_LABELS: Labels = Labels::new();
+
+impl Cluster {
+    pub fn set_node(&mut self, node: Arc<Node>) {
+        let name = node.metadata.name.clone().unwrap_or_default();
+        match self.nodes.get_mut(&name) {
+            Some(info) => info.set_node(node),
+            None => {
+                self.nodes.insert(name, NodeInfo::new(node));
+            }
+        }
+    }
+
+    /// Pods of a node that is gone are forgotten with it; they come back with the node's next event.
+    pub fn remove_node(&mut self, name: &str) {
+        self.nodes.remove(name);
+        self.placed.retain(|_, node| node != name);
+    }
+
+    /// Puts a pod on the node it is bound to (or assumed to be on), or takes it off when it has ended.
+    /// Pods on unknown nodes are ignored.
+    pub fn set_pod(&mut self, pod: &Arc<Pod>) {
+        let phase = pod.status.as_ref().and_then(|s| s.phase.as_deref()).unwrap_or("");
+        let info = PodInfo::new(pod.clone());
+        let Some(node) = info.node_name().map(str::to_owned) else { return };
+        if phase == "Succeeded" || phase == "Failed" {
+            self.remove_pod(&info.key());
+        } else {
+            self.place(&node, Arc::new(info));
+        }
+    }
+
+    /// Puts a pod on a node whatever its spec says: a decision just made, not yet seen back.
+    pub fn place(&mut self, node: &str, pod: Arc<PodInfo>) {
+        let key = pod.key();
+        self.remove_pod(&key);
+        if let Some(info) = self.nodes.get_mut(node) {
+            info.add(pod);
+            self.placed.insert(key, node.to_owned());
+        }
+    }
+
+    pub fn remove_pod(&mut self, key: &str) {
+        if let Some(node) = self.placed.remove(key)
+            && let Some(info) = self.nodes.get_mut(&node)
+        {
+            info.remove(key);
+        }
+    }
+
+    pub fn node_of(&self, key: &str) -> Option<&str> {
+        self.placed.get(key).map(String::as_str)
+    }
+
+    pub fn namespace_labels(&self, namespace: &str) -> &Labels {
+        self.namespaces.get(namespace).unwrap_or(&NO_LABELS)
+    }
+}

@@ -1,0 +1,61 @@
+//! NodeResourcesFit: requests fit into what is free; the least allocated node scores best.
+
+use crate::cluster::Cluster;
+use crate::node::NodeInfo;
+use crate::plugins::{Code, Filter, Prepared, Rejection, SCORE_MAX, Score};
+use crate::pod::PodInfo;
+
+pub const NAME: &str = "NodeResourcesFit";
+
+#[derive(Clone)]
+struct Fit;
+
+pub fn filter(_: &Cluster, _: &PodInfo) -> Prepared {
+    Prepared::Check(Box::new(Fit))
+}
+
+impl Filter for Fit {
+    fn check(&self, pod: &PodInfo, node: &NodeInfo) -> Result<(), Rejection> {
+        let mut reasons = Vec::new();
+        let mut code = Code::Unschedulable;
+        if i64::try_from(node.pods.len()).unwrap_or(i64::MAX) + 1 > node.allowed_pods {
+            reasons.push("Too many pods".to_owned());
+        }
+        let wanted = &pod.requests.requests;
+        let scalars = wanted.scalars.keys().map(String::as_str);
+        for name in ["cpu", "memory", "ephemeral-storage"].into_iter().chain(scalars) {
+            let amount = wanted.get(name);
+            let allocatable = node.allocatable.get(name);
+            if amount > 0 && amount > allocatable - node.requested.get(name) {
+                reasons.push(format!("Insufficient {name}"));
+                if amount > allocatable {
+                    code = Code::UnschedulableAndUnresolvable;
+                }
+            }
+        }
+        if reasons.is_empty() { Ok(()) } else { Err(Rejection { plugin: NAME, code, reasons }) }
+    }
+
+    fn boxed(&self) -> Box<dyn Filter> {
+        Box::new(self.clone())
+    }
+}
+
+pub fn score(_: &Cluster, _: &PodInfo, _: &[&NodeInfo]) -> Option<Box<dyn Score>> {
+    Some(Box::new(Fit))
+}
+
+impl Score for Fit {
+    /// LeastAllocated over CPU and memory, both of weight 1.
+    fn score(&self, pod: &PodInfo, node: &NodeInfo) -> i64 {
+        let both = [
+            (node.allocatable.cpu_milli, node.scored_cpu_milli + pod.requests.scored_cpu_milli),
+            (node.allocatable.memory_bytes, node.scored_memory_bytes + pod.requests.scored_memory_bytes),
+        ];
+        let (sum, weights) = both.into_iter().filter(|(capacity, _)| *capacity > 0).fold((0, 0), |(sum, weights), (capacity, used)| {
+            let free = i128::from((capacity - used).max(0)) * i128::from(SCORE_MAX) / i128::from(capacity);
+            (sum + i64::try_from(free).unwrap_or(0), weights + 1)
+        });
+        if weights == 0 { 0 } else { sum / weights }
+    }
+}

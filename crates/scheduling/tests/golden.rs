@@ -1,0 +1,198 @@
+//! Replays recorded decisions of kube-scheduler v1.36.2 (`../shared/scheduler-golden`), where they are there.
+#![expect(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test harness that reads files")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::{Namespace, Node, Pod, Service};
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use scheduling::cluster::{Budget, Spread, SpreadKind};
+use scheduling::plugins::Code;
+use scheduling::preemption::preempt;
+use scheduling::selector::Selector;
+use scheduling::{Cluster, PodInfo, Verdict, schedule};
+use serde_json::Value;
+
+/// Least number of identical cases per topic; raise as plugins come.
+const FLOOR: [(&str, usize); 12] = [
+    ("combined", 281),
+    ("defaultspread", 80),
+    ("hostports", 83),
+    ("imagelocality", 67),
+    ("misc", 53),
+    ("nodeaffinity", 164),
+    ("podaffinity", 222),
+    ("preemption", 242),
+    ("preemptpdb", 194),
+    ("resources", 219),
+    ("taints", 121),
+    ("topologyspread", 213),
+];
+
+fn parse<T: serde::de::DeserializeOwned>(v: &Value) -> T {
+    serde_json::from_value(v.clone()).unwrap()
+}
+
+fn list<'a>(case: &'a Value, name: &str) -> impl Iterator<Item = &'a Value> {
+    case[name].as_array().into_iter().flatten()
+}
+
+fn cluster(case: &Value) -> Cluster {
+    let mut out = Cluster::default();
+    for node in list(case, "nodes") {
+        out.set_node(Arc::new(parse::<Node>(node)));
+    }
+    for pod in list(case, "existingPods") {
+        out.set_pod(&Arc::new(parse::<Pod>(pod)));
+    }
+    for namespace in list(case, "namespaces") {
+        let namespace: Namespace = parse(namespace);
+        out.namespaces.insert(namespace.metadata.name.unwrap(), namespace.metadata.labels.unwrap_or_default());
+    }
+    for budget in list(case, "podDisruptionBudgets") {
+        let key = out.budgets.len().to_string();
+        out.budgets.insert(key, Budget::of(&parse::<PodDisruptionBudget>(budget)));
+    }
+    for service in list(case, "services") {
+        let service: Service = parse(service);
+        let selector = service.spec.and_then(|s| s.selector).unwrap_or_default();
+        let key = out.spread.len().to_string();
+        out.spread.insert(
+            key,
+            Spread { namespace: service.metadata.namespace.unwrap(), kind: SpreadKind::Service, selector: Selector::of_set(&selector) },
+        );
+    }
+    for (name, kind) in
+        [("replicaSets", "ReplicaSet"), ("statefulSets", "StatefulSet"), ("replicationControllers", "ReplicationController")]
+    {
+        for owner in list(case, name) {
+            let selector = &owner["spec"]["selector"];
+            let selector = if kind == "ReplicationController" {
+                Selector::of_set(&parse(selector))
+            } else {
+                Selector::of(Some(&parse::<LabelSelector>(selector)))
+            };
+            let meta = &owner["metadata"];
+            let key = out.spread.len().to_string();
+            out.spread.insert(
+                key,
+                Spread {
+                    namespace: meta["namespace"].as_str().unwrap().to_owned(),
+                    kind: SpreadKind::Owner(kind.to_owned(), meta["name"].as_str().unwrap().to_owned()),
+                    selector,
+                },
+            );
+        }
+    }
+    out
+}
+
+fn code(code: Code) -> &'static str {
+    match code {
+        Code::Unschedulable => "Unschedulable",
+        Code::UnschedulableAndUnresolvable => "UnschedulableAndUnresolvable",
+    }
+}
+
+/// The first difference from the recorded verdict, in words.
+fn compare(case: &Value, want: &Value) -> Result<(), String> {
+    let cluster = cluster(case);
+    let pod = PodInfo::new(Arc::new(parse::<Pod>(&case["pod"])));
+    match schedule(&cluster, &pod, &mut |_| 0) {
+        Verdict::Error(why) => (want["result"] == "error").then_some(()).ok_or(format!("error {why}, wanted {}", want["result"])),
+        Verdict::Place { ties, scores, .. } => {
+            if want["result"] != "bound" {
+                return Err(format!("placed, wanted {}: {}", want["result"], want["condition"]["message"]));
+            }
+            for score in &scores {
+                let wanted = &want["scores"][&score.node];
+                if wanted["total"].as_i64() != Some(score.total) {
+                    let theirs: BTreeMap<&str, i64> = wanted["plugins"]
+                        .as_object()
+                        .into_iter()
+                        .flatten()
+                        .map(|(k, v)| (k.as_str(), v["weighted"].as_i64().unwrap()))
+                        .collect();
+                    return Err(format!("{} scores {:?}, wanted {theirs:?}", score.node, score.plugins));
+                }
+            }
+            let acceptable: BTreeSet<&str> = list(want, "acceptableNodes").filter_map(Value::as_str).collect();
+            let ours: BTreeSet<&str> = ties.iter().map(String::as_str).collect();
+            (acceptable == ours).then_some(()).ok_or(format!("best {ours:?}, wanted {acceptable:?}"))
+        }
+        Verdict::Unschedulable(failed) => {
+            if want["result"] != "unschedulable" {
+                return Err(format!("{}, wanted {}", failed.message, want["result"]));
+            }
+            for (node, rejection) in &failed.rejected {
+                let wanted = &want["filter"]["rejected"][node];
+                if wanted["plugin"] != rejection.plugin || wanted["code"] != code(rejection.code) {
+                    return Err(format!("{node}: {rejection:?}, wanted {wanted}"));
+                }
+            }
+            compare_preemption(&cluster, &pod, &failed, want)
+        }
+    }
+}
+
+fn compare_preemption(cluster: &Cluster, pod: &PodInfo, failed: &scheduling::schedule::Unschedulable, want: &Value) -> Result<(), String> {
+    let found = preempt(cluster, pod, failed);
+    let theirs: BTreeMap<&str, (BTreeSet<&str>, u64)> = list(&want["postFilter"], "candidates")
+        .map(|c| {
+            (c["node"].as_str().unwrap(), (list(c, "victims").filter_map(Value::as_str).collect(), c["pdbViolations"].as_u64().unwrap()))
+        })
+        .collect();
+    let keys: Vec<(String, Vec<String>, u64)> = found
+        .candidates
+        .iter()
+        .map(|c| (c.node.clone(), c.victims.iter().map(|v| v.key()).collect(), c.budget_violations as u64))
+        .collect();
+    let ours: BTreeMap<&str, (BTreeSet<&str>, u64)> =
+        keys.iter().map(|(n, v, b)| (n.as_str(), (v.iter().map(String::as_str).collect(), *b))).collect();
+    if ours != theirs {
+        return Err(format!("candidates {ours:?}, wanted {theirs:?}"));
+    }
+    let best: BTreeSet<&str> = found.best().iter().map(|c| c.node.as_str()).collect();
+    let acceptable: BTreeSet<&str> = list(&want["postFilter"], "acceptableNominatedNodes").filter_map(Value::as_str).collect();
+    if best != acceptable {
+        return Err(format!("best candidates {best:?}, wanted {acceptable:?}"));
+    }
+    let message = if found.message.is_empty() { failed.message.clone() } else { format!("{} {}", failed.message, found.message) };
+    let wanted = want["condition"]["message"].as_str().unwrap_or("");
+    (message == wanted).then_some(()).ok_or(format!("says {message:?}, wanted {wanted:?}"))
+}
+
+#[test]
+fn decides_as_upstream() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/scheduler-golden");
+    let folder = std::env::var_os("SKIFF_SHARED").map_or(folder, |f| Path::new(&f).join("scheduler-golden"));
+    if !folder.exists() {
+        println!("skipped: no recorded decisions here");
+        return;
+    }
+    // How many differences to print per topic.
+    let show: usize = std::env::var("SHOW").ok().and_then(|n| n.parse().ok()).unwrap_or(2);
+    for (topic, floor) in FLOOR {
+        let file = std::fs::File::open(folder.join(format!("{topic}.jsonl.gz"))).unwrap();
+        let (mut same, mut all) = (0, 0);
+        for line in BufReader::new(flate2::read::GzDecoder::new(file)).lines() {
+            let case: Value = serde_json::from_str(&line.unwrap()).unwrap();
+            let want = &case["verdict"];
+            // Gates, other schedulers and missing claims keep a pod out of the queue: not a matter of this crate.
+            if !matches!(want["result"].as_str(), Some("bound" | "unschedulable" | "error")) {
+                continue;
+            }
+            all += 1;
+            match compare(&case, want) {
+                Ok(()) => same += 1,
+                Err(why) if all - same <= show => println!("{}: {why}", case["id"]),
+                Err(_) => {}
+            }
+        }
+        println!("{topic}: {same} of {all} identical");
+        assert!(same >= floor, "{topic}: {same} of {all} identical, {floor} before");
+    }
+}
