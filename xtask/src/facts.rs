@@ -213,7 +213,8 @@ fn elem_expr(elem: &str, package: &str, known: &BTreeSet<String>, wrapped: bool)
         _ => "",
     };
     if !scalar.is_empty() {
-        return scalar.to_owned();
+        let named = elem.split_once('(').and_then(|(_, n)| n.strip_suffix(')'));
+        return named.map_or_else(|| scalar.to_owned(), |n| format!("{scalar}{n}"));
     }
     let name = canonical(elem, known);
     match name.rsplit_once('.') {

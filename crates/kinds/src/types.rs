@@ -3,7 +3,7 @@
 //! The table's syntax: `#name [atomic]` opens a struct; each line after it is a field: JSON name (`<` inlines a struct), Go
 //! name (empty: the JSON name capitalised), type, flags. Types: `s b i l w x f d` scalars, `y` bytes, `q` quantity, `o`
 //! IntOrString, `t` Time, `u` MicroTime, `D` Duration, `F` FieldsV1, `*` any JSON, `|a |b |s` the apiextensions unions,
-//! `[T` list, `(T` list that is a message in protobuf, `{T` map, `@Name` a struct of the same package, `@~` and `@^` one of
+//! a scalar's letter may be followed by the name of its Go type; `[T` list, `(T` list that is a message in protobuf, `{T` map, `@Name` a struct of the same package, `@~` and `@^` one of
 //! `io.k8s.api.` and of meta/v1. Flags: protobuf number, letters `p`ointer, omit`e`mpty, omit`z`ero, `r`equired, and words.
 
 use std::collections::HashMap;
@@ -29,6 +29,14 @@ pub(crate) fn full_name(short: &str) -> String {
 struct Source<'a> {
     atomic: bool,
     lines: Vec<&'a str>,
+}
+
+/// The inlined structs around a field.
+#[derive(Clone)]
+struct Within {
+    numbers: Vec<u32>,
+    names: Vec<String>,
+    in_proto: bool,
 }
 
 struct Loader<'a> {
@@ -60,15 +68,15 @@ impl<'a> Loader<'a> {
         }
         for name in order {
             let mut fields = Vec::new();
-            loader.fields(&name, &[], true, &mut fields);
+            loader.fields(&name, &Within { numbers: Vec::new(), names: Vec::new(), in_proto: true }, &mut fields);
             let atomic = loader.sources.get(&name).is_some_and(|s| s.atomic);
             let id = loader.ids[&name];
-            loader.types.set(id, Type::Struct(Struct { name, fields, atomic, preserve_unknown: false }));
+            loader.types.set(id, Type::Struct(Struct { name, fields, atomic, ..Struct::default() }));
         }
         loader.types
     }
 
-    fn fields(&mut self, name: &str, within: &[u32], in_proto: bool, out: &mut Vec<Field>) {
+    fn fields(&mut self, name: &str, within: &Within, out: &mut Vec<Field>) {
         let lines = self.sources.get(name).map(|s| s.lines.clone()).unwrap_or_default();
         let package = name.rsplit_once('.').map_or("", |(p, _)| p);
         for line in lines {
@@ -80,20 +88,24 @@ impl<'a> Loader<'a> {
             flag_words(&mut field, &mut list, flags);
             if json == "<" {
                 let inner = struct_name(ty.trim_start_matches('@'), package);
-                let mut path = within.to_vec();
-                path.extend((field.proto != 0).then_some(field.proto));
+                let mut inside = within.clone();
+                inside.numbers.extend((field.proto != 0).then_some(field.proto));
+                inside.names.push(field.go_name);
                 // TypeMeta travels in the envelope, not in the message.
-                self.fields(&inner, &path, in_proto && !inner.ends_with(".TypeMeta"), out);
+                inside.in_proto &= !inner.ends_with(".TypeMeta");
+                self.fields(&inner, &inside, out);
                 continue;
             }
-            if !in_proto {
+            if !within.in_proto {
                 field.proto = 0;
             }
-            field.proto_within = within.into();
+            field.proto_within = within.numbers.as_slice().into();
+            field.go_within = within.names.as_slice().into();
+            field.go_type = go_type(ty, package);
             field.ty = self.type_of(ty, package, list);
             // A field of the outer struct hides one of an inlined struct, as in Go.
             match out.iter_mut().find(|f| f.name == field.name) {
-                Some(hidden) if hidden.proto_within.len() > within.len() => *hidden = field,
+                Some(hidden) if hidden.go_within.len() > within.names.len() => *hidden = field,
                 Some(_) => {}
                 None => out.push(field),
             }
@@ -126,6 +138,7 @@ impl<'a> Loader<'a> {
         let key = match &made {
             Type::List(l) => format!("[{} {topology:?} {}", l.elem.0, l.wrapped),
             Type::Map(m) => format!("{{{} {atomic_map}", m.elem.0),
+            Type::Scalar(_) => text.get(..1).unwrap_or("").to_owned(),
             _ => text.to_owned(),
         };
         self.compose(key, made)
@@ -154,6 +167,18 @@ fn go_name(json: &str, go: &str) -> String {
         first.make_ascii_uppercase();
     }
     name
+}
+
+/// The Go name of a named scalar: `sPullPolicy` in package `io.k8s.api.core.v1` is `v1.PullPolicy`.
+fn go_type(ty: &str, package: &str) -> String {
+    let scalar = ty.trim_start_matches(['[', '{', '(']);
+    match scalar.get(1..) {
+        Some("UID") => "types.UID".to_owned(),
+        Some(name) if !name.is_empty() && !scalar.starts_with(['@', '|']) => {
+            format!("{}.{name}", package.rsplit('.').next().unwrap_or(""))
+        }
+        _ => String::new(),
+    }
 }
 
 fn scalar(c: char) -> Option<Scalar> {

@@ -3,12 +3,15 @@
 //! Everything here is pure: no clock, no randomness, no sockets, no files. It knows no resource by name;
 //! `kinds` holds the table of those, `apiserver` the verbs.
 
+pub mod decode;
 pub mod defaults;
 pub mod duration;
 pub mod field;
 pub mod fieldselector;
+pub mod gotime;
 pub mod gvk;
 pub mod intstr;
+pub mod json;
 pub mod labels;
 pub mod metadata;
 pub mod names;

@@ -71,6 +71,8 @@ pub struct Struct {
     pub name: String,
     /// In Go's order. Inlined structs are already flattened.
     pub fields: Vec<Field>,
+    /// Indices of `fields` sorted by JSON name; `Types` fills it in.
+    pub sorted: Box<[u16]>,
     /// `+structType=atomic` / `x-kubernetes-map-type: atomic`.
     pub atomic: bool,
     /// Unknown fields are kept (custom resources only).
@@ -102,6 +104,10 @@ pub struct Field {
     /// For a field of an inlined struct that is a message of its own in protobuf: the numbers of the messages around it,
     /// outermost first. Mostly empty.
     pub proto_within: Box<[u32]>,
+    /// The Go type of a named scalar (`v1.PullPolicy`), of the list's or map's items where the field is one; empty: Go's own.
+    pub go_type: String,
+    /// The inlined Go structs the field comes from, outermost first: decode errors name them (`spec.volumes.VolumeSource.nfs`).
+    pub go_within: Box<[String]>,
 }
 
 /// When Go leaves a field out of its JSON.
@@ -149,7 +155,8 @@ impl Types {
         self.by_name.get(name).copied()
     }
 
-    pub fn add(&mut self, ty: Type) -> TypeId {
+    pub fn add(&mut self, mut ty: Type) -> TypeId {
+        index(&mut ty);
         let id = TypeId(u32::try_from(self.types.len()).unwrap_or(u32::MAX));
         if let Type::Struct(s) = &ty
             && !s.name.is_empty()
@@ -161,7 +168,8 @@ impl Types {
     }
 
     /// Gives a type made earlier (a forward reference) its content.
-    pub fn set(&mut self, id: TypeId, ty: Type) {
+    pub fn set(&mut self, id: TypeId, mut ty: Type) {
+        index(&mut ty);
         if let Type::Struct(s) = &ty
             && !s.name.is_empty()
         {
@@ -171,8 +179,31 @@ impl Types {
     }
 }
 
+fn index(ty: &mut Type) {
+    if let Type::Struct(s) = ty {
+        let mut order: Vec<u16> = (0..u16::try_from(s.fields.len()).unwrap_or(u16::MAX)).collect();
+        order.sort_by(|a, b| s.fields[usize::from(*a)].name.cmp(&s.fields[usize::from(*b)].name));
+        s.sorted = order.into();
+    }
+}
+
 impl Struct {
     pub fn field(&self, name: &str) -> Option<&Field> {
-        self.fields.iter().find(|f| f.name == name)
+        let at = self.sorted.binary_search_by(|i| self.fields[usize::from(*i)].name.as_str().cmp(name)).ok()?;
+        self.sorted.get(at).map(|i| &self.fields[usize::from(*i)])
+    }
+
+    /// Fields in the order of their JSON names: the order of a JSON tree's maps.
+    pub fn by_name(&self) -> impl Iterator<Item = &Field> {
+        self.sorted.iter().map(|i| &self.fields[usize::from(*i)])
+    }
+}
+
+impl Type {
+    pub fn as_struct(&self) -> Option<&Struct> {
+        match self {
+            Type::Struct(s) => Some(s),
+            _ => None,
+        }
     }
 }

@@ -1,0 +1,301 @@
+//! A JSON tree into the form Go gives it on the way through the typed struct: unknown fields dropped and reported, nulls and
+//! omitted zeros removed, fields that Go always prints put in, times and quantities rewritten. With Go's error texts.
+//!
+//! Runs on the facts of built-in types. Custom resources have no Go struct: only their metadata comes through here.
+
+mod scalar;
+
+use serde_json::{Map, Value};
+
+use crate::field::go_quote;
+use crate::schema::{Either, Field, Omit, Scalar, Struct, Type, TypeId, Types};
+
+/// Unknown fields beyond this many are dropped without being named, as upstream.
+const STRICT_MAX: usize = 100;
+
+/// Why a tree is not of its type, in Go's words: `json: cannot unmarshal string into Go struct field ...`.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct DecodeError(pub String);
+
+/// Normalises `value` in place. The texts returned are strict errors: `unknown field "spec.foo"`.
+pub fn decode(types: &Types, ty: TypeId, value: &mut Value) -> Result<Vec<String>, DecodeError> {
+    let mut decoder = Decoder { types, strict: Vec::new() };
+    decoder.value(ty, None, value, None)?;
+    Ok(decoder.strict)
+}
+
+/// The strict errors of a request as one text, as upstream's `NewStrictDecodingError` joins them.
+pub fn strict_text(errors: &[String]) -> String {
+    format!("strict decoding error: {}", errors.join(", "))
+}
+
+/// What Go prints for a field that was not given; `None` where it prints nothing.
+pub fn zero_field(types: &Types, field: &Field) -> Option<Value> {
+    if field.omit == Omit::Zero || (field.pointer && field.omit != Omit::Never) {
+        return None;
+    }
+    if field.pointer {
+        return Some(Value::Null);
+    }
+    let by_value = match types.get(field.ty) {
+        Type::Struct(_) | Type::Any | Type::Either(_) => true,
+        Type::Scalar(s) => matches!(s, Scalar::Quantity | Scalar::IntOrString | Scalar::Time | Scalar::MicroTime | Scalar::Duration),
+        Type::List(_) | Type::Map(_) => false,
+    };
+    // `omitempty` never leaves out a struct.
+    (by_value || field.omit == Omit::Never).then(|| zero(types, field.ty))
+}
+
+/// Go's zero value of a type, printed.
+pub fn zero(types: &Types, ty: TypeId) -> Value {
+    match types.get(ty) {
+        Type::Struct(s) => Value::Object(s.fields.iter().filter_map(|f| Some((f.name.clone(), zero_field(types, f)?))).collect()),
+        Type::List(_) | Type::Map(_) | Type::Any => Value::Null,
+        Type::Either(Either::SchemaOrBool(_)) => Value::Bool(false),
+        Type::Either(_) => Value::Null,
+        Type::Scalar(s) => match s {
+            Scalar::String => Value::String(String::new()),
+            Scalar::Bool => Value::Bool(false),
+            Scalar::Quantity => Value::String("0".to_owned()),
+            Scalar::Duration => Value::String("0s".to_owned()),
+            Scalar::Bytes | Scalar::Time | Scalar::MicroTime | Scalar::FieldsV1 => Value::Null,
+            _ => Value::from(0),
+        },
+    }
+}
+
+struct Decoder<'t> {
+    types: &'t Types,
+    strict: Vec<String>,
+}
+
+/// A field on the way to a value, on the stack; it becomes text only in an error.
+#[derive(Clone, Copy)]
+struct Frame<'a> {
+    parent: Option<&'a Frame<'a>>,
+    step: Step<'a>,
+}
+
+#[derive(Clone, Copy)]
+enum Step<'a> {
+    Field(&'a Struct, &'a Field),
+    Key(&'a str),
+    Index(usize),
+}
+
+impl Frame<'_> {
+    /// With indices and keys, as strict errors name fields.
+    fn strict_path(&self) -> String {
+        let mut out = self.parent.map(Frame::strict_path).unwrap_or_default();
+        let name = match self.step {
+            Step::Index(index) => {
+                out.push_str(&format!("[{index}]"));
+                return out;
+            }
+            Step::Field(_, field) => &field.name,
+            Step::Key(key) => key,
+        };
+        if !out.is_empty() {
+            out.push('.');
+        }
+        out.push_str(name);
+        out
+    }
+
+    /// Fields only, inlined structs by their Go name: `spec.volumes.VolumeSource.nfs`.
+    fn go_path(&self) -> String {
+        let mut out = self.parent.map(Frame::go_path).unwrap_or_default();
+        if let Step::Field(_, field) = self.step {
+            for name in field.go_within.iter().chain([&field.name]) {
+                if !out.is_empty() {
+                    out.push('.');
+                }
+                out.push_str(name);
+            }
+        }
+        out
+    }
+
+    fn innermost_field(&self) -> Option<(&Struct, &Field)> {
+        match self.step {
+            Step::Field(s, f) => Some((s, f)),
+            _ => self.parent.and_then(Frame::innermost_field),
+        }
+    }
+}
+
+impl<'t> Decoder<'t> {
+    fn value(&mut self, ty: TypeId, field: Option<&Field>, value: &mut Value, at: Option<&Frame<'_>>) -> Result<(), DecodeError> {
+        let types = self.types;
+        match types.get(ty) {
+            Type::Any => Ok(()),
+            Type::Struct(s) => match value {
+                Value::Object(map) => self.structure(s, map, at),
+                Value::Null => {
+                    *value = zero(types, ty);
+                    Ok(())
+                }
+                other => Err(self.mismatch(other, ty, field, at)),
+            },
+            Type::List(list) => match value {
+                Value::Array(items) => {
+                    for (index, item) in items.iter_mut().enumerate() {
+                        let frame = Frame { parent: at, step: Step::Index(index) };
+                        self.element(list.elem, field, item, &frame)?;
+                    }
+                    Ok(())
+                }
+                Value::Null => Ok(()),
+                other => Err(self.mismatch(other, ty, field, at)),
+            },
+            Type::Map(map_type) => match value {
+                Value::Object(map) => {
+                    for (key, item) in map.iter_mut() {
+                        let frame = Frame { parent: at, step: Step::Key(key) };
+                        self.element(map_type.elem, field, item, &frame)?;
+                    }
+                    Ok(())
+                }
+                Value::Null => Ok(()),
+                other => Err(self.mismatch(other, ty, field, at)),
+            },
+            Type::Either(either) => self.either(*either, value, at),
+            Type::Scalar(s) => scalar::decode(*s, value).map_err(|refusal| match refusal {
+                scalar::Refusal::Type { found, wanted } => {
+                    let named = field.map(|f| f.go_type.as_str()).filter(|n| !n.is_empty());
+                    cannot_unmarshal(&found, named.unwrap_or(wanted), at)
+                }
+                scalar::Refusal::Text(text) => DecodeError(text),
+            }),
+        }
+    }
+
+    /// An item of a list or a map: a null is its zero value.
+    fn element(&mut self, ty: TypeId, field: Option<&Field>, item: &mut Value, at: &Frame<'_>) -> Result<(), DecodeError> {
+        if item.is_null() {
+            *item = zero(self.types, ty);
+            return Ok(());
+        }
+        self.value(ty, field, item, Some(at))
+    }
+
+    /// Both the fields and the tree's map are sorted by name: one walk over the two.
+    fn structure(&mut self, s: &'t Struct, map: &mut Map<String, Value>, at: Option<&Frame<'_>>) -> Result<(), DecodeError> {
+        let types = self.types;
+        let mut given = std::mem::take(map).into_iter().peekable();
+        let mut out: Vec<(String, Value)> = Vec::with_capacity(given.len() + 2);
+        for field in s.by_name() {
+            while let Some((name, value)) = given.next_if(|(name, _)| *name < field.name) {
+                self.unknown(s, name, value, at, &mut out);
+            }
+            match given.next_if(|(name, _)| *name == field.name) {
+                Some((name, mut value)) if !value.is_null() => {
+                    let frame = Frame { parent: at, step: Step::Field(s, field) };
+                    self.value(field.ty, Some(field), &mut value, Some(&frame))?;
+                    if !omitted(types, field, &value) {
+                        out.push((name, value));
+                    }
+                }
+                _ => out.extend(zero_field(types, field).map(|v| (field.name.clone(), v))),
+            }
+        }
+        for (name, value) in given {
+            self.unknown(s, name, value, at, &mut out);
+        }
+        *map = out.into_iter().collect();
+        Ok(())
+    }
+
+    fn unknown(&mut self, s: &Struct, name: String, value: Value, at: Option<&Frame<'_>>, out: &mut Vec<(String, Value)>) {
+        if s.preserve_unknown {
+            out.push((name, value));
+        } else if self.strict.len() < STRICT_MAX {
+            let path = Frame { parent: at, step: Step::Key(&name) }.strict_path();
+            self.strict.push(format!("unknown field {}", go_quote(&path)));
+        }
+    }
+
+    fn either(&mut self, either: Either, value: &mut Value, at: Option<&Frame<'_>>) -> Result<(), DecodeError> {
+        let (Either::SchemaOrArray(schema) | Either::SchemaOrBool(schema) | Either::SchemaOrStrings(schema)) = either;
+        match (either, &mut *value) {
+            (_, Value::Object(_)) => self.value(schema, None, value, at),
+            (Either::SchemaOrArray(_), Value::Array(items)) => items.iter_mut().try_for_each(|item| self.value(schema, None, item, at)),
+            (Either::SchemaOrStrings(_), Value::Array(items)) if items.iter().all(Value::is_string) => Ok(()),
+            (Either::SchemaOrBool(_), Value::Bool(_)) | (_, Value::Null) => Ok(()),
+            (Either::SchemaOrBool(_), _) => Err(DecodeError("boolean or JSON schema expected".to_owned())),
+            _ => {
+                // Go drops what is neither.
+                *value = Value::Null;
+                Ok(())
+            }
+        }
+    }
+
+    fn mismatch(&self, found: &Value, ty: TypeId, field: Option<&Field>, at: Option<&Frame<'_>>) -> DecodeError {
+        cannot_unmarshal(kind_of(found), &self.go_type(ty, field), at)
+    }
+
+    /// A type as Go prints it: `v1.PodSpec`, `[]v1.Volume`, `map[string]string`.
+    fn go_type(&self, ty: TypeId, field: Option<&Field>) -> String {
+        match self.types.get(ty) {
+            Type::Struct(s) => {
+                let mut parts = s.name.rsplit('.');
+                let (name, version) = (parts.next().unwrap_or(""), parts.next().unwrap_or(""));
+                format!("{version}.{name}")
+            }
+            Type::List(list) => format!("[]{}", self.go_type(list.elem, field)),
+            // The only map type with a name of its own.
+            Type::Map(map) if matches!(self.types.get(map.elem), Type::Scalar(Scalar::Quantity)) => "v1.ResourceList".to_owned(),
+            Type::Map(map) => format!("map[string]{}", self.go_type(map.elem, field)),
+            Type::Scalar(s) => match field.map(|f| f.go_type.as_str()) {
+                Some(named) if !named.is_empty() => named.to_owned(),
+                _ => scalar::go_name(*s).to_owned(),
+            },
+            Type::Any | Type::Either(_) => "interface {}".to_owned(),
+        }
+    }
+}
+
+/// Whether Go leaves the field out with this value. Null is handled before.
+fn omitted(types: &Types, field: &Field, value: &Value) -> bool {
+    match field.omit {
+        Omit::Never => false,
+        _ if field.pointer => false,
+        omit => match value {
+            Value::String(s) => s.is_empty() && matches!(types.get(field.ty), Type::Scalar(Scalar::String | Scalar::Bytes)),
+            Value::Number(n) => n.as_f64() == Some(0.0) && !matches!(types.get(field.ty), Type::Scalar(Scalar::IntOrString) | Type::Any),
+            Value::Bool(b) => !b && !matches!(types.get(field.ty), Type::Any | Type::Either(_)),
+            Value::Array(items) => items.is_empty() && matches!(types.get(field.ty), Type::List(_)),
+            Value::Object(map) => match types.get(field.ty) {
+                Type::Map(_) => map.is_empty(),
+                Type::Struct(_) => omit == Omit::Zero && map.is_empty(),
+                _ => false,
+            },
+            Value::Null => omit == Omit::Zero,
+        },
+    }
+}
+
+fn kind_of(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "bool",
+        Value::Number(_) => "number",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
+    }
+}
+
+/// Go's `UnmarshalTypeError`.
+fn cannot_unmarshal(found: &str, wanted: &str, at: Option<&Frame<'_>>) -> DecodeError {
+    let field = at.and_then(|frame| frame.innermost_field().map(|(s, _)| (s, frame.go_path())));
+    DecodeError(match field {
+        Some((s, path)) => {
+            let name = s.name.rsplit('.').next().unwrap_or("");
+            format!("json: cannot unmarshal {found} into Go struct field {name}.{path} of type {wanted}")
+        }
+        None => format!("json: cannot unmarshal {found} into Go value of type {wanted}"),
+    })
+}
