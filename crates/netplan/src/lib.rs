@@ -1,1 +1,11 @@
-//! The rules, routes and answers a node must have. Pure.
+//! What the network of a node must be: nftables rules, routes, DNS answers, from Services, EndpointSlices, Nodes and
+//! NetworkPolicies.
+//!
+//! Pure: nothing here opens a socket or reads a clock. `network` reads the API, asks this crate, and makes the kernel agree.
+
+pub mod ipam;
+pub mod names;
+pub mod nft;
+pub mod pods;
+pub mod proxy;
+pub mod routes;

@@ -1,1 +1,23 @@
-//! The shell around netplan: links, routes, nftables, DNS.
+//! The network of a node: links, addresses, routes, nftables, the service proxy and DNS.
+//!
+//! The shell around `netplan`, which decides; this crate reads the API, asks, and makes the kernel agree. It knows
+//! nothing of containers: the runtime hands it a network namespace and gets addresses back ([`PodNetworker`]).
+//!
+//! Every link, nftables table and route is named from the cluster's [`Instance`], so that several clusters share a host
+//! and [`teardown`] removes one of them whole.
+
+mod error;
+mod instance;
+mod link;
+pub mod netns;
+pub mod nft;
+mod node;
+mod pods;
+mod sysctl;
+
+pub use error::{Error, Result};
+pub use instance::Instance;
+pub use link::Links;
+pub use netns::NetNs;
+pub use node::{NodeConfig, NodeNamespace, ensure_node_address, node_addresses, teardown};
+pub use pods::{HostPort, PodIdentity, PodNetworker};

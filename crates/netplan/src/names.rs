@@ -1,0 +1,9 @@
+//! A hash that is the same on every run and every build, for names that must be found again.
+
+/// FNV-1a, 64 bits, folded by a final mix so that every bit depends on every byte.
+pub fn hash(text: &str) -> u64 {
+    let mut h = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0000_0100_0000_01b3));
+    h ^= h >> 33;
+    h = h.wrapping_mul(0xff51_afd7_ed55_8ccd);
+    h ^ (h >> 33)
+}

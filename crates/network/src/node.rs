@@ -1,0 +1,132 @@
+//! What a node has beside its pods: forwarding, the service link, and, for the extra nodes of one machine, a namespace
+//! of its own.
+
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use ipnet::IpNet;
+use netplan::nft::Family;
+
+use crate::link::Route;
+use crate::nft::Nft;
+use crate::pods::{Wire, connect};
+use crate::{Instance, Links, NetNs, Result, sysctl};
+
+/// One node's part of the network.
+#[derive(Clone, Debug)]
+pub struct NodeConfig {
+    pub instance: Instance,
+    pub node_name: String,
+    /// Where the node lives: the host's own namespace, or one made by [`NodeNamespace::create`].
+    pub netns: NetNs,
+    /// Where the leases of this node's pods are kept.
+    pub state_dir: PathBuf,
+    /// Pods of the whole cluster.
+    pub cluster_cidrs: Vec<IpNet>,
+    pub service_cidrs: Vec<IpNet>,
+    /// Addresses of the machine's extra nodes.
+    pub node_cidr: Option<IpNet>,
+    /// Of pods' links; None: the kernel's 1500.
+    pub mtu: Option<u32>,
+}
+
+/// Forwarding on, and packets to the service networks routed, so that the nftables rules see them even on a node
+/// without a default route.
+pub(crate) async fn prepare(config: &NodeConfig, links: &Links) -> Result<()> {
+    let settings = [("ipv4/ip_forward".into(), "1"), ("ipv6/conf/all/forwarding".into(), "1")];
+    sysctl::set(&config.netns, &settings)?;
+    let link = links.add_dummy(&config.instance.service_link()).await?;
+    let source = node_addresses(&config.netns).await?;
+    for cidr in &config.service_cidrs {
+        let source = source.iter().find(|a| a.is_ipv4() == cidr.addr().is_ipv4()).copied();
+        links.replace_route(link, &Route { source, ..Route::to(cidr.trunc()) }).await?;
+    }
+    Ok(())
+}
+
+/// The addresses a node in this namespace is known by, at most one per family: the source of its default route, else
+/// any global one.
+pub async fn node_addresses(netns: &NetNs) -> Result<Vec<IpAddr>> {
+    let links = Links::open(netns).await?;
+    let all = links.addresses().await?;
+    let mut found = Vec::new();
+    for outside in [IpAddr::from([192, 0, 2, 255]), IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, 0xffff])] {
+        let usable = |ip: &IpAddr| ip.is_ipv4() == outside.is_ipv4() && is_global(ip);
+        let routed = links.lookup(outside).await?.and_then(|l| l.source).filter(usable);
+        let any = || all.iter().map(|(_, net)| net.addr()).find(usable);
+        found.extend(routed.or_else(any));
+    }
+    Ok(found)
+}
+
+fn is_global(ip: &IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(ip) => !ip.is_loopback() && !ip.is_link_local() && !ip.is_unspecified() && !ip.is_multicast(),
+        IpAddr::V6(ip) => !ip.is_loopback() && !ip.is_unicast_link_local() && !ip.is_unspecified() && !ip.is_multicast(),
+    }
+}
+
+/// Give a node an address when its namespace has none, so that pods and Services can reach it. Returns the node's addresses.
+pub async fn ensure_node_address(netns: &NetNs, instance: &Instance, fallback: IpAddr) -> Result<Vec<IpAddr>> {
+    let have = node_addresses(netns).await?;
+    if !have.is_empty() {
+        return Ok(have);
+    }
+    let links = Links::open(netns).await?;
+    let link = links.add_dummy(&instance.service_link()).await?;
+    links.add_address(link, IpNet::from(fallback)).await?;
+    Ok(vec![fallback])
+}
+
+/// The namespace of an extra node: what a second machine would be, connected to the first one's.
+#[derive(Debug)]
+pub struct NodeNamespace {
+    pub netns: NetNs,
+    pub path: PathBuf,
+    pub addresses: Vec<IpAddr>,
+}
+
+impl NodeNamespace {
+    /// Make it, or take up the one an earlier run left, at `<run_dir>/netns/<node>`. The host reaches the node through a
+    /// point-to-point link, the node everything through the host.
+    pub async fn create(instance: &Instance, host: &NetNs, run_dir: &Path, node: &str, addresses: &[IpAddr]) -> Result<Self> {
+        let path = Self::path(run_dir, node);
+        let link = instance.node_link(node);
+        let links = Links::open(host).await?;
+        if path.exists() && links.is_up(&link).await? {
+            return Ok(NodeNamespace { netns: NetNs::open(&path)?, path, addresses: addresses.to_vec() });
+        }
+        NetNs::remove(&path)?;
+        let netns = NetNs::create(&path)?;
+        sysctl::set(host, &[("ipv4/ip_forward".into(), "1"), ("ipv6/conf/all/forwarding".into(), "1")])?;
+        connect(host, &links, &netns, &Wire { link: &link, peer: "eth0", addresses, mtu: None }).await?;
+        Ok(NodeNamespace { netns, path, addresses: addresses.to_vec() })
+    }
+
+    /// Remove it with all that is in it.
+    pub async fn remove(instance: &Instance, host: &NetNs, run_dir: &Path, node: &str) -> Result<()> {
+        Links::open(host).await?.delete(&instance.node_link(node)).await?;
+        NetNs::remove(&Self::path(run_dir, node))
+    }
+
+    fn path(run_dir: &Path, node: &str) -> PathBuf {
+        run_dir.join("netns").join(node)
+    }
+}
+
+/// Remove every link and table of an instance from a namespace; their routes, addresses and neighbours go with the
+/// links. Extra nodes are removed with [`NodeNamespace::remove`] before.
+pub async fn teardown(instance: &Instance, netns: &NetNs) -> Result<()> {
+    let nft = Nft::open(netns)?;
+    for family in Family::BOTH {
+        let there = nft.tables(family)?;
+        for table in instance.tables().iter().filter(|t| there.contains(t)) {
+            nft.delete_table(family, table)?;
+        }
+    }
+    let links = Links::open(netns).await?;
+    for name in links.named(&instance.link_prefix()).await? {
+        links.delete(&name).await?;
+    }
+    Ok(())
+}
