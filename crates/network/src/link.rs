@@ -10,7 +10,7 @@ use rtnetlink::packet_route::address::AddressAttribute;
 use rtnetlink::packet_route::link::{InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkMessage};
 use rtnetlink::packet_route::neighbour::{NeighbourFlags, NeighbourState};
 use rtnetlink::packet_route::route::{RouteAttribute, RouteScope};
-use rtnetlink::{Handle, LinkDummy, LinkMessageBuilder, LinkUnspec, LinkVxlan, RouteMessageBuilder};
+use rtnetlink::{Handle, LinkBridge, LinkDummy, LinkMessageBuilder, LinkUnspec, LinkVxlan, RouteMessageBuilder};
 use tokio::task::JoinSet;
 
 use crate::{Error, NetNs, Result};
@@ -98,8 +98,17 @@ impl Links {
         self.handle.link().add(message).execute().await.map_err(|e| failed(format!("add link {name}"), e))
     }
 
+    /// A link that leads nowhere, to hold routes and addresses: a dummy, or on a kernel without them a bridge without
+    /// ports.
     pub async fn add_dummy(&self, name: &str) -> Result<u32> {
-        let added = self.handle.link().add(LinkDummy::new(name).up().build()).execute().await;
+        if let Some(index) = self.index(name).await? {
+            return Ok(index);
+        }
+        let add = |message: LinkMessage| self.handle.link().add(message).execute();
+        let mut added = add(LinkDummy::new(name).up().build()).await;
+        if added.as_ref().is_err_and(|e| code(e) == Some(libc::EOPNOTSUPP)) {
+            added = add(LinkBridge::new(name).up().build()).await;
+        }
         ignore(added, libc::EEXIST, ()).map_err(|e| failed(format!("add link {name}"), e))?;
         self.need(name).await
     }

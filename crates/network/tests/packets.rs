@@ -1,0 +1,11 @@
+//! Real packets through real rules: network namespaces stand for hosts and pods. Needs root; says so and passes without.
+
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+#[path = "packets/world.rs"]
+mod world;
+
+#[path = "packets/pods.rs"]
+mod pods;
+#[path = "packets/services.rs"]
+mod services;

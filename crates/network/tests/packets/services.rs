@@ -1,0 +1,1 @@
+//! Services: what a client gets through the rules that `netplan` plans.
