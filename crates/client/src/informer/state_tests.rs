@@ -1,5 +1,4 @@
 //! Tests of an informer's state without a server.
-#![expect(clippy::unwrap_used, reason = "tests")]
 
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::json;

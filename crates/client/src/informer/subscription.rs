@@ -25,9 +25,12 @@ pub(crate) struct Queue<K> {
     waker: AtomicWaker,
 }
 
+type State<K> = Option<Arc<K>>;
+
 struct Pending<K> {
     order: VecDeque<ObjectKey>,
-    changes: BTreeMap<ObjectKey, (Option<Arc<K>>, Option<Arc<K>>)>,
+    /// Before the first and after the last change that was not handed out.
+    changes: BTreeMap<ObjectKey, (State<K>, State<K>)>,
 }
 
 impl<K> Queue<K> {

@@ -1,0 +1,39 @@
+//! The kinds that controllers read: the one list from which the [`View`](crate::View), the watches and the runtime's
+//! informers are made.
+
+pub use k8s_openapi::api::apps::v1::{ControllerRevision, DaemonSet, Deployment, ReplicaSet, StatefulSet};
+pub use k8s_openapi::api::batch::v1::{CronJob, Job};
+pub use k8s_openapi::api::coordination::v1::Lease;
+pub use k8s_openapi::api::core::v1::{ConfigMap, Endpoints, Namespace, Node, PersistentVolumeClaim, Pod, Service, ServiceAccount};
+pub use k8s_openapi::api::discovery::v1::EndpointSlice;
+pub use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+pub use k8s_openapi::api::rbac::v1::ClusterRole;
+
+/// Calls a macro with every kind: the field of the view, the variant of [`Watch`](crate::Watch), the type, and which
+/// objects: `all`, those of one namespace, or those of one name.
+#[macro_export]
+macro_rules! for_each_kind {
+    ($macro:ident) => {
+        $macro! {
+            cluster_roles ClusterRoles ClusterRole all,
+            config_maps ConfigMaps ConfigMap (name "kube-root-ca.crt"),
+            controller_revisions ControllerRevisions ControllerRevision all,
+            cron_jobs CronJobs CronJob all,
+            daemon_sets DaemonSets DaemonSet all,
+            deployments Deployments Deployment all,
+            endpoint_slices EndpointSlices EndpointSlice all,
+            endpoints Endpoints Endpoints all,
+            jobs Jobs Job all,
+            leases Leases Lease (namespace "kube-node-lease"),
+            namespaces Namespaces Namespace all,
+            nodes Nodes Node all,
+            persistent_volume_claims PersistentVolumeClaims PersistentVolumeClaim all,
+            pod_disruption_budgets PodDisruptionBudgets PodDisruptionBudget all,
+            pods Pods Pod all,
+            replica_sets ReplicaSets ReplicaSet all,
+            service_accounts ServiceAccounts ServiceAccount all,
+            services Services Service all,
+            stateful_sets StatefulSets StatefulSet all,
+        }
+    };
+}

@@ -1,0 +1,154 @@
+//! ReplicaSet: as many pods as asked for. Upstream's `pkg/controller/replicaset`.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::apps::v1::{ReplicaSet, ReplicaSetCondition, ReplicaSetStatus};
+use k8s_openapi::api::core::v1::Pod;
+
+use crate::action::{Action, Event, Outcome, slow_start};
+use crate::view::{Context, Key, View, Watch};
+use crate::{Controller, meta, pods, selector};
+
+pub const CONTROLLER: Controller = Controller {
+    name: "replicaset-controller",
+    watches: &[Watch::ReplicaSets(|_, set| vec![meta::key(set)]), Watch::Pods(keys_of_pod)],
+    reconcile,
+};
+
+/// Pods made or deleted in one go.
+const BURST: usize = 500;
+
+fn keys_of_pod(view: &View<'_>, pod: &Pod) -> Vec<Key> {
+    if meta::controller(pod).is_some() {
+        return meta::controller_key::<ReplicaSet, _>(pod).into_iter().collect();
+    }
+    let sets = view.replica_sets.list_namespace(meta::namespace(pod));
+    let wanting = sets.iter().filter(|set| {
+        let selector = set.spec.as_ref().map(|spec| &spec.selector);
+        selector.is_some_and(|selector| !selector::is_empty(selector) && selector::matches(selector, pod.metadata.labels.as_ref()))
+    });
+    wanting.map(|set| meta::key(&**set)).collect()
+}
+
+pub fn reconcile(view: &View<'_>, key: &Key, context: &Context<'_>) -> Outcome {
+    let Some(set) = view.replica_sets.get(&key.namespace, &key.name) else { return Outcome::nothing() };
+    let Some(spec) = set.spec.as_ref() else { return Outcome::nothing() };
+    let claimed = pods::claim(view.pods, &*set, &spec.selector);
+    let active: Vec<Arc<Pod>> = claimed.owned.iter().filter(|pod| pods::is_active(pod)).cloned().collect();
+    let terminating = claimed.owned.iter().filter(|pod| pods::is_terminating(pod)).count();
+
+    let mut outcome = Outcome::from(claimed.actions);
+    let status = new_status(&set, &active, terminating, context);
+    let settled = status.ready_replicas == status.available_replicas;
+    // The status first: when pods cannot be made, it must say so.
+    outcome.actions.extend(Action::patch_status(&*set, &set.status, &status));
+    if !meta::is_deleting(&*set) {
+        outcome.actions.extend(manage_replicas(view, &set, &active, context));
+    }
+    if let (false, Some(seconds)) = (settled, spec.min_ready_seconds.and_then(|seconds| u64::try_from(seconds).ok())) {
+        outcome.requeue_in(Duration::from_secs(seconds.max(1)));
+    }
+    outcome
+}
+
+fn wanted(set: &ReplicaSet) -> usize {
+    let replicas = set.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
+    usize::try_from(replicas).unwrap_or(0)
+}
+
+fn manage_replicas(view: &View<'_>, set: &ReplicaSet, active: &[Arc<Pod>], context: &Context<'_>) -> Vec<Action> {
+    let wanted = wanted(set);
+    if active.len() < wanted {
+        let count = (wanted - active.len()).min(BURST);
+        return slow_start((0..count).filter_map(|_| create_pod(set, context)).collect());
+    }
+    let count = (active.len() - wanted).min(BURST);
+    if count == 0 {
+        return Vec::new();
+    }
+    let mut ranked = ranked_by_node(view, set, active);
+    ranked.sort_by(|a, b| pods::deletion_order((&a.0, a.1), (&b.0, b.1), context.now));
+    vec![Action::Together(ranked.iter().take(count).map(|(pod, _)| delete_pod(set, pod)).collect())]
+}
+
+fn create_pod(set: &ReplicaSet, context: &Context<'_>) -> Option<Action> {
+    let template = set.spec.as_ref()?.template.as_ref()?;
+    let pod = pods::from_template(template, set, context);
+    let done = Event::normal(set, "SuccessfulCreate", format!("Created pod: {}", meta::name(&pod)));
+    let failed = Event::warning(set, "FailedCreate", "Error creating: {}".to_owned());
+    Some(Action::create(&pod).tell_done(done).tell_failed(failed))
+}
+
+fn delete_pod(set: &ReplicaSet, pod: &Pod) -> Action {
+    let done = Event::normal(set, "SuccessfulDelete", format!("Deleted pod: {}", meta::name(pod)));
+    let failed = Event::warning(set, "FailedDelete", "Error deleting: {}".to_owned());
+    Action::delete(pod).tell_done(done).tell_failed(failed)
+}
+
+/// Each pod with the number of active pods on its node that belong to ReplicaSets of the same owner, so that doubled-up
+/// pods go first.
+fn ranked_by_node(view: &View<'_>, set: &ReplicaSet, active: &[Arc<Pod>]) -> Vec<(Arc<Pod>, usize)> {
+    let siblings = match meta::controller(set) {
+        Some(owner) => view.replica_sets.controlled_by(&owner.uid),
+        None => Vec::new(),
+    };
+    let mut per_node: BTreeMap<String, usize> = BTreeMap::new();
+    let mut count = |pods: &[Arc<Pod>]| {
+        for pod in pods.iter().filter(|pod| pods::is_active(pod)) {
+            *per_node.entry(pods::node_name(pod).to_owned()).or_default() += 1;
+        }
+    };
+    count(active);
+    for sibling in siblings.iter().filter(|sibling| meta::uid(&***sibling) != meta::uid(set)) {
+        count(&view.pods.controlled_by(meta::uid(&**sibling)));
+    }
+    active.iter().map(|pod| (pod.clone(), per_node.get(pods::node_name(pod)).copied().unwrap_or(0))).collect()
+}
+
+fn new_status(set: &ReplicaSet, active: &[Arc<Pod>], terminating: usize, context: &Context<'_>) -> ReplicaSetStatus {
+    let old = set.status.clone().unwrap_or_default();
+    let spec = set.spec.as_ref();
+    let template_labels = spec.and_then(|spec| spec.template.as_ref()?.metadata.as_ref()?.labels.clone()).unwrap_or_default();
+    let min_ready = spec.and_then(|spec| spec.min_ready_seconds).unwrap_or(0);
+    let count = |test: &dyn Fn(&Pod) -> bool| i32::try_from(active.iter().filter(|pod| test(pod)).count()).unwrap_or(i32::MAX);
+    let replicas = count(&|_| true);
+    ReplicaSetStatus {
+        replicas,
+        fully_labeled_replicas: positive(count(&|pod| selector::has_all(&template_labels, pod.metadata.labels.as_ref()))),
+        ready_replicas: positive(count(&pods::is_ready)),
+        available_replicas: positive(count(&|pod| pods::is_available(pod, min_ready, context.now))),
+        terminating_replicas: i32::try_from(terminating).ok(),
+        observed_generation: set.metadata.generation,
+        conditions: conditions(old.conditions, replicas, set, context),
+    }
+}
+
+/// Counts that are zero are left out, as upstream's omitempty does.
+pub(crate) fn positive(count: i32) -> Option<i32> {
+    (count > 0).then_some(count)
+}
+
+/// `ReplicaFailure` is there while pods cannot be made or deleted.
+fn conditions(
+    old: Option<Vec<ReplicaSetCondition>>,
+    replicas: i32,
+    set: &ReplicaSet,
+    context: &Context<'_>,
+) -> Option<Vec<ReplicaSetCondition>> {
+    let mut conditions = old.unwrap_or_default();
+    let have = usize::try_from(replicas).unwrap_or(0);
+    match context.failure.filter(|failure| failure.verb != "patch" && have != wanted(set)) {
+        None => conditions.retain(|condition| condition.type_ != "ReplicaFailure"),
+        Some(_) if conditions.iter().any(|condition| condition.type_ == "ReplicaFailure") => {}
+        Some(failure) => conditions.push(ReplicaSetCondition {
+            type_: "ReplicaFailure".to_owned(),
+            status: "True".to_owned(),
+            reason: Some(if have < wanted(set) { "FailedCreate" } else { "FailedDelete" }.to_owned()),
+            message: Some(failure.message.clone()),
+            last_transition_time: Some(meta::time(context.now)),
+        }),
+    }
+    (!conditions.is_empty()).then_some(conditions)
+}
