@@ -1,1 +1,3 @@
 //! kube-apiserver.
+
+pub mod cache;

@@ -1,0 +1,96 @@
+//! One object as the cache holds it: the stored bytes, what selectors ask of it, and other encodings made on demand.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::{Bytes, BytesMut};
+use store::{Key, KeyValue, Revision};
+
+use super::splice;
+
+/// Other encodings of an entry are kept up to this size in all; beyond, they are made anew each time.
+const ENCODINGS_BYTES_MAX: usize = 64 << 10;
+
+/// What selectors can ask of an object.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Attributes {
+    pub labels: Vec<(Box<str>, Box<str>)>,
+    pub fields: Vec<(Box<str>, Box<str>)>,
+}
+
+impl Attributes {
+    pub fn label(&self, name: &str) -> Option<&str> {
+        find(&self.labels, name)
+    }
+
+    pub fn field(&self, name: &str) -> Option<&str> {
+        find(&self.fields, name)
+    }
+}
+
+fn find<'a>(pairs: &'a [(Box<str>, Box<str>)], name: &str) -> Option<&'a str> {
+    pairs.iter().find(|(key, _)| &**key == name).map(|(_, value)| &**value)
+}
+
+/// Reads the attributes from the stored bytes. Must not fail: bytes that make no sense have none.
+pub type Extract = Arc<dyn Fn(&[u8]) -> Attributes + Send + Sync>;
+
+/// Names another encoding of an object (protobuf, a table row, metadata only, another version). The caller gives out the numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Encoding(pub u32);
+
+/// One version of one object.
+#[derive(Debug)]
+pub struct Entry {
+    pub key: Key,
+    /// Of the write that made it.
+    pub revision: Revision,
+    /// As stored: without a resourceVersion.
+    pub bytes: Bytes,
+    pub attributes: Attributes,
+    insertion_point: Option<usize>,
+    encodings: Mutex<Vec<(Encoding, Bytes)>>,
+}
+
+impl Entry {
+    pub(super) fn new(item: &KeyValue, extract: &Extract) -> Arc<Self> {
+        Arc::new(Entry {
+            key: item.key.clone(),
+            revision: item.mod_revision,
+            bytes: item.value.clone(),
+            attributes: extract(&item.value),
+            insertion_point: splice::insertion_point(&item.value),
+            encodings: Mutex::new(Vec::new()),
+        })
+    }
+
+    /// The JSON with its own resourceVersion.
+    pub fn json(&self) -> Bytes {
+        let mut out = BytesMut::with_capacity(self.bytes.len() + 48);
+        self.append_json(&mut out, self.revision);
+        out.freeze()
+    }
+
+    /// Appends the JSON with this resourceVersion (a deletion's is not the object's own).
+    pub fn append_json(&self, out: &mut BytesMut, revision: Revision) {
+        splice::append(out, &self.bytes, self.insertion_point, revision);
+    }
+
+    /// Another encoding: the kept one, or one made now.
+    pub fn encoding(&self, encoding: Encoding, make: impl FnOnce(&Entry) -> Bytes) -> Bytes {
+        let kept = |all: &[(Encoding, Bytes)]| all.iter().find(|(e, _)| *e == encoding).map(|(_, b)| b.clone());
+        if let Some(bytes) = kept(&self.lock_encodings()) {
+            return bytes;
+        }
+        let bytes = make(self);
+        let mut all = self.lock_encodings();
+        let size: usize = all.iter().map(|(_, b)| b.len()).sum();
+        if size + bytes.len() <= ENCODINGS_BYTES_MAX && kept(&all).is_none() {
+            all.push((encoding, bytes.clone()));
+        }
+        bytes
+    }
+
+    fn lock_encodings(&self) -> std::sync::MutexGuard<'_, Vec<(Encoding, Bytes)>> {
+        self.encodings.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

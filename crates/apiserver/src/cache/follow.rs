@@ -1,0 +1,192 @@
+//! [`Cache`]: one resource's cache, and the task that keeps it up with the store.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use store::{Event, ListOptions, Listing, Revision, Store, WatchItem};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::core::{Core, Limits, Map, Snapshot};
+use super::{Cursor, Entry, Error, Extract, Filter, Result};
+
+/// How long a reader waits for the cache to reach a revision, as upstream does.
+const FRESH_WAIT_MAX: Duration = Duration::from_secs(3);
+const RETRY_INTERVAL: Duration = Duration::from_millis(100);
+
+/// All objects of one resource.
+pub struct Cache {
+    store: Arc<dyn Store>,
+    prefix: Arc<str>,
+    extract: Extract,
+    core: Mutex<Core>,
+    /// The revision the cache shows; 0 until it was first read.
+    reached: watch::Sender<Revision>,
+}
+
+impl Cache {
+    /// A cache of what lies under a prefix, and the task that follows the store until cancelled. Reads wait for the first list.
+    pub fn new(
+        store: Arc<dyn Store>,
+        prefix: &str,
+        extract: Extract,
+        limits: Limits,
+        cancel: CancellationToken,
+    ) -> (Arc<Self>, impl Future<Output = ()> + Send + 'static) {
+        let cache = Arc::new(Cache {
+            store,
+            prefix: Arc::from(prefix),
+            extract,
+            core: Mutex::new(Core::new(limits)),
+            reached: watch::Sender::new(Revision(0)),
+        });
+        let task = {
+            let cache = cache.clone();
+            async move {
+                tokio::select! { biased;
+                    () = cancel.cancelled() => {}
+                    () = cache.follow() => {}
+                }
+                cache.lock().close();
+                cache.announce();
+            }
+        };
+        (cache, task)
+    }
+
+    pub fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, Core> {
+        self.core.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn reached(&self) -> watch::Receiver<Revision> {
+        self.reached.subscribe()
+    }
+
+    /// Waits until the cache shows the newest durable state, and answers the revision it is then known to show. Costs no
+    /// wait where the embedded engine's watch has delivered all.
+    pub async fn consistent(&self) -> Result<Revision> {
+        let freshness = self.store.freshness(&self.prefix).await.map_err(from_store)?;
+        self.wait_until_fresh(freshness.needed).await?;
+        // Nothing changed between `needed` and `revision`.
+        let mut core = self.lock();
+        core.advance(freshness.revision);
+        Ok(core.revision)
+    }
+
+    /// Waits until the cache shows this revision or a later one.
+    pub async fn wait_until_fresh(&self, revision: Revision) -> Result<()> {
+        // Revision 0 means "whatever there is", but there must be something.
+        let wanted = revision.max(Revision(1));
+        if self.lock().revision >= wanted {
+            return Ok(());
+        }
+        let mut reached = self.reached();
+        let waited = tokio::time::timeout(FRESH_WAIT_MAX, reached.wait_for(|r| *r >= wanted)).await;
+        let current = self.lock().revision;
+        if matches!(waited, Ok(Ok(_))) || current >= wanted {
+            return Ok(());
+        }
+        match current {
+            Revision(0) => Err(Error::Unavailable("the resource's cache has not been filled yet".into())),
+            _ => Err(Error::TooLarge { wanted, current }),
+        }
+    }
+
+    /// The entry as the cache has it; see [`Cache::consistent`] for the newest.
+    pub fn get(&self, key: &str) -> Option<Arc<Entry>> {
+        self.lock().get(key)
+    }
+
+    /// The state as the cache has it; see [`Cache::consistent`] for the newest.
+    pub fn snapshot(&self) -> Snapshot {
+        self.lock().snapshot()
+    }
+
+    /// Keeps a snapshot, so that a list can cheaply be continued.
+    pub fn keep(&self, snapshot: &Snapshot) {
+        self.lock().keep(snapshot.clone());
+    }
+
+    /// The state at a revision: kept, made from recent changes, or read from the store.
+    pub async fn snapshot_at(&self, revision: Revision) -> Result<Snapshot> {
+        if let Some(snapshot) = self.lock().view(revision) {
+            return Ok(snapshot);
+        }
+        let options = ListOptions { revision: Some(revision), ..ListOptions::default() };
+        let listing = self.store.list(&self.prefix, options).await.map_err(|e| too_old(e, revision))?;
+        let snapshot = Snapshot { revision, map: self.entries(&listing) };
+        self.keep(&snapshot);
+        Ok(snapshot)
+    }
+
+    /// Follows changes under a prefix (the resource's own or a namespace's) after a revision.
+    pub fn watch(self: &Arc<Self>, prefix: &str, after: Revision, filter: Arc<dyn Filter>) -> Result<Cursor> {
+        Cursor::new(self.clone(), prefix, after, filter)
+    }
+
+    fn entries(&self, listing: &Listing) -> Map {
+        // What has not changed is shared with what the cache has.
+        let known = self.snapshot();
+        let entry = |item: &store::KeyValue| match known.get(&item.key) {
+            Some(entry) if entry.revision == item.mod_revision => entry.clone(),
+            _ => Entry::new(item, &self.extract),
+        };
+        listing.items.iter().map(|item| (item.key.clone(), entry(item))).collect()
+    }
+
+    async fn follow(&self) {
+        loop {
+            let error = match self.fill_and_follow().await {
+                Ok(never) => match never {},
+                Err(error) => error,
+            };
+            tracing::warn!(prefix = %self.prefix, %error, "reading the resource anew");
+            tokio::time::sleep(RETRY_INTERVAL).await;
+        }
+    }
+
+    async fn fill_and_follow(&self) -> store::Result<std::convert::Infallible> {
+        let listing = self.store.list(&self.prefix, ListOptions::default()).await?;
+        let entries = self.entries(&listing);
+        let mut stream = self.store.watch(&self.prefix, listing.revision).await?;
+        self.lock().replace(entries, listing.revision);
+        self.announce();
+        while let Some(item) = stream.next().await {
+            match item? {
+                WatchItem::Events(events) => self.apply(&events),
+                WatchItem::Progress(revision) => self.lock().advance(revision),
+            }
+            self.announce();
+        }
+        Err(store::Error::Unavailable("the watch ended".into()))
+    }
+
+    fn apply(&self, events: &[Event]) {
+        let entry = |item: &store::KeyValue| Entry::new(item, &self.extract);
+        let changes = events.iter().map(|e| (e.revision, e.key.clone(), e.value.as_ref().map(entry))).collect();
+        self.lock().apply(changes);
+    }
+
+    /// Wakes who waits for a revision or watches.
+    fn announce(&self) {
+        let revision = self.lock().revision;
+        self.reached.send_replace(revision);
+    }
+}
+
+fn from_store(error: store::Error) -> Error {
+    Error::Unavailable(error.to_string())
+}
+
+fn too_old(error: store::Error, wanted: Revision) -> Error {
+    match error {
+        store::Error::Compacted { oldest } => Error::TooOld { wanted, oldest },
+        store::Error::Future(current) => Error::TooLarge { wanted, current },
+        other => from_store(other),
+    }
+}

@@ -1,0 +1,38 @@
+//! The watch cache: per resource, the newest state and the recent changes, so that reads, lists and watches need neither the
+//! store nor a copy. It knows no verbs and no HTTP; `verbs` are its callers, a `store::Store` feeds it.
+//!
+//! A list takes a [`Snapshot`]; a watch is a [`Cursor`] into the ring of recent changes with a [`Filter`]. Entries share their
+//! bytes with the embedded store.
+
+mod caches;
+mod core;
+mod cursor;
+mod entry;
+mod follow;
+mod splice;
+#[cfg(test)]
+mod tests;
+
+pub use caches::Caches;
+pub use core::{Limits, Snapshot};
+pub use cursor::{Batch, Cursor, Filter, WatchEvent, WatchKind};
+pub use entry::{Attributes, Encoding, Entry, Extract};
+pub use follow::Cache;
+pub use splice::{insertion_point, splice};
+
+use store::Revision;
+
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// The history needed is gone: 410 Gone, the client must list again.
+    #[error("too old resource version: {} ({})", wanted.0, oldest.0)]
+    TooOld { wanted: Revision, oldest: Revision },
+    /// The cache did not reach the revision in time; the client may try again.
+    #[error("Too large resource version: {}, current: {}", wanted.0, current.0)]
+    TooLarge { wanted: Revision, current: Revision },
+    /// It may work when tried again.
+    #[error("the store did not answer: {0}")]
+    Unavailable(String),
+}
+
+pub type Result<T> = std::result::Result<T, Error>;

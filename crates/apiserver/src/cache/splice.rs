@@ -1,0 +1,139 @@
+//! Joining stored bytes, which hold no resourceVersion, with a revision, without parsing them again. Used by `entry`.
+
+use bytes::{BufMut as _, Bytes, BytesMut};
+use store::Revision;
+
+/// Where the first member of the object's metadata begins. `None`: the bytes are no JSON object with a metadata object.
+pub fn insertion_point(bytes: &[u8]) -> Option<usize> {
+    let mut at = skip_space(bytes, 0);
+    if bytes.get(at) != Some(&b'{') {
+        return None;
+    }
+    at += 1;
+    loop {
+        at = skip_space(bytes, at);
+        let key_end = string_end(bytes, at)?;
+        let key = &bytes[at..key_end];
+        at = skip_space(bytes, key_end);
+        if bytes.get(at) != Some(&b':') {
+            return None;
+        }
+        at = skip_space(bytes, at + 1);
+        if key == b"\"metadata\"" {
+            return (bytes.get(at) == Some(&b'{')).then_some(at + 1);
+        }
+        at = skip_space(bytes, value_end(bytes, at)?);
+        if bytes.get(at) != Some(&b',') {
+            return None;
+        }
+        at += 1;
+    }
+}
+
+/// The object with its resourceVersion.
+pub fn splice(bytes: &[u8], revision: Revision) -> Bytes {
+    let mut out = BytesMut::with_capacity(bytes.len() + 48);
+    append(&mut out, bytes, insertion_point(bytes), revision);
+    out.freeze()
+}
+
+/// Appends the object with its resourceVersion, which goes in at `point`.
+pub(super) fn append(out: &mut BytesMut, bytes: &[u8], point: Option<usize>, revision: Revision) {
+    let Some(point) = point else {
+        out.extend_from_slice(bytes);
+        return;
+    };
+    out.reserve(bytes.len() + 48);
+    out.extend_from_slice(&bytes[..point]);
+    out.put_slice(b"\"resourceVersion\":\"");
+    append_decimal(out, revision.0);
+    let empty = bytes.get(skip_space(bytes, point)) == Some(&b'}');
+    out.put_slice(if empty { b"\"" } else { b"\"," });
+    out.extend_from_slice(&bytes[point..]);
+}
+
+fn append_decimal(out: &mut BytesMut, mut n: u64) {
+    let mut digits = [0; 20];
+    let mut from = digits.len();
+    loop {
+        from -= 1;
+        digits[from] = b'0' + (n % 10) as u8;
+        n /= 10;
+        if n == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(&digits[from..]);
+}
+
+fn skip_space(bytes: &[u8], mut at: usize) -> usize {
+    while bytes.get(at).is_some_and(|b| matches!(b, b' ' | b'\n' | b'\t' | b'\r')) {
+        at += 1;
+    }
+    at
+}
+
+/// The end of the string that begins at `at`.
+fn string_end(bytes: &[u8], at: usize) -> Option<usize> {
+    if bytes.get(at) != Some(&b'"') {
+        return None;
+    }
+    let mut at = at + 1;
+    loop {
+        match bytes.get(at)? {
+            b'"' => return Some(at + 1),
+            b'\\' => at += 2,
+            _ => at += 1,
+        }
+    }
+}
+
+/// The end of the value that begins at `at`.
+fn value_end(bytes: &[u8], mut at: usize) -> Option<usize> {
+    let mut depth = 0_usize;
+    loop {
+        match bytes.get(at)? {
+            b'"' => at = string_end(bytes, at)?,
+            b'{' | b'[' => {
+                depth += 1;
+                at += 1;
+            }
+            b'}' | b']' if depth == 0 => return Some(at),
+            b'}' | b']' => {
+                depth -= 1;
+                at += 1;
+            }
+            b',' if depth == 0 => return Some(at),
+            _ => at += 1,
+        }
+        if depth == 0 && matches!(bytes.get(at), None | Some(b',' | b'}')) {
+            return Some(at);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_revision_goes_into_the_objects_own_metadata() {
+        let cases = [
+            (r#"{"kind":"X","metadata":{"name":"a"}}"#, r#"{"kind":"X","metadata":{"resourceVersion":"7","name":"a"}}"#),
+            (r#"{"metadata":{},"z":1}"#, r#"{"metadata":{"resourceVersion":"7"},"z":1}"#),
+            (
+                r#"{"a":{"metadata":{"x":[1,{"y":"}"}]}},"b":"\"metadata\":{","metadata":{"n":1}}"#,
+                r#"{"a":{"metadata":{"x":[1,{"y":"}"}]}},"b":"\"metadata\":{","metadata":{"resourceVersion":"7","n":1}}"#,
+            ),
+            (r#" { "a" : -1.5e3 , "metadata" : { } }"#, r#" { "a" : -1.5e3 , "metadata" : {"resourceVersion":"7" } }"#),
+            (r#"{"a":1}"#, r#"{"a":1}"#),
+            ("{", "{"),
+            (r#"{"a":""#, r#"{"a":""#),
+            (r#"{"metadata":null}"#, r#"{"metadata":null}"#),
+        ];
+        for (stored, sent) in cases {
+            assert_eq!(splice(stored.as_bytes(), Revision(7)), sent.as_bytes(), "{stored}");
+        }
+        assert_eq!(splice(br#"{"metadata":{}}"#, Revision(u64::MAX)).len(), 15 + 38 + 2);
+    }
+}

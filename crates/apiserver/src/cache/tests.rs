@@ -1,0 +1,261 @@
+//! The watch cache against a real (in-memory) store: list plus watch equals state, whatever the selectors and however slow the
+//! reader; and the edges: too old, too large, bookmarks, restarts.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use proptest::prelude::*;
+use serde_json::{Value, json};
+use store::{Embedded, Expect, Op, Options, Revision, Store};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::*;
+
+fn extract() -> Extract {
+    Arc::new(|bytes| {
+        let object: Value = serde_json::from_slice(bytes).unwrap_or_default();
+        let color = object["metadata"]["labels"]["color"].as_str().unwrap_or_default();
+        Attributes { labels: vec![("color".into(), color.into())], fields: vec![] }
+    })
+}
+
+fn bytes(name: &str, color: u8, n: usize) -> Bytes {
+    json!({"metadata": {"name": name, "labels": {"color": color.to_string()}}, "n": n}).to_string().into()
+}
+
+fn put(key: &str, value: Bytes) -> Op {
+    Op::Put { key: Arc::from(key), value, expect: Expect::Anything, ttl: None }
+}
+
+fn delete(key: &str) -> Op {
+    Op::Delete { key: Arc::from(key), expect: Expect::Anything }
+}
+
+fn caches(store: &Arc<Embedded>, limits: Limits) -> Caches {
+    Caches::new(store.clone(), limits, CancellationToken::new())
+}
+
+fn everything() -> Arc<dyn Filter> {
+    Arc::new(|_: &Entry| true)
+}
+
+fn red() -> Arc<dyn Filter> {
+    Arc::new(|e: &Entry| e.attributes.label("color") == Some("1"))
+}
+
+/// What a client keeps from a list and the events of a watch.
+struct Client {
+    cursor: Cursor,
+    state: BTreeMap<String, Bytes>,
+    last: Revision,
+}
+
+impl Client {
+    fn start(cache: &Arc<Cache>, prefix: &str, filter: Arc<dyn Filter>) -> Self {
+        let list = cache.snapshot();
+        let matching = list.range(prefix, None).filter(|e| filter.matches(e));
+        let state = matching.map(|e| (e.key.to_string(), e.json())).collect();
+        Client { cursor: cache.watch(prefix, list.revision, filter).unwrap(), state, last: list.revision }
+    }
+
+    /// Takes what is there; checks that each event is possible for this client.
+    async fn drain(&mut self) {
+        loop {
+            let batch = self.cursor.next(Some(Instant::now())).await.unwrap();
+            let mut any = false;
+            for event in batch.events() {
+                any = true;
+                assert!(event.revision > self.last, "goes back or repeats");
+                self.last = event.revision;
+                let key = event.entry.key.to_string();
+                let mut line = BytesMut::new();
+                event.append_json(&mut line);
+                let frame: Value = serde_json::from_slice(&line).unwrap();
+                assert_eq!(frame["object"]["metadata"]["resourceVersion"], event.revision.0.to_string());
+                match event.kind {
+                    WatchKind::Added => assert!(self.state.insert(key, event.entry.json()).is_none(), "added twice"),
+                    WatchKind::Modified => assert!(self.state.insert(key, event.entry.json()).is_some(), "modified from nothing"),
+                    WatchKind::Deleted => assert!(self.state.remove(&key).is_some(), "deleted from nothing"),
+                }
+            }
+            assert!(batch.revision >= self.last);
+            self.last = batch.revision;
+            if !any {
+                return;
+            }
+        }
+    }
+
+    fn assert_shows(&self, list: &Snapshot, prefix: &str, filter: &dyn Filter) {
+        let want: BTreeMap<String, Bytes> =
+            list.range(prefix, None).filter(|e| filter.matches(e)).map(|e| (e.key.to_string(), e.json())).collect();
+        assert_eq!(self.state, want);
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Put(u8, u8),
+    Delete(u8),
+    /// Starts another client.
+    Start,
+    /// One client reads.
+    Read(usize),
+    Elsewhere,
+    Yield,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        5 => (0..8_u8, 0..3_u8).prop_map(|(k, c)| Step::Put(k, c)),
+        2 => (0..8_u8).prop_map(Step::Delete),
+        1 => Just(Step::Start),
+        2 => any::<usize>().prop_map(Step::Read),
+        1 => Just(Step::Elsewhere),
+        2 => Just(Step::Yield),
+    ]
+}
+
+fn run<F: Future>(f: F) -> F::Output {
+    tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap().block_on(f)
+}
+
+async fn list_and_watch_equal_state(steps: Vec<Step>) {
+    let store = Arc::new(Embedded::in_memory());
+    let cache = caches(&store, Limits::default()).get("/r/x/", extract);
+    let prefixes = ["/r/x/", "/r/x/0/"];
+    let mut clients = Vec::new();
+    for (n, step) in steps.into_iter().enumerate() {
+        let key = |k: u8| format!("/r/x/{}/{k}", k % 2);
+        match step {
+            Step::Put(k, color) => drop(store.write(put(&key(k), bytes(&k.to_string(), color, n))).await.unwrap()),
+            Step::Delete(k) => drop(store.write(delete(&key(k))).await.unwrap()),
+            Step::Elsewhere => drop(store.write(put("/r/y/1", Bytes::from_static(b"{}"))).await.unwrap()),
+            Step::Yield => tokio::task::yield_now().await,
+            Step::Start => {
+                cache.wait_until_fresh(Revision(0)).await.unwrap();
+                let (prefix, filter) = (prefixes[n % 2], if n % 3 == 0 { everything() } else { red() });
+                clients.push((Client::start(&cache, prefix, filter.clone()), prefix, filter));
+            }
+            Step::Read(i) if !clients.is_empty() => {
+                let i = i % clients.len();
+                clients[i].0.drain().await;
+            }
+            Step::Read(_) => {}
+        }
+    }
+    let revision = cache.consistent().await.unwrap();
+    assert_eq!(revision, store.revision().await.unwrap());
+    let list = cache.snapshot();
+    let stored = store.list("/r/x/", store::ListOptions::default()).await.unwrap();
+    let seen: Vec<_> = list.range("/r/x/", None).map(|e| (e.key.clone(), e.bytes.clone(), e.revision)).collect();
+    assert_eq!(seen, stored.items.into_iter().map(|i| (i.key, i.value, i.mod_revision)).collect::<Vec<_>>());
+    for (client, prefix, filter) in &mut clients {
+        client.drain().await;
+        client.assert_shows(&list, prefix, &**filter);
+    }
+}
+
+async fn past_views_are_those_of_the_store(steps: Vec<Step>) {
+    let store = Arc::new(Embedded::in_memory());
+    // A small ring, so that some views must come from the store.
+    let cache = caches(&store, Limits { events_max: 10, bytes_max: 1 << 20 }).get("/r/x/", extract);
+    cache.consistent().await.unwrap();
+    for (n, step) in steps.into_iter().enumerate() {
+        match step {
+            Step::Put(k, color) => drop(store.write(put(&format!("/r/x/{k}"), bytes("a", color, n))).await.unwrap()),
+            Step::Delete(k) => drop(store.write(delete(&format!("/r/x/{k}"))).await.unwrap()),
+            _ => drop(cache.consistent().await.unwrap()),
+        }
+    }
+    let newest = cache.consistent().await.unwrap();
+    for revision in (1..=newest.0).rev().map(Revision) {
+        let view = cache.snapshot_at(revision).await.unwrap();
+        let options = store::ListOptions { revision: Some(revision), ..Default::default() };
+        let want: Vec<_> = store.list("/r/x/", options).await.unwrap().items.into_iter().map(|i| (i.key, i.mod_revision)).collect();
+        assert_eq!(view.range("/r/x/", None).map(|e| (e.key.clone(), e.revision)).collect::<Vec<_>>(), want);
+        assert_eq!(view.revision, revision);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn list_and_watch_show_the_state(steps in prop::collection::vec(step(), 0..120)) {
+        run(list_and_watch_equal_state(steps));
+    }
+
+    #[test]
+    fn past_views_are_right(steps in prop::collection::vec(step(), 0..60)) {
+        run(past_views_are_those_of_the_store(steps));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_watcher_and_an_old_start_are_refused() {
+    let store = Arc::new(Embedded::in_memory());
+    let cache = caches(&store, Limits { events_max: 4, bytes_max: 1 << 20 }).get("/r/x/", extract);
+    cache.consistent().await.unwrap();
+    let mut slow = cache.watch("/r/x/", Revision(1), everything()).unwrap();
+    for n in 0..20 {
+        store.write(put("/r/x/a", bytes("a", 0, n))).await.unwrap();
+        cache.consistent().await.unwrap();
+    }
+    assert!(matches!(slow.next(None).await, Err(Error::TooOld { .. })));
+    assert!(matches!(cache.watch("/r/x/", Revision(2), everything()), Err(Error::TooOld { wanted: Revision(2), .. })));
+    assert!(matches!(cache.wait_until_fresh(Revision(99)).await, Err(Error::TooLarge { current: Revision(21), .. })));
+    store.compact(Revision(20)).await.unwrap();
+    assert!(matches!(cache.snapshot_at(Revision(3)).await, Err(Error::TooOld { .. })));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_waits_and_bookmarks_say_how_far_it_is() {
+    let store = Arc::new(Embedded::in_memory());
+    let cache = caches(&store, Limits::default()).get("/r/x/", extract);
+    cache.consistent().await.unwrap();
+    let mut cursor = cache.watch("/r/x/", Revision(1), everything()).unwrap();
+    store.write(put("/r/y/1", Bytes::from_static(b"{}"))).await.unwrap();
+    let before = Instant::now();
+    let idle = cursor.next(Some(before + Duration::from_secs(60))).await.unwrap();
+    assert_eq!((idle.events().count(), idle.revision, before.elapsed()), (0, Revision(2), Duration::from_secs(60)));
+    let write = store.write(put("/r/x/1", bytes("1", 0, 0)));
+    let (batch, written) = tokio::join!(cursor.next(None), write);
+    let batch = batch.unwrap();
+    assert_eq!((batch.events().count(), batch.revision), (1, written.unwrap().0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cache_that_lost_its_place_reads_anew_and_ends_its_watches() {
+    let store = Arc::new(Embedded::in_memory_with(Options { history_bytes_max: 2000, ..Options::default() }));
+    let all = caches(&store, Limits::default());
+    let cache = all.get("/r/x/", extract);
+    cache.consistent().await.unwrap();
+    let mut cursor = cache.watch("/r/x/", Revision(1), everything()).unwrap();
+    // Without a yield in between, the store forgets what the cache has not read yet.
+    for n in 0..50 {
+        store.write(put("/r/x/a", bytes("a", 0, n))).await.unwrap();
+    }
+    assert!(matches!(cursor.next(None).await, Err(Error::TooOld { .. })));
+    cache.wait_until_fresh(Revision(51)).await.unwrap();
+    assert_eq!(cache.get("/r/x/a").unwrap().revision, Revision(51));
+
+    let mut cursor = cache.watch("/r/x/", Revision(51), everything()).unwrap();
+    all.remove("/r/x/");
+    assert!(matches!(cursor.next(None).await, Err(Error::TooOld { .. })), "a removed cache ends its watches");
+}
+
+#[test]
+fn other_encodings_are_made_once_and_bounded() {
+    let item =
+        store::KeyValue { key: Arc::from("/r/x/a"), value: bytes("a", 0, 0), mod_revision: Revision(5), create_revision: Revision(5) };
+    let entry = Entry::new(&item, &extract());
+    let small = || entry.encoding(Encoding(1), |e| Bytes::copy_from_slice(&e.bytes[..4]));
+    assert_eq!(small().as_ptr(), small().as_ptr());
+    let large = || entry.encoding(Encoding(2), |_| vec![0; 1 << 20].into());
+    let (one, two) = (large(), large());
+    assert_ne!(one.as_ptr(), two.as_ptr());
+}
