@@ -31,6 +31,11 @@ pub enum Error {
 }
 
 impl Error {
+    /// The kernel does not have what was named.
+    pub(crate) fn is_not_found(&self) -> bool {
+        matches!(self, Error::Netlink { source, .. } if source.kind() == io::ErrorKind::NotFound)
+    }
+
     pub(crate) fn netlink(doing: impl Into<String>, source: impl Into<io::Error>) -> Self {
         Error::Netlink { doing: doing.into(), source: source.into() }
     }

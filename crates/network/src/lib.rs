@@ -13,11 +13,13 @@ pub mod netns;
 pub mod nft;
 mod node;
 mod pods;
+pub mod proxy;
 mod sysctl;
 
 pub use error::{Error, Result};
 pub use instance::Instance;
-pub use link::Links;
+pub use link::{Links, Route};
 pub use netns::NetNs;
 pub use node::{NodeConfig, NodeNamespace, ensure_node_address, node_addresses, teardown};
 pub use pods::{HostPort, PodIdentity, PodNetworker};
+pub use proxy::{Proxy, ProxyOptions};

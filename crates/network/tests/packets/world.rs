@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use netplan::proxy::ProxyConfig;
-use network::{HostPort, Instance, Links, NetNs, NodeConfig, PodIdentity, PodNetworker};
+use network::{HostPort, Instance, Links, NetNs, NodeConfig, PodIdentity, PodNetworker, Route};
 
 const PATIENCE: Duration = Duration::from_secs(3);
 
@@ -37,6 +37,7 @@ impl Host {
         let link = links.add_dummy("lan0").await.unwrap();
         let net: IpNet = address.parse().unwrap();
         links.add_address(link, net).await.unwrap();
+        links.replace_route(link, &Route::to("0.0.0.0/0".parse().unwrap())).await.unwrap();
         Host { netns, address: net.addr(), dir: tempfile::tempdir().unwrap() }
     }
 

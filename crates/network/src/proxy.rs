@@ -1,0 +1,193 @@
+//! kube-proxy: watches Services, EndpointSlices and its Node, and keeps the kernel's rules what `netplan::proxy` plans.
+//!
+//! Changes that come together are applied together, a few milliseconds after the first. A failed change is tried again
+//! from scratch: the whole table is then replaced in one transaction.
+
+mod health;
+mod rules;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use client::{Informer, Informers, Scope};
+use ipnet::IpNet;
+use k8s_openapi::api::core::v1::{Node, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use netplan::proxy::{ProxyConfig, ProxyPlan, plan};
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+use crate::{Instance, NetNs, Result};
+use health::Health;
+pub use rules::Rules;
+
+const LABEL_ZONE: &str = "topology.kubernetes.io/zone";
+const LABEL_SERVICE: &str = "kubernetes.io/service-name";
+/// How long to gather further changes after the first.
+const COALESCE: Duration = Duration::from_millis(5);
+const RETRY: Duration = Duration::from_secs(1);
+/// Nothing is expected to change the rules behind our back, but the node's own addresses may have changed.
+const RESYNC: Duration = Duration::from_secs(30);
+
+/// One node's proxy.
+#[derive(Clone, Debug)]
+pub struct ProxyOptions {
+    pub instance: Instance,
+    pub node_name: String,
+    /// Where the node lives.
+    pub netns: NetNs,
+    pub cluster_cidrs: Vec<IpNet>,
+    pub masquerade_all: bool,
+    /// ClusterIPs the node answers itself, such as its DNS.
+    pub local_vips: BTreeSet<IpAddr>,
+    /// `--healthz-bind-address`: upstream's default is 0.0.0.0:10256. None: no such server.
+    pub healthz: Option<SocketAddr>,
+}
+
+/// kube-proxy for one node.
+#[derive(Debug)]
+pub struct Proxy {
+    options: ProxyOptions,
+    services: Informer<Service>,
+    slices: Informer<EndpointSlice>,
+    nodes: Informer<Node>,
+}
+
+impl Proxy {
+    pub fn new(informers: &Informers, options: ProxyOptions) -> Self {
+        let slices = informers.of::<EndpointSlice>(Scope::all());
+        slices.add_index(LABEL_SERVICE, service_of);
+        Proxy { options, services: informers.of(Scope::all()), slices, nodes: informers.of(Scope::all()) }
+    }
+
+    /// Run until cancelled. The rules stay: connections go on while the proxy is restarted.
+    pub async fn run(self, cancel: CancellationToken) -> Result<()> {
+        let rules = Rules::open(&self.options.netns, &self.options.instance)?;
+        let health = Health::new(&self.options.netns);
+        if let Some(at) = self.options.healthz {
+            health.serve_healthz(at)?;
+        }
+        let mut worker = Worker { proxy: self, rules: Some(rules), health };
+        worker.run(cancel).await;
+        Ok(())
+    }
+
+    fn config(&self) -> ProxyConfig {
+        let node = self.nodes.get("", &self.options.node_name);
+        let zone = node.and_then(|n| n.metadata.labels.as_ref()?.get(LABEL_ZONE).cloned());
+        ProxyConfig {
+            table: self.options.instance.proxy_table(),
+            node_name: self.options.node_name.clone(),
+            zone,
+            cluster_cidrs: self.options.cluster_cidrs.clone(),
+            masquerade_all: self.options.masquerade_all,
+            local_vips: self.options.local_vips.clone(),
+        }
+    }
+
+    fn plan(&self) -> ProxyPlan {
+        let services = self.services.list();
+        let all = self.slices.list();
+        let mut slices: BTreeMap<(&str, &str), Vec<&EndpointSlice>> = BTreeMap::new();
+        for slice in &all {
+            if let Some(name) = slice.metadata.labels.as_ref().and_then(|l| l.get(LABEL_SERVICE)) {
+                slices.entry((slice.metadata.namespace.as_deref().unwrap_or_default(), name)).or_default().push(slice);
+            }
+        }
+        let inputs = services.iter().map(|s| {
+            let key = (s.metadata.namespace.as_deref().unwrap_or_default(), s.metadata.name.as_deref().unwrap_or_default());
+            (Arc::as_ref(s), slices.get(&key).cloned().unwrap_or_default())
+        });
+        plan(&self.config(), inputs)
+    }
+}
+
+pub(crate) fn service_of(slice: &EndpointSlice) -> Vec<String> {
+    slice.metadata.labels.iter().filter_map(|l| l.get(LABEL_SERVICE)).cloned().collect()
+}
+
+struct Worker {
+    proxy: Proxy,
+    /// Away while a blocking thread works with it.
+    rules: Option<Rules>,
+    health: Health,
+}
+
+impl Worker {
+    async fn run(&mut self, cancel: CancellationToken) {
+        let mut services = self.proxy.services.subscribe();
+        let mut slices = self.proxy.slices.subscribe();
+        let mut nodes = self.proxy.nodes.subscribe();
+        let ready = async {
+            let synced = tokio::try_join!(self.proxy.services.synced(), self.proxy.slices.synced(), self.proxy.nodes.synced());
+            if let Err(e) = synced {
+                tracing::error!(error = %e, "proxy cannot watch");
+            }
+        };
+        tokio::select! {
+            biased;
+            () = cancel.cancelled() => return,
+            () = ready => {}
+        }
+        let mut due = Instant::now();
+        loop {
+            tokio::select! {
+                biased;
+                () = cancel.cancelled() => return,
+                () = sleep_until(due) => {
+                    // What came meanwhile is in the informers already.
+                    while services.try_next().is_some() || slices.try_next().is_some() || nodes.try_next().is_some() {}
+                    due = Instant::now() + if self.sync().await { RESYNC } else { RETRY };
+                }
+                _ = services.next() => due = due.min(Instant::now() + COALESCE),
+                _ = slices.next() => due = due.min(Instant::now() + COALESCE),
+                change = nodes.next() => if *change.key.name == *self.proxy.options.node_name {
+                    due = due.min(Instant::now() + COALESCE);
+                },
+            }
+        }
+    }
+
+    /// Whether the kernel now has what the API says.
+    async fn sync(&mut self) -> bool {
+        self.health.queued();
+        let plan = self.proxy.plan();
+        self.health.set_services(&plan.health_checks);
+        let rules = match self.rules.take() {
+            Some(rules) => rules,
+            None => match Rules::open(&self.proxy.options.netns, &self.proxy.options.instance) {
+                Ok(rules) => rules,
+                Err(e) => {
+                    tracing::error!(error = %e, "cannot change the service rules");
+                    return false;
+                }
+            },
+        };
+        let work = tokio::task::spawn_blocking(move || {
+            let mut rules = rules;
+            let outcome = rules.apply(plan);
+            (rules, outcome)
+        });
+        match work.await {
+            Ok((rules, outcome)) => {
+                self.rules = Some(rules);
+                match outcome {
+                    Ok(()) => {
+                        self.health.updated();
+                        true
+                    }
+                    Err(e) => {
+                        tracing::error!(error = %e, "cannot change the service rules");
+                        false
+                    }
+                }
+            }
+            Err(e) => {
+                tracing::error!(error = %e, "changing the service rules panicked");
+                false
+            }
+        }
+    }
+}
