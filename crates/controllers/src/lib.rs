@@ -13,13 +13,15 @@ pub mod selector;
 pub mod view;
 
 pub mod deployment;
+pub mod garbage_collector;
+pub mod namespace;
 pub mod replica_set;
 
 #[cfg(test)]
 mod model;
 
 pub use action::{Action, Event, Outcome, Target};
-pub use view::{Config, Context, Failure, Key, Lister, View, Watch};
+pub use view::{Config, Context, Failure, Key, Lister, View, Watch, index};
 
 /// One controller.
 pub struct Controller {

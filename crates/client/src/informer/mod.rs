@@ -246,6 +246,18 @@ impl<K: Resource + Send + Sync + 'static> Informer<K> {
         waited.map(|_| ()).map_err(|_| Error::Stopped("objects"))
     }
 
+    /// Waits until the objects satisfy a condition.
+    pub async fn wait_until(&self, mut satisfied: impl FnMut(&Self) -> bool) -> Result<()> {
+        let mut progress = self.shared.progress.subscribe();
+        loop {
+            progress.mark_unchanged();
+            if satisfied(self) {
+                return Ok(());
+            }
+            progress.changed().await.map_err(|_| Error::Stopped("objects"))?;
+        }
+    }
+
     /// Lists afresh and returns when that list is visible: for when the outcome of a write is not known.
     pub async fn refresh(&self) -> Result<()> {
         let mut progress = self.shared.progress.subscribe();
