@@ -156,7 +156,8 @@ impl Embedded {
     }
 }
 
-fn prepare(disk: Arc<dyn Disk>, options: Options) -> Result<(Arc<Shared>, Writer)> {
+/// Recovers, and starts a new segment.
+pub(crate) fn prepare(disk: Arc<dyn Disk>, options: Options) -> Result<(Arc<Shared>, Writer)> {
     let Recovered { state, now_ms, position, snapshot_bytes } = recover(&disk, options.history_bytes_max)?;
     let salt = if options.seed == 0 { random() } else { options.seed };
     let log = Log::start(disk.clone(), position, salt).map_err(|e| start_error(&*disk, &e))?;

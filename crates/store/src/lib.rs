@@ -4,6 +4,8 @@
 //! kinds. `apiserver` is its only caller.
 
 mod core;
+#[cfg(test)]
+mod crash_tests;
 pub mod disk;
 mod embedded;
 mod frame;

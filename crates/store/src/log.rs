@@ -88,9 +88,12 @@ pub(crate) enum CommitError {
 }
 
 /// Where a log continues.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Position {
     pub next: u64,
+    /// The payload of a last frame that may never have been synced (its fsync failed, and the engine was restarted): the next
+    /// segment begins with a copy of it, and the old one ends before it.
+    pub carry: Option<Vec<u8>>,
     /// The last segment, if there is one, and where its last good frame ends.
     pub last: Option<(SegmentHeader, u64)>,
     pub bytes_since_snapshot: u64,
@@ -106,15 +109,19 @@ impl Log {
             Some((last, _)) if last.first == position.next => SegmentHeader { salt, ..last },
             Some((last, end)) => SegmentHeader { first: position.next, previous_first: last.first, previous_end: end, salt },
         };
-        let file = create_segment(&*disk, &header)?;
+        let mut bytes = header.encode();
+        if let Some(payload) = &position.carry {
+            frame::encode(&mut bytes, salt, position.next, payload);
+        }
+        let file = create_segment(&*disk, header.first, &bytes)?;
         Ok(Log {
             disk,
             file,
             header,
-            end: SEGMENT_HEADER_BYTES as u64,
-            next: position.next,
+            end: bytes.len() as u64,
+            next: position.next + u64::from(position.carry.is_some()),
             broken: false,
-            sealed: true,
+            sealed: position.carry.is_none(),
             bytes_since_snapshot: position.bytes_since_snapshot,
             segments_since_snapshot: position.segments_since_snapshot + 1,
             buffer: Vec::new(),
@@ -174,10 +181,13 @@ impl Log {
         Ok(())
     }
 
-    /// Continues in a new segment.
+    /// Continues in a new segment. If that fails, the new segment may be there nevertheless and end the old one: nothing may be
+    /// appended before this was tried again with success.
     pub(crate) fn rotate(&mut self) -> io::Result<()> {
+        self.broken = true;
         let position = Position {
             next: self.next,
+            carry: None,
             last: Some((self.header, self.end)),
             bytes_since_snapshot: self.bytes_since_snapshot,
             segments_since_snapshot: self.segments_since_snapshot,
@@ -221,11 +231,11 @@ fn by_kind(error: io::Error) -> CommitError {
 }
 
 /// Makes a segment that is there whole or not at all.
-fn create_segment(disk: &dyn Disk, header: &SegmentHeader) -> io::Result<Box<dyn DiskFile>> {
-    let name = segment_name(header.first);
+fn create_segment(disk: &dyn Disk, first: u64, bytes: &[u8]) -> io::Result<Box<dyn DiskFile>> {
+    let name = segment_name(first);
     let temporary = format!("{name}.tmp");
     let mut file = disk.create(&temporary)?;
-    file.append(&header.encode())?;
+    file.append(bytes)?;
     file.sync()?;
     disk.rename(&temporary, &name)?;
     disk.sync_dir()?;

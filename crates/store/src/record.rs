@@ -47,6 +47,11 @@ pub(crate) fn begin(out: &mut Vec<u8>, now_ms: u64) {
     out.extend_from_slice(&now_ms.to_le_bytes());
 }
 
+/// Whether a payload holds only the time.
+pub(crate) fn is_empty(payload: &[u8]) -> bool {
+    payload.len() <= 8
+}
+
 impl Record {
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
         match self {

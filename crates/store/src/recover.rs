@@ -32,12 +32,21 @@ pub(crate) fn recover(disk: &Arc<dyn Disk>, history_bytes_max: usize) -> Result<
     state.bound_history(history_bytes_max);
     let mut segments: Vec<u64> = names.iter().filter_map(|n| parse_name(n, "log-")).filter(|n| *n >= first).collect();
     segments.sort_unstable();
-    let mut replay = Replay { disk: &**disk, state, now_ms, next: first, bytes: 0, history_bytes_max };
-    let last = replay.segments(&segments, snapshot_bytes > 0)?;
+    let mut replay = Replay { disk: &**disk, state, now_ms, next: first, bytes: 0, last_frame: None, history_bytes_max };
+    let mut last = replay.segments(&segments, snapshot_bytes > 0)?;
+    let mut carry = None;
+    if let (Some((_, end)), Some((at, payload))) = (&mut last, replay.last_frame.take()) {
+        *end = at;
+        replay.next -= 1;
+        carry = Some(payload).filter(|p| !record::is_empty(p));
+    }
+    // The snapshot's name must be there for good before what it replaces goes.
+    disk.sync_dir().map_err(|e| io("syncing", e))?;
     reclaim(&**disk, first).map_err(|e| io("removing old files from", e))?;
     Ok(Recovered {
         position: Position {
             next: replay.next,
+            carry,
             last,
             bytes_since_snapshot: replay.bytes,
             segments_since_snapshot: u32::try_from(segments.len()).unwrap_or(u32::MAX),
@@ -54,6 +63,8 @@ struct Replay<'a> {
     now_ms: u64,
     next: u64,
     bytes: u64,
+    /// Where the last frame of the segment begins, and its payload.
+    last_frame: Option<(u64, Vec<u8>)>,
     history_bytes_max: usize,
 }
 
@@ -94,6 +105,7 @@ impl Replay<'_> {
     /// Replays one segment up to its known end, or, in the last one, as far as it is good. Answers where it ends.
     fn segment(&mut self, header: &SegmentHeader, known_end: Option<u64>) -> Result<u64> {
         let mut at = SEGMENT_HEADER_BYTES as u64;
+        self.last_frame = None;
         while known_end.is_none_or(|end| at < end) {
             let head = self.read(header.first, at, HEADER_BYTES)?;
             let parsed = frame::header(&head, header.salt).filter(|h| h.sequence == self.next);
@@ -116,6 +128,7 @@ impl Replay<'_> {
             self.now_ms = now_ms;
             self.next += 1;
             let bytes = (HEADER_BYTES + payload.len()) as u64;
+            self.last_frame = Some((at, payload));
             at += bytes;
             self.bytes += bytes;
         }

@@ -23,8 +23,8 @@ pub(crate) struct Writer {
     options: Options,
     /// Size of the last snapshot.
     snapshot_bytes: u64,
-    /// The snapshot being written, and the segment that continues it.
-    job: Option<(u64, JoinHandle<io::Result<u64>>)>,
+    /// The snapshot being written beside the log.
+    job: Option<JoinHandle<io::Result<u64>>>,
     last_tick: Option<Duration>,
     /// The disk ran full during an append; writing must be tried again before puts are taken.
     full: bool,
@@ -46,14 +46,21 @@ impl Writer {
                 let (core, _) = waited.unwrap_or_else(std::sync::PoisonError::into_inner);
                 core.watchers.closed()
             };
-            self.flush(shared);
             if closing {
+                self.flush(shared);
                 break;
             }
+            // One batch at a time: under load there is always a next one.
+            self.flush_one(shared);
             let reading = (self.options.clock)();
             if self.last_tick.is_none_or(|last| reading.saturating_sub(last) >= TICK) {
                 self.last_tick = Some(reading);
                 self.tick(shared);
+            }
+            if self.job.as_ref().is_some_and(JoinHandle::is_finished)
+                && let Some(job) = self.job.take()
+            {
+                self.end_snapshot(shared, job);
             }
             if self.snapshot_due()
                 && let Err(error) = self.begin_snapshot(shared)
@@ -61,7 +68,7 @@ impl Writer {
                 self.snapshot_failed(shared, &error);
             }
         }
-        if let Some((_, job)) = self.job.take() {
+        if let Some(job) = self.job.take() {
             self.end_snapshot(shared, job);
         }
         if !self.stopped {
@@ -75,50 +82,48 @@ impl Writer {
         if self.snapshot_due()
             && let Err(error) = self.snapshot_now(shared)
         {
-            self.snapshot_failed(shared, &error);
+            tracing::debug!(%error, "a snapshot is left for later");
         }
     }
 
-    /// Leases, free space, finished snapshots, and the seal of an idle log.
+    /// Leases, free space, and the seal of an idle log.
     pub(crate) fn tick(&mut self, shared: &Shared) {
         shared.lock().tick((self.options.clock)());
         if self.stopped {
             return;
         }
         self.look_at_space(shared);
-        if !self.flush(shared) {
+        if !self.flush_one(shared) {
             self.seal(shared);
-        }
-        if self.job.as_ref().is_some_and(|(_, job)| job.is_finished())
-            && let Some((_, job)) = self.job.take()
-        {
-            self.end_snapshot(shared, job);
         }
     }
 
     /// Makes durable what is queued. Whether there was anything.
     fn flush(&mut self, shared: &Shared) -> bool {
-        let mut any = false;
-        loop {
-            let batch = {
-                let mut core = shared.lock();
-                if !core.has_queued() {
-                    return any;
-                }
-                core.take()
-            };
-            any = true;
-            let committed = self.log.commit(&batch);
+        let any = self.flush_one(shared);
+        while any && self.flush_one(shared) {}
+        any
+    }
+
+    fn flush_one(&mut self, shared: &Shared) -> bool {
+        let batch = {
             let mut core = shared.lock();
-            match committed {
-                Ok(()) => core.publish(batch),
-                Err(error) => {
-                    let (why, writable) = self.failure(error);
-                    tracing::error!(%why, "a write to the store failed");
-                    core.fail(batch, &why, writable);
-                }
+            if !core.has_queued() {
+                return false;
+            }
+            core.take()
+        };
+        let committed = self.log.commit(&batch);
+        let mut core = shared.lock();
+        match committed {
+            Ok(()) => core.publish(batch),
+            Err(error) => {
+                let (why, writable) = self.failure(error);
+                tracing::error!(%why, "a write to the store failed");
+                core.fail(batch, &why, writable);
             }
         }
+        true
     }
 
     fn failure(&mut self, error: CommitError) -> (String, Writable) {
@@ -204,9 +209,8 @@ impl Writer {
     /// Writes a snapshot beside the log, in a thread of its own.
     fn begin_snapshot(&mut self, shared: &Shared) -> io::Result<()> {
         let job = self.prepare_snapshot(shared)?;
-        let first = job.first;
         let thread = std::thread::Builder::new().name("store-snapshot".into()).spawn(move || job.run_and_reclaim())?;
-        self.job = Some((first, thread));
+        self.job = Some(thread);
         Ok(())
     }
 
@@ -217,8 +221,15 @@ impl Writer {
         }
     }
 
+    /// Writes a snapshot and waits for it. A failure is handled here; the caller may tell it.
     pub(crate) fn snapshot_now(&mut self, shared: &Shared) -> io::Result<()> {
-        self.snapshot_bytes = self.prepare_snapshot(shared)?.run_and_reclaim()?;
+        match self.prepare_snapshot(shared).and_then(Job::run_and_reclaim) {
+            Ok(bytes) => self.snapshot_bytes = bytes,
+            Err(error) => {
+                self.snapshot_failed(shared, &error);
+                return Err(error);
+            }
+        }
         Ok(())
     }
 

@@ -27,8 +27,9 @@ pub struct Faults {
     pub die_at: Option<u64>,
     /// The n-th sync (of either kind) from now fails; what it should have synced may be lost at the next crash.
     pub fail_sync: Option<u64>,
-    /// Calls that report success without doing anything: `(kind, part of the file name)`. For tests that prove each is needed.
-    pub skip_sync: Option<(Call, &'static str)>,
+    /// Syncs that report success without doing anything, for tests that prove that each is needed. Asked with the kind, the name
+    /// (for a directory that of the last file renamed) and the number of bytes to sync.
+    pub skip_sync: Option<fn(Call, &str, usize) -> bool>,
     /// Free space; `None`: endless.
     pub free_bytes: Option<u64>,
 }
@@ -80,11 +81,11 @@ impl SimDisk {
         self.lock().dead
     }
 
-    /// Loses power and comes back: what was not synced is there, in parts, or not. Ends all faults. Files opened before are dead.
+    /// Loses power and comes back: what was not synced is there, in parts, or not, by another chance at each call. Ends all faults. Files opened before are dead.
     pub fn crash(&self) -> SimDisk {
         let mut inner = self.lock();
         inner.dead = true;
-        let mut random = inner.random.clone();
+        let mut random = Random(inner.random.next());
         let names = crashed_names(&inner, &mut random);
         let mut inodes = BTreeMap::new();
         for number in names.values() {
@@ -98,6 +99,20 @@ impl SimDisk {
             synced_names: names.clone(),
             names,
             random,
+            ..Inner::default()
+        })))
+    }
+
+    /// Another disk with the same content, all of it synced.
+    pub fn copy(&self) -> SimDisk {
+        let inner = self.lock();
+        let synced = |i: &Inode| Inode { synced: i.bytes.clone(), bytes: i.bytes.clone() };
+        SimDisk(Arc::new(Mutex::new(Inner {
+            inodes: inner.inodes.iter().map(|(n, inode)| (*n, synced(inode))).collect(),
+            next_inode: inner.next_inode,
+            synced_names: inner.names.clone(),
+            names: inner.names.clone(),
+            random: inner.random.clone(),
             ..Inner::default()
         })))
     }
@@ -193,8 +208,8 @@ impl Inner {
         Ok(())
     }
 
-    fn skips(&self, call: Call, name: &str) -> bool {
-        self.faults.skip_sync.is_some_and(|(kind, part)| kind == call && name.contains(part))
+    fn skips(&self, call: Call, name: &str, bytes: usize) -> bool {
+        self.faults.skip_sync.is_some_and(|skips| skips(call, name, bytes))
     }
 }
 
@@ -243,7 +258,7 @@ impl Disk for SimDisk {
         let mut inner = self.lock();
         let last = inner.calls.iter().rev().find(|(c, _)| *c == Call::Rename).map(|(_, n)| n.clone()).unwrap_or_default();
         inner.call(Call::SyncDir, &last)?;
-        if !inner.skips(Call::SyncDir, &last) {
+        if !inner.skips(Call::SyncDir, &last, 0) {
             inner.synced_names = inner.names.clone();
         }
         Ok(())
@@ -285,8 +300,10 @@ impl DiskFile for SimFile {
 
     fn sync(&mut self) -> io::Result<()> {
         let mut inner = self.disk.lock();
-        inner.call(Call::Sync, &self.name)?;
-        if inner.skips(Call::Sync, &self.name) {
+        let name = inner.names.iter().find(|(_, n)| **n == self.number).map_or(self.name.clone(), |(name, _)| name.clone());
+        inner.call(Call::Sync, &name)?;
+        let unsynced = inner.inodes.get(&self.number).map_or(0, |i| i.bytes.len() - i.synced.len());
+        if inner.skips(Call::Sync, &name, unsynced) {
             return Ok(());
         }
         if let Some(inode) = inner.inodes.get_mut(&self.number) {
@@ -298,10 +315,10 @@ impl DiskFile for SimFile {
 
 /// SplitMix64: small, seeded, good enough to choose faults.
 #[derive(Clone, Default)]
-struct Random(u64);
+pub(crate) struct Random(pub u64);
 
 impl Random {
-    fn next(&mut self) -> u64 {
+    pub(crate) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -309,12 +326,12 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    fn below(&mut self, n: u64) -> u64 {
+    pub(crate) fn below(&mut self, n: u64) -> u64 {
         self.next() % n.max(1)
     }
 
     /// True once in `n`.
-    fn chance(&mut self, n: u64) -> bool {
+    pub(crate) fn chance(&mut self, n: u64) -> bool {
         self.below(n) == 0
     }
 }
