@@ -155,8 +155,10 @@ fn flags(row: &Row) -> String {
         "set" => flags.push("set".to_owned()),
         _ => {}
     }
-    if col(row, "map_type") == "atomic" {
-        flags.push("atomic".to_owned());
+    match (col(row, "map_type"), col(row, "shape")) {
+        ("atomic", _) => flags.push("atomic".to_owned()),
+        ("granular", "struct") => flags.push("granular".to_owned()),
+        _ => {}
     }
     let strategy = col(row, "patch_strategy");
     if strategy.contains("merge") {

@@ -45,11 +45,19 @@ struct Loader<'a> {
     sources: HashMap<String, Source<'a>>,
     /// One id per scalar and per composed type text.
     composed: HashMap<String, TypeId>,
+    /// Struct and field, see `make_granular`.
+    granular: Vec<(String, String)>,
 }
 
 impl<'a> Loader<'a> {
     fn load(text: &'a str) -> Types {
-        let mut loader = Loader { types: Types::default(), ids: HashMap::new(), sources: HashMap::new(), composed: HashMap::new() };
+        let mut loader = Loader {
+            types: Types::default(),
+            ids: HashMap::new(),
+            sources: HashMap::new(),
+            composed: HashMap::new(),
+            granular: Vec::new(),
+        };
         let mut order = Vec::new();
         for line in text.lines() {
             if line.starts_with("# ") {
@@ -73,6 +81,7 @@ impl<'a> Loader<'a> {
             let id = loader.ids[&name];
             loader.types.set(id, Type::Struct(Struct { name, fields, atomic, ..Struct::default() }));
         }
+        loader.make_granular();
         loader.types
     }
 
@@ -102,6 +111,9 @@ impl<'a> Loader<'a> {
             field.proto_within = within.numbers.as_slice().into();
             field.go_within = within.names.as_slice().into();
             field.go_type = go_type(ty, package);
+            if flags.split(' ').any(|w| w == "granular") {
+                self.granular.push((name.to_owned(), field.name.clone()));
+            }
             field.ty = self.type_of(ty, package, list);
             // A field of the outer struct hides one of an inlined struct, as in Go.
             match out.iter_mut().find(|f| f.name == field.name) {
@@ -109,6 +121,20 @@ impl<'a> Loader<'a> {
                 Some(_) => {}
                 None => out.push(field),
             }
+        }
+    }
+
+    /// A field may say that its atomic struct is not atomic there: it gets a type of its own.
+    fn make_granular(&mut self) {
+        for (owner, name) in std::mem::take(&mut self.granular) {
+            let Some(owner) = self.ids.get(&owner).copied() else { continue };
+            let Some(mut changed) = self.types.get(owner).as_struct().cloned() else { continue };
+            for field in changed.fields.iter_mut().filter(|f| f.name == name) {
+                if let Some(inner) = self.types.get(field.ty).as_struct().cloned() {
+                    field.ty = self.types.add(Type::Struct(Struct { atomic: false, ..inner }));
+                }
+            }
+            self.types.set(owner, Type::Struct(changed));
         }
     }
 
@@ -219,6 +245,7 @@ fn flag_words(field: &mut Field, list: &mut (Topology, bool), flags: &str) {
                 "set" => list.0 = Topology::Set,
                 "atomic" => list.1 = true,
                 "retain" => field.patch_retain_keys = true,
+                "granular" => {}
                 letters => flag_letters(field, letters),
             }
         }

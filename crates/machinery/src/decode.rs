@@ -13,10 +13,21 @@ use crate::schema::{Either, Field, Omit, Scalar, Struct, Type, TypeId, Types};
 /// Unknown fields beyond this many are dropped without being named, as upstream.
 const STRICT_MAX: usize = 100;
 
-/// Why a tree is not of its type, in Go's words: `json: cannot unmarshal string into Go struct field ...`.
+/// Why a tree is not of its type, in Go's words.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct DecodeError(pub String);
+#[error("{text}")]
+pub struct DecodeError {
+    /// As Go's JSON decoder says it: `json: cannot unmarshal string into Go struct field ...`.
+    pub text: String,
+    /// As the converter from maps says it, which strategic merge patches go through: `cannot restore slice from string`.
+    pub restore: String,
+}
+
+impl DecodeError {
+    fn plain(text: String) -> Self {
+        Self { restore: text.clone(), text }
+    }
+}
 
 /// Normalises `value` in place. The texts returned are strict errors: `unknown field "spec.foo"`.
 pub fn decode(types: &Types, ty: TypeId, value: &mut Value) -> Result<Vec<String>, DecodeError> {
@@ -164,9 +175,10 @@ impl<'t> Decoder<'t> {
             Type::Scalar(s) => scalar::decode(*s, value).map_err(|refusal| match refusal {
                 scalar::Refusal::Type { found, wanted } => {
                     let named = field.map(|f| f.go_type.as_str()).filter(|n| !n.is_empty());
-                    cannot_unmarshal(&found, named.unwrap_or(wanted), at)
+                    let restore = format!("cannot convert {} to {}", go_value_type(value), scalar::go_kind(*s));
+                    cannot_unmarshal(&found, named.unwrap_or(wanted), restore, at)
                 }
-                scalar::Refusal::Text(text) => DecodeError(text),
+                scalar::Refusal::Text(text) => DecodeError::plain(text),
             }),
         }
     }
@@ -223,7 +235,7 @@ impl<'t> Decoder<'t> {
             (Either::SchemaOrArray(_), Value::Array(items)) => items.iter_mut().try_for_each(|item| self.value(schema, None, item, at)),
             (Either::SchemaOrStrings(_), Value::Array(items)) if items.iter().all(Value::is_string) => Ok(()),
             (Either::SchemaOrBool(_), Value::Bool(_)) | (_, Value::Null) => Ok(()),
-            (Either::SchemaOrBool(_), _) => Err(DecodeError("boolean or JSON schema expected".to_owned())),
+            (Either::SchemaOrBool(_), _) => Err(DecodeError::plain("boolean or JSON schema expected".to_owned())),
             _ => {
                 // Go drops what is neither.
                 *value = Value::Null;
@@ -233,7 +245,13 @@ impl<'t> Decoder<'t> {
     }
 
     fn mismatch(&self, found: &Value, ty: TypeId, field: Option<&Field>, at: Option<&Frame<'_>>) -> DecodeError {
-        cannot_unmarshal(kind_of(found), &self.go_type(ty, field), at)
+        let given = go_value_type(found);
+        let restore = match self.types.get(ty) {
+            Type::List(_) => format!("cannot restore slice from {given}"),
+            Type::Map(_) => format!("cannot restore map from {given}"),
+            _ => format!("cannot restore struct from: {given}"),
+        };
+        cannot_unmarshal(kind_of(found), &self.go_type(ty, field), restore, at)
     }
 
     /// A type as Go prints it: `v1.PodSpec`, `[]v1.Volume`, `map[string]string`.
@@ -289,13 +307,25 @@ fn kind_of(value: &Value) -> &'static str {
 }
 
 /// Go's `UnmarshalTypeError`.
-fn cannot_unmarshal(found: &str, wanted: &str, at: Option<&Frame<'_>>) -> DecodeError {
+fn cannot_unmarshal(found: &str, wanted: &str, restore: String, at: Option<&Frame<'_>>) -> DecodeError {
     let field = at.and_then(|frame| frame.innermost_field().map(|(s, _)| (s, frame.go_path())));
-    DecodeError(match field {
+    let text = match field {
         Some((s, path)) => {
             let name = s.name.rsplit('.').next().unwrap_or("");
             format!("json: cannot unmarshal {found} into Go struct field {name}.{path} of type {wanted}")
         }
         None => format!("json: cannot unmarshal {found} into Go value of type {wanted}"),
-    })
+    };
+    DecodeError { text, restore }
+}
+
+/// The kind of Go value a JSON value becomes.
+fn go_value_type(value: &Value) -> &'static str {
+    match value {
+        Value::Number(n) if n.is_f64() => "float64",
+        Value::Number(_) => "int64",
+        Value::Object(_) => "map",
+        Value::Array(_) => "slice",
+        other => kind_of(other),
+    }
 }

@@ -3,6 +3,7 @@
 //! Everything here is pure: no clock, no randomness, no sockets, no files. It knows no resource by name;
 //! `kinds` holds the table of those, `apiserver` the verbs.
 
+pub mod apply;
 pub mod decode;
 pub mod defaults;
 pub mod duration;
@@ -17,6 +18,7 @@ pub mod metadata;
 pub mod names;
 pub mod names_net;
 pub mod object;
+pub mod patch;
 pub mod quantity;
 pub mod schema;
 pub mod status;

@@ -161,7 +161,7 @@ impl Types {
         if let Type::Struct(s) = &ty
             && !s.name.is_empty()
         {
-            self.by_name.insert(s.name.clone(), id);
+            self.by_name.entry(s.name.clone()).or_insert(id);
         }
         self.types.push(ty);
         id

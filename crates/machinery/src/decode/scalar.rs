@@ -30,6 +30,15 @@ pub(super) fn go_name(scalar: Scalar) -> &'static str {
     }
 }
 
+/// The kind of the Go type: `[]uint8` is a slice.
+pub(super) fn go_kind(scalar: Scalar) -> &'static str {
+    match scalar {
+        Scalar::Bytes => "slice",
+        Scalar::FieldsV1 => "struct",
+        other => go_name(other),
+    }
+}
+
 fn wrong(scalar: Scalar, value: &Value) -> Refusal {
     Refusal::Type { found: super::kind_of(value).to_owned(), wanted: go_name(scalar) }
 }

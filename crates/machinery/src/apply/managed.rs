@@ -1,0 +1,156 @@
+//! `metadata.managedFields`: reading, writing, order, and the cap on the number of update managers.
+
+use serde_json::{Map, Value, json};
+
+use super::set::{Set, union};
+use crate::gotime;
+
+/// More `Update` managers than this are merged, the oldest first.
+const UPDATE_MANAGERS_MAX: usize = 10;
+/// Who owns the fields of merged managers.
+const ANCIENT: &str = "ancient-changes";
+
+/// One entry.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Entry {
+    pub manager: String,
+    /// `Apply` instead of `Update`.
+    pub applied: bool,
+    pub api_version: String,
+    pub subresource: String,
+    /// RFC 3339; empty where there is none.
+    pub time: String,
+    pub set: Set,
+}
+
+impl Entry {
+    /// Whether both are the same manager. An applier is the same in all versions.
+    pub fn same_manager(&self, other: &Entry) -> bool {
+        self.manager == other.manager
+            && self.applied == other.applied
+            && self.subresource == other.subresource
+            && (self.applied || self.api_version == other.api_version)
+    }
+
+    /// `"m" with subresource "status" using apps/v1`
+    pub fn describe(&self) -> String {
+        let mut out = crate::field::go_quote(&self.manager);
+        if !self.subresource.is_empty() {
+            out.push_str(&format!(" with subresource {}", crate::field::go_quote(&self.subresource)));
+        }
+        if !self.applied {
+            out.push_str(&format!(" using {}", self.api_version));
+        }
+        out
+    }
+
+    fn to_value(&self) -> Value {
+        let mut out = Map::new();
+        let operation = if self.applied { "Apply" } else { "Update" };
+        for (key, text) in [
+            ("manager", self.manager.as_str()),
+            ("operation", operation),
+            ("apiVersion", &self.api_version),
+            ("time", &self.time),
+            ("subresource", &self.subresource),
+        ] {
+            if !text.is_empty() {
+                out.insert(key.to_owned(), json!(text));
+            }
+        }
+        out.insert("fieldsType".to_owned(), json!("FieldsV1"));
+        out.insert("fieldsV1".to_owned(), Value::Object(self.set.clone()));
+        Value::Object(out)
+    }
+
+    fn seconds(&self) -> i64 {
+        gotime::parse_rfc3339(&self.time).map_or(0, |t| t.seconds)
+    }
+}
+
+/// The entries of an object; `None` where one is malformed.
+pub(super) fn read(object: &Value) -> Option<Vec<Entry>> {
+    let Some(list) = crate::object::at(object, "metadata.managedFields").and_then(Value::as_array) else { return Some(Vec::new()) };
+    list.iter().map(read_entry).collect()
+}
+
+/// Whether the client asked to forget all managers: a single empty entry.
+pub(super) fn is_reset(object: &Value) -> bool {
+    match crate::object::at(object, "metadata.managedFields").and_then(Value::as_array).map(Vec::as_slice) {
+        Some([only]) => only.as_object().is_some_and(|m| m.values().all(|v| v.is_null() || v == "")),
+        _ => false,
+    }
+}
+
+fn read_entry(value: &Value) -> Option<Entry> {
+    let text = |key: &str| value.get(key).and_then(Value::as_str).unwrap_or("").to_owned();
+    let applied = match text("operation").as_str() {
+        "Apply" => true,
+        "Update" => false,
+        _ => return None,
+    };
+    let (api_version, fields_type) = (text("apiVersion"), text("fieldsType"));
+    if api_version.is_empty() || fields_type != "FieldsV1" {
+        return None;
+    }
+    let set = match value.get("fieldsV1") {
+        Some(Value::Object(set)) => set.clone(),
+        None | Some(Value::Null) => Set::new(),
+        Some(_) => return None,
+    };
+    Some(Entry { manager: text("manager"), applied, api_version, subresource: text("subresource"), time: text("time"), set })
+}
+
+/// Puts the entries into an object, in upstream's order; removes the field where there are none.
+pub(super) fn write(object: &mut Value, mut entries: Vec<Entry>) {
+    entries.sort_by(|a, b| {
+        let key = |e: &Entry| (!e.applied, e.seconds());
+        key(a)
+            .cmp(&key(b))
+            .then_with(|| a.manager.cmp(&b.manager))
+            .then_with(|| a.api_version.cmp(&b.api_version))
+            .then_with(|| a.subresource.cmp(&b.subresource))
+    });
+    let metadata = crate::object::metadata_mut(object);
+    if entries.is_empty() {
+        metadata.remove("managedFields");
+    } else {
+        metadata.insert("managedFields".to_owned(), entries.iter().map(Entry::to_value).collect());
+    }
+}
+
+/// Merges the oldest updaters per version until no more than ten are left.
+pub(super) fn cap(entries: &mut Vec<Entry>) {
+    let mut updaters: Vec<usize> = (0..entries.len()).filter(|i| !entries[*i].applied).collect();
+    if updaters.len() <= UPDATE_MANAGERS_MAX {
+        return;
+    }
+    updaters.sort_by(|a, b| {
+        let (a, b) = (&entries[*a], &entries[*b]);
+        a.seconds().cmp(&b.seconds()).then_with(|| a.manager.cmp(&b.manager)).then_with(|| a.subresource.cmp(&b.subresource))
+    });
+    let mut count = updaters.len();
+    let mut gone = vec![false; entries.len()];
+    let mut first_of: Vec<(String, usize)> = Vec::new();
+    for at in updaters {
+        if count <= UPDATE_MANAGERS_MAX {
+            break;
+        }
+        let version = entries[at].api_version.clone();
+        match first_of.iter().find(|(v, _)| *v == version).map(|(_, first)| *first) {
+            None => first_of.push((version, at)),
+            Some(first) => {
+                let merged = union(&entries[first].set, &entries[at].set);
+                let time = entries[at].time.clone();
+                let bucket = &mut entries[first];
+                ANCIENT.clone_into(&mut bucket.manager);
+                bucket.subresource.clear();
+                (bucket.set, bucket.time) = (merged, time);
+                gone[at] = true;
+                count -= 1;
+            }
+        }
+    }
+    let mut gone = gone.into_iter();
+    entries.retain(|_| !gone.next().unwrap_or(false));
+}

@@ -1,0 +1,263 @@
+//! Sets of field paths, kept as the JSON tree of `FieldsV1` itself: `{"f:metadata": {"f:labels": {".": {}, "f:app": {}}}}`.
+//! A node without children, or with a `.`, is a member. So reading and writing `managedFields` costs nothing.
+
+use serde_json::{Map, Value};
+
+/// The children of a node: path element to node.
+pub type Set = Map<String, Value>;
+
+const SELF: &str = ".";
+
+/// A node being built.
+#[derive(Debug, Default)]
+pub(super) struct Node {
+    pub member: bool,
+    pub children: Set,
+}
+
+impl Node {
+    fn of(value: &Value) -> Self {
+        let Value::Object(map) = value else { return Self { member: true, children: Set::new() } };
+        let mut children = map.clone();
+        let member = map.is_empty() || children.remove(SELF).is_some();
+        Self { member, children }
+    }
+
+    /// `None` for a node that is no member and has none below.
+    pub fn into_value(self) -> Option<Value> {
+        let Self { member, mut children } = self;
+        if children.is_empty() {
+            return member.then(|| Value::Object(Set::new()));
+        }
+        if member {
+            children.insert(SELF.to_owned(), Value::Object(Set::new()));
+        }
+        Some(Value::Object(children))
+    }
+
+    /// Puts a child in, if there is anything in it.
+    pub fn attach(&mut self, element: &str, child: Node) {
+        if let Some(value) = child.into_value() {
+            self.children.insert(element.to_owned(), value);
+        }
+    }
+}
+
+pub(super) fn is_member(node: &Value) -> bool {
+    node.as_object().is_none_or(|m| m.is_empty() || m.contains_key(SELF))
+}
+
+/// The children of a node, without the mark of membership.
+pub(super) fn children(node: &Value) -> impl Iterator<Item = (&String, &Value)> {
+    node.as_object().into_iter().flatten().filter(|(k, _)| *k != SELF)
+}
+
+pub(super) fn has_children(node: &Value) -> bool {
+    children(node).next().is_some()
+}
+
+/// Everything in either.
+pub(super) fn union(a: &Set, b: &Set) -> Set {
+    let mut out = a.clone();
+    for (key, node) in b {
+        match out.get_mut(key) {
+            None => {
+                out.insert(key.clone(), node.clone());
+            }
+            Some(mine) => {
+                let (x, y) = (Node::of(mine), Node::of(node));
+                let joined = Node { member: x.member || y.member, children: union(&x.children, &y.children) };
+                *mine = joined.into_value().unwrap_or_else(|| Value::Object(Set::new()));
+            }
+        }
+    }
+    out
+}
+
+/// Members of `a` that are no members of `b`.
+pub(super) fn difference(a: &Set, b: &Set) -> Set {
+    combine(a, b, &|x, y| x && !y)
+}
+
+/// Members of both.
+pub(super) fn intersection(a: &Set, b: &Set) -> Set {
+    let mut out = Set::new();
+    for (key, node) in a {
+        let Some(other) = b.get(key) else { continue };
+        let (x, y) = (Node::of(node), Node::of(other));
+        let both = Node { member: x.member && y.member, children: intersection(&x.children, &y.children) };
+        if let Some(value) = both.into_value() {
+            out.insert(key.clone(), value);
+        }
+    }
+    out
+}
+
+fn combine(a: &Set, b: &Set, keep: &dyn Fn(bool, bool) -> bool) -> Set {
+    let mut out = Set::new();
+    for (key, node) in a {
+        let Some(other) = b.get(key) else {
+            out.insert(key.clone(), node.clone());
+            continue;
+        };
+        let (x, y) = (Node::of(node), Node::of(other));
+        let left = Node { member: keep(x.member, y.member), children: combine(&x.children, &y.children, keep) };
+        if let Some(value) = left.into_value() {
+            out.insert(key.clone(), value);
+        }
+    }
+    out
+}
+
+/// Takes out the dotted paths (`spec`, `metadata.labels`) with everything below them.
+pub(super) fn exclude(set: &mut Set, paths: &[String]) {
+    for path in paths {
+        exclude_one(set, path);
+    }
+}
+
+fn exclude_one(set: &mut Set, path: &str) {
+    let (name, rest) = path.split_once('.').unwrap_or((path, ""));
+    let key = format!("f:{name}");
+    if rest.is_empty() {
+        set.remove(&key);
+        return;
+    }
+    let Some(Value::Object(below)) = set.get_mut(&key) else { return };
+    if below.is_empty() {
+        return;
+    }
+    exclude_one(below, rest);
+    if below.is_empty() {
+        set.remove(&key);
+    }
+}
+
+/// Takes out the exact members given as dotted paths; what is below them stays.
+pub(super) fn strip(set: &Set, paths: &[&str]) -> Set {
+    let mut out = set.clone();
+    for path in paths {
+        strip_one(&mut out, path);
+    }
+    out
+}
+
+fn strip_one(set: &mut Set, path: &str) {
+    let (name, rest) = path.split_once('.').unwrap_or((path, ""));
+    let key = format!("f:{name}");
+    let Some(Value::Object(node)) = set.get_mut(&key) else { return };
+    if !rest.is_empty() {
+        if !node.is_empty() {
+            strip_one(node, rest);
+            if node.is_empty() {
+                set.remove(&key);
+            }
+        }
+        return;
+    }
+    node.remove(SELF);
+    if node.is_empty() {
+        set.remove(&key);
+    }
+}
+
+/// The paths of all members, as upstream prints them: those of a level before those below it.
+pub fn paths(set: &Set) -> Vec<String> {
+    let mut out = Vec::new();
+    collect(set, "", &mut out);
+    out
+}
+
+fn collect(set: &Set, prefix: &str, out: &mut Vec<String>) {
+    let nodes = || set.iter().filter(|(k, _)| *k != SELF);
+    for (key, node) in nodes() {
+        if is_member(node) {
+            out.push(format!("{prefix}{}", element_text(key)));
+        }
+    }
+    for (key, node) in nodes() {
+        if let Value::Object(below) = node
+            && has_children(node)
+        {
+            collect(below, &format!("{prefix}{}", element_text(key)), out);
+        }
+    }
+}
+
+/// `.name`, `[key="value"]`, `[="value"]`, `[0]`
+pub(super) fn element_text(element: &str) -> String {
+    let (kind, rest) = element.split_at_checked(2).unwrap_or(("f:", element));
+    match kind {
+        "k:" => {
+            let keys: Set = serde_json::from_str(rest).unwrap_or_default();
+            let parts: Vec<String> = keys.iter().map(|(k, v)| format!("{k}={}", crate::field::go_value(v))).collect();
+            format!("[{}]", parts.join(","))
+        }
+        "v:" => format!("[={rest}]"),
+        "i:" => format!("[{rest}]"),
+        _ => format!(".{rest}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    fn set(v: Value) -> Set {
+        v.as_object().unwrap().clone()
+    }
+
+    #[test]
+    fn sets_keep_members_apart_from_what_is_below() {
+        let a = set(json!({"f:a": {}, "f:b": {"f:c": {}}}));
+        let b = set(json!({"f:a": {"f:x": {}}, "f:b": {}}));
+        assert_eq!(Value::Object(union(&a, &b)), json!({"f:a": {".": {}, "f:x": {}}, "f:b": {".": {}, "f:c": {}}}));
+        assert_eq!(
+            Value::Object(difference(&a, &b)),
+            json!({"f:a": {}, "f:b": {"f:c": {}}}).as_object().map(|_| json!({"f:a": {}, "f:b": {"f:c": {}}})).unwrap()
+        );
+        assert_eq!(Value::Object(intersection(&union(&a, &b), &a)), json!({"f:a": {}, "f:b": {"f:c": {}}}));
+    }
+
+    #[test]
+    fn paths_print_as_upstream_prints_them() {
+        let s = set(
+            json!({"f:metadata": {"f:labels": {"f:l": {}}}, "f:subsets": {}, "f:spec": {"f:ports": {"k:{\"port\":80,\"protocol\":\"TCP\"}": {"f:name": {}}, }}}),
+        );
+        assert_eq!(paths(&s), [".subsets", ".metadata.labels.l", ".spec.ports[port=80,protocol=\"TCP\"].name"]);
+    }
+
+    fn any_set() -> impl Strategy<Value = Set> {
+        let leaf = Just(json!({})).boxed();
+        let node = leaf.prop_recursive(3, 20, 3, |inner| {
+            proptest::collection::btree_map("(\\.|f:[a-c])", inner, 0..3)
+                .prop_map(|m| Value::Object(m.into_iter().map(|(k, v)| if k == "." { (k, json!({})) } else { (k, v) }).collect()))
+        });
+        proptest::collection::btree_map("f:[a-c]", node, 0..3).prop_map(|m| canonical(&m.into_iter().collect()))
+    }
+
+    /// `{"." : {}}` is the same as `{}`.
+    fn canonical(set: &Set) -> Set {
+        union(&Set::new(), set)
+            .into_iter()
+            .map(|(k, v)| {
+                let node = Node::of(&v);
+                let children = canonical(&node.children);
+                (k, Node { member: node.member, children }.into_value().unwrap_or_else(|| json!({})))
+            })
+            .collect()
+    }
+
+    proptest! {
+        #[test]
+        fn laws(a in any_set(), b in any_set()) {
+            prop_assert_eq!(union(&a, &b), union(&b, &a));
+            prop_assert_eq!(union(&a, &a), a.clone());
+            prop_assert!(difference(&a, &a).is_empty());
+            prop_assert_eq!(intersection(&a, &b), intersection(&b, &a));
+            prop_assert_eq!(union(&difference(&a, &b), &intersection(&a, &b)), a);
+        }
+    }
+}
