@@ -3,6 +3,7 @@
 //!
 //! Pure: nothing here opens a socket or reads a clock. `network` reads the API, asks this crate, and makes the kernel agree.
 
+pub mod dns;
 pub mod ipam;
 pub mod names;
 pub mod nft;

@@ -6,6 +6,7 @@
 //! Every link, nftables table and route is named from the cluster's [`Instance`], so that several clusters share a host
 //! and [`teardown`] removes one of them whole.
 
+pub mod dns;
 mod error;
 mod instance;
 mod link;
@@ -16,6 +17,7 @@ mod pods;
 pub mod proxy;
 mod sysctl;
 
+pub use dns::{DnsOptions, DnsServer};
 pub use error::{Error, Result};
 pub use instance::Instance;
 pub use link::{Links, Route};

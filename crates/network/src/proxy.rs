@@ -57,9 +57,7 @@ pub struct Proxy {
 
 impl Proxy {
     pub fn new(informers: &Informers, options: ProxyOptions) -> Self {
-        let slices = informers.of::<EndpointSlice>(Scope::all());
-        slices.add_index(LABEL_SERVICE, service_of);
-        Proxy { options, services: informers.of(Scope::all()), slices, nodes: informers.of(Scope::all()) }
+        Proxy { options, services: informers.of(Scope::all()), slices: informers.of(Scope::all()), nodes: informers.of(Scope::all()) }
     }
 
     /// Run until cancelled. The rules stay: connections go on while the proxy is restarted.
@@ -102,10 +100,6 @@ impl Proxy {
         });
         plan(&self.config(), inputs)
     }
-}
-
-pub(crate) fn service_of(slice: &EndpointSlice) -> Vec<String> {
-    slice.metadata.labels.iter().filter_map(|l| l.get(LABEL_SERVICE)).cloned().collect()
 }
 
 struct Worker {
