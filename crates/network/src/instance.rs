@@ -37,6 +37,16 @@ impl Instance {
         format!("{}n{:06x}", self.link_prefix(), netplan::names::hash(node_name) & 0xff_ffff)
     }
 
+    /// The metric of the instance's routes.
+    pub fn route_owner(&self) -> u32 {
+        0x5300_0000 | (netplan::names::hash(&self.id) & 0xff_ffff) as u32
+    }
+
+    /// The same on every node of the cluster.
+    pub fn vxlan_vni(&self) -> u32 {
+        (netplan::names::hash(&self.id) & 0xff_fffe) as u32 + 1
+    }
+
     pub fn proxy_table(&self) -> String {
         format!("skiff-{}", self.id)
     }

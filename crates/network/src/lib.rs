@@ -15,6 +15,7 @@ pub mod nft;
 mod node;
 mod pods;
 pub mod proxy;
+mod router;
 mod sysctl;
 
 pub use dns::{DnsOptions, DnsServer};
@@ -25,3 +26,4 @@ pub use netns::NetNs;
 pub use node::{NodeConfig, NodeNamespace, ensure_node_address, node_addresses, teardown};
 pub use pods::{HostPort, PodIdentity, PodNetworker};
 pub use proxy::{Proxy, ProxyOptions};
+pub use router::{Router, RouterOptions};

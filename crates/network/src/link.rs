@@ -1,15 +1,16 @@
 //! Links, addresses, routes and neighbours of one network namespace, over rtnetlink. Idempotent verbs: adding what is
 //! there and deleting what is not are no errors.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use futures::TryStreamExt;
 use ipnet::IpNet;
 use nix::libc;
+use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::address::AddressAttribute;
 use rtnetlink::packet_route::link::{InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkMessage};
 use rtnetlink::packet_route::neighbour::{NeighbourFlags, NeighbourState};
-use rtnetlink::packet_route::route::{RouteAttribute, RouteScope};
+use rtnetlink::packet_route::route::{RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope};
 use rtnetlink::{Handle, LinkBridge, LinkDummy, LinkMessageBuilder, LinkUnspec, LinkVxlan, RouteMessageBuilder};
 use tokio::task::JoinSet;
 
@@ -33,13 +34,20 @@ pub struct Route {
     /// The gateway need not be on one of the link's networks.
     pub onlink: bool,
     pub source: Option<IpAddr>,
+    /// Marks a route as an instance's: it is the route's metric, so it must not be 0. Only these are found again.
+    pub owner: Option<u32>,
 }
 
 impl Route {
     pub fn to(destination: IpNet) -> Self {
-        Route { destination, gateway: None, onlink: false, source: None }
+        Route { destination, gateway: None, onlink: false, source: None, owner: None }
     }
 }
+
+/// Marks, together with the metric, the routes that are ours (`ip route` shows it as "proto 83").
+const ROUTE_PROTOCOL: u8 = 83;
+/// VXLAN's headers, inside an underlay of 1500 bytes.
+const VXLAN_MTU: u32 = 1450;
 
 /// Where the kernel would send a packet.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -113,8 +121,8 @@ impl Links {
         self.need(name).await
     }
 
-    pub(crate) async fn add_vxlan(&self, name: &str, vni: u32, port: u16, mac: Mac, underlay: u32) -> Result<u32> {
-        let message = LinkVxlan::new(name, vni).port(port).dev(underlay).learning(false).address(mac.to_vec()).up().build();
+    pub(crate) async fn add_vxlan(&self, name: &str, vni: u32, port: u16, mac: Mac) -> Result<u32> {
+        let message = LinkVxlan::new(name, vni).port(port).learning(false).address(mac.to_vec()).mtu(VXLAN_MTU).up().build();
         let added = self.handle.link().add(message).execute().await;
         ignore(added, libc::EEXIST, ()).map_err(|e| failed(format!("add link {name}"), e))?;
         self.need(name).await
@@ -167,31 +175,26 @@ impl Links {
         ignore(deleted, libc::ESRCH, ()).map_err(|e| failed(format!("delete route to {}", route.destination), e))
     }
 
-    /// Destinations of all routes of the main table, with their link.
-    pub async fn routes(&self) -> Result<Vec<(IpNet, u32)>> {
+    /// All routes of the main table, with their link.
+    pub async fn routes(&self) -> Result<Vec<(u32, Route)>> {
         let mut found = Vec::new();
-        for empty in [RouteMessageBuilder::<std::net::Ipv4Addr>::new().build(), RouteMessageBuilder::<std::net::Ipv6Addr>::new().build()] {
-            let v4 = empty.header.address_family == rtnetlink::packet_route::AddressFamily::Inet;
+        for empty in [RouteMessageBuilder::<Ipv4Addr>::new().build(), RouteMessageBuilder::<Ipv6Addr>::new().build()] {
             let mut all = std::pin::pin!(self.handle.route().get(empty).execute());
-            while let Some(m) = all.try_next().await.map_err(|e| failed("list routes".into(), e))? {
-                if m.header.table != rtnetlink::packet_route::route::RouteHeader::RT_TABLE_MAIN {
-                    continue;
-                }
-                let unspecified: IpAddr = if v4 { [0; 4].into() } else { [0u16; 8].into() };
-                let to = m.attributes.iter().find_map(|a| match a {
-                    RouteAttribute::Destination(d) => route_address(d),
-                    _ => None,
-                });
-                let link = m.attributes.iter().find_map(|a| match a {
-                    RouteAttribute::Oif(i) => Some(*i),
-                    _ => None,
-                });
-                if let (Ok(net), Some(link)) = (IpNet::new(to.unwrap_or(unspecified), m.header.destination_prefix_length), link) {
-                    found.push((net, link));
-                }
+            while let Some(message) = all.try_next().await.map_err(|e| failed("list routes".into(), e))? {
+                found.extend(read_route(&message));
             }
         }
         Ok(found)
+    }
+
+    /// Delete every route of an owner; how many there were.
+    pub async fn delete_routes_of(&self, owner: u32) -> Result<usize> {
+        let all = self.routes().await?;
+        let owned: Vec<_> = all.iter().filter(|(_, route)| route.owner == Some(owner)).collect();
+        for (link, route) in &owned {
+            self.delete_route(*link, route).await?;
+        }
+        Ok(owned.len())
     }
 
     /// As `ip route get`. None: there is no route.
@@ -199,7 +202,7 @@ impl Links {
         let prefix = if to.is_ipv4() { 32 } else { 128 };
         let mut message =
             RouteMessageBuilder::<IpAddr>::new().destination_prefix(to, prefix).map_err(|e| Error::Invalid(e.to_string()))?.build();
-        message.header.table = rtnetlink::packet_route::route::RouteHeader::RT_TABLE_UNSPEC;
+        message.header.table = RouteHeader::RT_TABLE_UNSPEC;
         let answer = self.handle.route().get(message).execute().try_next().await;
         let answer = match answer {
             Err(e) if matches!(code(&e), Some(libc::ENETUNREACH | libc::EHOSTUNREACH)) => return Ok(None),
@@ -244,7 +247,7 @@ pub(crate) struct Peer<'a> {
     pub netns: &'a NetNs,
 }
 
-fn route_message(link: u32, route: &Route) -> Result<rtnetlink::packet_route::route::RouteMessage> {
+fn route_message(link: u32, route: &Route) -> Result<RouteMessage> {
     let invalid = |e: &dyn std::fmt::Display| Error::Invalid(format!("route to {}: {e}", route.destination));
     let mut builder = RouteMessageBuilder::<IpAddr>::new()
         .destination_prefix(route.destination.addr(), route.destination.prefix_len())
@@ -258,10 +261,36 @@ fn route_message(link: u32, route: &Route) -> Result<rtnetlink::packet_route::ro
     if let Some(source) = route.source {
         builder = builder.pref_source(source).map_err(|e| invalid(&e))?;
     }
+    if let Some(owner) = route.owner {
+        builder = builder.priority(owner).protocol(RouteProtocol::from(ROUTE_PROTOCOL));
+    }
     if route.onlink {
         builder = builder.onlink();
     }
     Ok(builder.build())
+}
+
+fn read_route(message: &RouteMessage) -> Option<(u32, Route)> {
+    if message.header.table != RouteHeader::RT_TABLE_MAIN {
+        return None;
+    }
+    let v4 = message.header.address_family == AddressFamily::Inet;
+    let mut address: IpAddr = if v4 { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let (mut link, mut gateway, mut source, mut priority) = (None, None, None, None);
+    for attribute in &message.attributes {
+        match attribute {
+            RouteAttribute::Destination(d) => address = route_address(d)?,
+            RouteAttribute::Oif(index) => link = Some(*index),
+            RouteAttribute::Gateway(g) => gateway = route_address(g),
+            RouteAttribute::PrefSource(s) => source = route_address(s),
+            RouteAttribute::Priority(p) => priority = Some(*p),
+            _ => {}
+        }
+    }
+    let destination = IpNet::new(address, message.header.destination_prefix_length).ok()?;
+    let owner = priority.filter(|_| message.header.protocol == RouteProtocol::from(ROUTE_PROTOCOL));
+    let onlink = message.header.flags.contains(rtnetlink::packet_route::route::RouteFlags::Onlink);
+    Some((link?, Route { destination, gateway, onlink, source, owner }))
 }
 
 fn route_address(a: &rtnetlink::packet_route::route::RouteAddress) -> Option<IpAddr> {

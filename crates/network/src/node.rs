@@ -114,8 +114,7 @@ impl NodeNamespace {
     }
 }
 
-/// Remove every link and table of an instance from a namespace; their routes, addresses and neighbours go with the
-/// links. Extra nodes are removed with [`NodeNamespace::remove`] before.
+/// Remove every link, route and table of an instance from a namespace; addresses and neighbours go with the links. Extra nodes are removed with [`NodeNamespace::remove`] before.
 pub async fn teardown(instance: &Instance, netns: &NetNs) -> Result<()> {
     let nft = Nft::open(netns)?;
     for family in Family::BOTH {
@@ -125,6 +124,7 @@ pub async fn teardown(instance: &Instance, netns: &NetNs) -> Result<()> {
         }
     }
     let links = Links::open(netns).await?;
+    links.delete_routes_of(instance.route_owner()).await?;
     for name in links.named(&instance.link_prefix()).await? {
         links.delete(&name).await?;
     }

@@ -2,9 +2,13 @@
 
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+#[path = "packets/api.rs"]
+mod api;
 #[path = "packets/world.rs"]
 mod world;
 
+#[path = "packets/nodes.rs"]
+mod nodes;
 #[path = "packets/pods.rs"]
 mod pods;
 #[path = "packets/services.rs"]

@@ -51,6 +51,8 @@ pub struct Endpoint {
     pub addr: IpAddr,
     pub port: u16,
     pub local: bool,
+    /// Nobody says which node it is on: it may be this one.
+    pub anywhere: bool,
     pub ready: bool,
     pub serving: bool,
     pub terminating: bool,
@@ -154,6 +156,7 @@ fn endpoint_of(config: &ProxyConfig, endpoint: &ApiEndpoint, port: u16) -> Optio
         addr,
         port,
         local: endpoint.node_name.as_deref() == Some(config.node_name.as_str()),
+        anywhere: endpoint.node_name.is_none(),
         ready,
         serving: conditions.and_then(|c| c.serving).unwrap_or(ready),
         terminating: conditions.and_then(|c| c.terminating).unwrap_or(false),

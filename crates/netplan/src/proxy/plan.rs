@@ -87,7 +87,7 @@ impl Planner<'_> {
         let reachable = categorize(self.config, port, endpoints);
         let cluster: Vec<_> = reachable.cluster.iter().map(|e| (e.addr, e.port)).collect();
         let local: Vec<_> = reachable.local.iter().map(|e| (e.addr, e.port)).collect();
-        for endpoint in endpoints.iter().filter(|e| e.local) {
+        for endpoint in endpoints.iter().filter(|e| e.local || e.anywhere) {
             let key = vec![Field::Addr(endpoint.addr), Field::Addr(endpoint.addr)];
             self.builder(port.family).insert("hairpin", key, Value::None);
         }
