@@ -116,17 +116,21 @@ impl ApplyError {
 }
 
 /// Accounts a create (`old` is `None`), update or patch to its manager: rewrites `metadata.managedFields` of `new`. Both are
-/// decoded objects of type `ty`, after admission.
+/// decoded and defaulted objects of type `ty`. As upstream, call it before admission and before the strategy's `prepare_*`: what
+/// those set belongs to nobody.
 pub fn on_update(types: &Types, ty: TypeId, old: Option<&Value>, new: &mut Value, writer: &Writer<'_>) {
     let live = |old: Option<&Value>| old.and_then(managed::read).unwrap_or_default();
-    let entries = if writer.subresource.is_empty() {
+    let mut entries = if writer.subresource.is_empty() {
         if managed::is_reset(new) { Vec::new() } else { managed::read(new).filter(|e| !e.is_empty()).unwrap_or_else(|| live(old)) }
     } else {
         live(old)
     };
-    let mut entries = entries;
     if let Some(metadata) = new.get_mut("metadata").and_then(Value::as_object_mut) {
         metadata.remove("managedFields");
+    }
+    // An update of an object that nobody is known to manage starts no tracking.
+    if entries.is_empty() && old.is_some_and(|o| !crate::object::uid(o).is_empty()) {
+        return;
     }
     let zero;
     let old = match old {

@@ -284,7 +284,8 @@ fn omitted(types: &Types, field: &Field, value: &Value) -> bool {
             Value::String(s) => s.is_empty() && matches!(types.get(field.ty), Type::Scalar(Scalar::String | Scalar::Bytes)),
             Value::Number(n) => n.as_f64() == Some(0.0) && !matches!(types.get(field.ty), Type::Scalar(Scalar::IntOrString) | Type::Any),
             Value::Bool(b) => !b && !matches!(types.get(field.ty), Type::Any | Type::Either(_)),
-            Value::Array(items) => items.is_empty() && matches!(types.get(field.ty), Type::List(_)),
+            // An empty list of managed fields is a request to forget them: `apply::on_update` sees to it.
+            Value::Array(items) => items.is_empty() && matches!(types.get(field.ty), Type::List(_)) && field.name != "managedFields",
             Value::Object(map) => match types.get(field.ty) {
                 Type::Map(_) => map.is_empty(),
                 Type::Struct(_) => omit == Omit::Zero && map.is_empty(),

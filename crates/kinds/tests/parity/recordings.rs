@@ -76,7 +76,7 @@ impl Score {
             return;
         }
         self.different += 1;
-        if self.different <= 12 {
+        if self.different <= std::env::var("SHOW").map_or(12, |n| n.parse().unwrap_or(12)) {
             println!("{}\n", why());
         }
     }

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use super::ApplyError;
 use super::set::{Node, Set};
 use super::typed::{Atom, Ty, atom, below, item_element};
-use crate::schema::{List, Type, TypeId, Types};
+use crate::schema::{List, Scalar, Type, TypeId, Types};
 
 /// Paths that were added, changed and removed.
 #[derive(Debug, Default)]
@@ -131,7 +131,7 @@ impl Walk<'_> {
             let a = left.next_if(|(k, _)| *k == key).map(|(_, v)| v);
             let b = right.next_if(|(k, _)| *k == key).map(|(_, v)| v);
             let mut child = Nodes::default();
-            self.compare(below(self.types, atom, key), a, b, &mut child)?;
+            self.compare(below(atom, key), a, b, &mut child)?;
             if !(child.is_empty()) {
                 out.attach(&format!("f:{key}"), child);
             }
@@ -189,7 +189,7 @@ fn list_of(value: Option<&Value>) -> &[Value] {
 
 /// Without a schema two values may differ in form; a missing one or a null takes the form of the other.
 fn same_form(types: &Types, ty: Ty, old: Option<&Value>, new: Option<&Value>) -> bool {
-    let untyped = ty.is_none_or(|id| matches!(types.get(id), Type::Any | Type::Either(_)));
+    let untyped = ty.is_none_or(|id| matches!(types.get(id), Type::Scalar(Scalar::FieldsV1)));
     let form = |v: &Value| match v {
         Value::Object(_) => 0,
         Value::Array(_) => 1,
@@ -214,7 +214,7 @@ fn fill(types: &Types, ty: Ty, value: &Value, out: &mut Node) -> Result<(), Appl
         Atom::Struct(_) | Atom::Map(_) => {
             for (key, item) in value.as_object().into_iter().flatten() {
                 let mut child = Node::default();
-                fill(types, below(types, &atom, key), item, &mut child)?;
+                fill(types, below(&atom, key), item, &mut child)?;
                 let declared = matches!(&atom, Atom::Struct(s) if s.field(key).is_some());
                 child.member |= item.is_null() || item.as_object().is_some_and(Map::is_empty) || !declared;
                 out.attach(&format!("f:{key}"), child);

@@ -74,9 +74,10 @@ pub(super) fn read(object: &Value) -> Option<Vec<Entry>> {
     list.iter().map(read_entry).collect()
 }
 
-/// Whether the client asked to forget all managers: a single empty entry.
+/// Whether the client asked to forget all managers: an empty list, or a single empty entry.
 pub(super) fn is_reset(object: &Value) -> bool {
     match crate::object::at(object, "metadata.managedFields").and_then(Value::as_array).map(Vec::as_slice) {
+        Some([]) => true,
         Some([only]) => only.as_object().is_some_and(|m| m.values().all(|v| v.is_null() || v == "")),
         _ => false,
     }

@@ -27,7 +27,7 @@ fn merge_values(types: &Types, ty: Ty, live: Option<&Value>, config: Option<&Val
             let mut out = Map::new();
             let keys: BTreeSet<&String> = a.into_iter().chain(b).flat_map(Map::keys).collect();
             for key in keys {
-                let merged = merge_values(types, below(types, &atom, key), a.and_then(|m| m.get(key)), b.and_then(|m| m.get(key)))?;
+                let merged = merge_values(types, below(&atom, key), a.and_then(|m| m.get(key)), b.and_then(|m| m.get(key)))?;
                 out.extend(merged.map(|v| (key.clone(), v)));
             }
             Ok(Some(Value::Object(out)))
@@ -119,7 +119,7 @@ fn remove_in(types: &Types, ty: Ty, value: &Value, set: &Set) -> Result<Value, A
                     }
                     Some(node) if is_member(node) => {}
                     Some(Value::Object(subset)) => {
-                        out.insert(key.clone(), remove_in(types, below(types, &atom, key), item, subset)?);
+                        out.insert(key.clone(), remove_in(types, below(&atom, key), item, subset)?);
                     }
                     Some(_) => {}
                 }
@@ -159,8 +159,8 @@ fn named(types: &Types, ty: Ty, set: &Set) -> Set {
     for (element, node) in set {
         let field = element.strip_prefix("f:");
         let child_ty = match field {
-            Some(name) => below(types, &atom, name),
-            None => below(types, &atom, ""),
+            Some(name) => below(&atom, name),
+            None => below(&atom, ""),
         };
         let declared = matches!((&atom, field), (Atom::Struct(s), Some(name)) if s.field(name).is_some());
         let inner: Set = children(node).map(|(k, v)| (k.clone(), v.clone())).collect();

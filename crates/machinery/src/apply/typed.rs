@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 use super::ApplyError;
 use super::set::element_text;
 use crate::field::go_value;
-use crate::schema::{List, Scalar, Struct, Topology, Type, TypeId, Types};
+use crate::schema::{List, Omit, Scalar, Struct, Topology, Type, TypeId, Types};
 
 /// A type, or `None` where the schema says nothing: maps are then separable and lists atomic.
 pub(super) type Ty = Option<TypeId>;
@@ -30,7 +30,9 @@ pub(super) fn atom<'t>(types: &'t Types, ty: Ty, value: Option<&Value>) -> Atom<
         Some(Type::Map(m)) => Atom::Map(Some(m.elem)),
         Some(Type::List(l)) if l.topology == Topology::Atomic => Atom::AtomicList,
         Some(Type::List(l)) => Atom::List(l),
-        Some(Type::Scalar(Scalar::FieldsV1) | Type::Any | Type::Either(_)) | None => match value {
+        // `RawExtension` and the like are owned whole.
+        Some(Type::Any | Type::Either(_)) => Atom::Scalar(None),
+        Some(Type::Scalar(Scalar::FieldsV1)) | None => match value {
             Some(Value::Object(_)) => Atom::Map(None),
             Some(Value::Array(_)) => Atom::AtomicList,
             _ => Atom::Scalar(None),
@@ -40,14 +42,13 @@ pub(super) fn atom<'t>(types: &'t Types, ty: Ty, value: Option<&Value>) -> Atom<
 }
 
 /// The type of a field or entry.
-pub(super) fn below(types: &Types, atom: &Atom<'_>, key: &str) -> Ty {
+pub(super) fn below(atom: &Atom<'_>, key: &str) -> Ty {
     match atom {
         Atom::Struct(s) => s.field(key).map(|f| f.ty),
         Atom::Map(elem) => *elem,
         Atom::List(l) => Some(l.elem),
         _ => None,
     }
-    .filter(|id| !matches!(types.get(*id), Type::Any))
 }
 
 /// The path element of a list item: `k:{"name":"c"}` or `v:"x"`.
@@ -66,10 +67,12 @@ pub(super) fn item_element(types: &Types, list: &List, item: &Value) -> Result<S
     };
     let mut named = Map::new();
     for key in keys {
-        let default = || types.get(list.elem).as_struct().and_then(|s| s.field(key)).and_then(|f| f.default.as_ref());
-        match map.get(key).or_else(default) {
+        let field = || types.get(list.elem).as_struct().and_then(|s| s.field(key));
+        // The published schema gives a field that is no pointer and never omitted its zero as default.
+        let zero = || field().filter(|f| !f.pointer && f.omit == Omit::Never).and_then(|f| crate::decode::zero_field(types, f));
+        match map.get(key).cloned().or_else(|| field()?.default.clone()).or_else(zero) {
             Some(value) => {
-                named.insert(key.clone(), value.clone());
+                named.insert(key.clone(), value);
             }
             None => {
                 return Err(format!(
@@ -117,7 +120,7 @@ fn check(types: &Types, ty: Ty, value: &Value, path: &str, errors: &mut Vec<Stri
         }
         (Atom::Map(elem), Value::Object(map)) => {
             for (key, item) in map {
-                check(types, elem.filter(|e| !matches!(types.get(*e), Type::Any)), item, &format!("{path}.{key}"), errors);
+                check(types, *elem, item, &format!("{path}.{key}"), errors);
             }
         }
         (Atom::Struct(_) | Atom::Map(_) | Atom::AtomicMap, other) => errors.push(format!("{path}: expected map, got {}", got(other))),

@@ -236,14 +236,11 @@ fn drop_directives(value: Value) -> Result<Value, PatchError> {
     match value {
         Value::Object(map) => {
             let mut out = Object::new();
+            // With a directive of its own there is nothing to replace or delete, and nothing comes of it.
+            if map.contains_key(PATCH) {
+                return Ok(Value::Null);
+            }
             for (key, value) in map {
-                if key == PATCH {
-                    match value.as_str() {
-                        Some("delete") => return Ok(Value::Object(Object::new())),
-                        Some("replace" | "merge") => continue,
-                        _ => return Err(bad(format!("unknown patch type: {}", go_print(&value)))),
-                    }
-                }
                 if value.is_null() || key == RETAIN_KEYS || key.starts_with(ORDER_PREFIX) || key.starts_with(DELETE_PREFIX) {
                     continue;
                 }
@@ -252,7 +249,7 @@ fn drop_directives(value: Value) -> Result<Value, PatchError> {
             Ok(Value::Object(out))
         }
         Value::Array(items) => {
-            let kept = items.into_iter().filter(|i| i.get(PATCH).is_none_or(|d| d != "delete" && d != "replace"));
+            let kept = items.into_iter().filter(|i| i.get(PATCH).is_none());
             kept.map(drop_directives).collect::<Result<Vec<_>, _>>().map(Value::Array)
         }
         other => Ok(other),
