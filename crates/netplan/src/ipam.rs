@@ -55,7 +55,6 @@ pub fn free_cidrs(used: &[IpNet]) -> Option<ClusterCidrs> {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "tests")]
     use proptest::prelude::*;
 
     use super::*;

@@ -148,16 +148,16 @@ pub struct Set {
 }
 
 impl Set {
-    pub fn set(key: &[FieldType]) -> Self {
+    pub fn plain(key: &[FieldType]) -> Self {
         Set { key: key.to_vec(), data: Data::None, dynamic: false, elements: BTreeMap::new() }
     }
 
     pub fn verdict_map(key: &[FieldType]) -> Self {
-        Set { data: Data::Verdict, ..Set::set(key) }
+        Set { data: Data::Verdict, ..Set::plain(key) }
     }
 
     pub fn map(key: &[FieldType], data: &[FieldType]) -> Self {
-        Set { data: Data::Fields(data.to_vec()), ..Set::set(key) }
+        Set { data: Data::Fields(data.to_vec()), ..Set::plain(key) }
     }
 
     fn same_shape(&self, other: &Set) -> bool {

@@ -32,7 +32,7 @@ pub fn node_table(family: Family, name: &str, inside: &[IpNet], ports: &[PortMap
     table.sets.insert("host-ports".into(), Set::map(&[FieldType::Proto, FieldType::Port], &[FieldType::Addr, FieldType::Port]));
     let by_address = [FieldType::Addr, FieldType::Proto, FieldType::Port];
     table.sets.insert("host-ip-ports".into(), Set::map(&by_address, &[FieldType::Addr, FieldType::Port]));
-    table.sets.insert("hairpin".into(), Set::set(&[FieldType::Addr, FieldType::Addr]));
+    table.sets.insert("hairpin".into(), Set::plain(&[FieldType::Addr, FieldType::Addr]));
 
     let result = port.after(FieldType::Port, family);
     let dnat = Expr::Nat { kind: Nat::Dnat, addr: result, port: Some(result.after(FieldType::Addr, family)) };

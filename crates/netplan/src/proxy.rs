@@ -6,6 +6,8 @@ mod model;
 mod plan;
 mod stale;
 mod table;
+#[cfg(test)]
+mod tests;
 
 pub use categorize::{Reachable, categorize};
 pub use model::{Endpoint, ServicePort, service_ports};

@@ -68,7 +68,6 @@ pub fn vxlan_mac(node: &str) -> [u8; 6] {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "tests")]
     use super::*;
 
     fn node(name: &str, ip: &str, cidr: &str, reach: Option<Reach>) -> Neighbour {

@@ -111,8 +111,8 @@ enum Next {
     Send(Vec<u8>),
     /// Ask the resolvers; `before` are records that precede their answer (an alias).
     Ask {
-        question: Question,
-        before: Option<packet::Alias>,
+        question: Box<Question>,
+        before: Option<Box<packet::Alias>>,
     },
     Ignore,
 }
@@ -133,7 +133,7 @@ impl Shared {
             answers.rotate_left(turn % len);
         }
         match answered {
-            Answer::Forward => Next::Ask { question, before: None },
+            Answer::Forward => Next::Ask { question: Box::new(question), before: None },
             Answer::Alias { record, target } => match question.alias(&record, &target, &self.zone) {
                 Some(alias) => self.follow(question, alias),
                 None => Next::Send(question.failure()),
@@ -145,12 +145,12 @@ impl Shared {
     /// An alias to a name of ours is answered at once, any other by the resolvers.
     fn follow(&self, question: Question, alias: packet::Alias) -> Next {
         match answer(&self.objects, &self.zone, alias.target(), question.kind()) {
-            Answer::Forward => Next::Ask { question, before: Some(alias) },
+            Answer::Forward => Next::Ask { question: Box::new(question), before: Some(Box::new(alias)) },
             local => Next::Send(question.aliased_answer(&alias, &local, &self.zone)),
         }
     }
 
-    async fn ask(&self, question: Question, before: Option<packet::Alias>) -> Vec<u8> {
+    async fn ask(&self, question: Box<Question>, before: Option<Box<packet::Alias>>) -> Vec<u8> {
         let request = match &before {
             Some(alias) => alias.request().to_vec(),
             None => question.request().to_vec(),

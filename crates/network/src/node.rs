@@ -5,12 +5,13 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
+use netplan::ipam::{ClusterCidrs, free_cidrs};
 use netplan::nft::Family;
 
 use crate::link::Route;
 use crate::nft::Nft;
 use crate::pods::{Wire, connect};
-use crate::{Instance, Links, NetNs, Result, sysctl};
+use crate::{Error, Instance, Links, NetNs, Result, sysctl};
 
 /// One node's part of the network.
 #[derive(Clone, Debug)]
@@ -76,6 +77,16 @@ pub async fn ensure_node_address(netns: &NetNs, instance: &Instance, fallback: I
     let link = links.add_dummy(&instance.service_link()).await?;
     links.add_address(link, IpNet::from(fallback)).await?;
     Ok(vec![fallback])
+}
+
+/// Networks for a new cluster that overlap nothing this namespace routes or has an address in. The default route does
+/// not count.
+pub async fn pick_cidrs(netns: &NetNs) -> Result<ClusterCidrs> {
+    let links = Links::open(netns).await?;
+    let mut used: Vec<IpNet> = links.routes().await?.into_iter().map(|(_, route)| route.destination).collect();
+    used.extend(links.addresses().await?.into_iter().map(|(_, net)| net.trunc()));
+    free_cidrs(&used)
+        .ok_or_else(|| Error::Invalid("every private network is in use on this host: choose the cluster's networks yourself".into()))
 }
 
 /// The namespace of an extra node: what a second machine would be, connected to the first one's.

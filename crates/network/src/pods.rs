@@ -17,6 +17,7 @@ use netplan::pods::{PortMapping, node_table};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
 
+use crate::link::Route;
 use crate::nft::Nft;
 use crate::node::NodeConfig;
 use crate::{Error, Links, NetNs, Result, sysctl};
@@ -72,9 +73,18 @@ impl PodNetworker {
         Ok(PodNetworker { config, links, nft, inner: Mutex::new(inner) })
     }
 
-    /// `spec.podCIDRs` of our Node. Sandboxes keep the addresses they have.
-    pub async fn set_pod_cidrs(&self, cidrs: Vec<IpNet>) {
-        self.inner.lock().await.pod_cidrs = cidrs;
+    /// `spec.podCIDRs` of our Node. Sandboxes keep the addresses they have. Packets to addresses without a pod end here:
+    /// with only a default route they would leave the node, or go in circles between the nodes of one machine.
+    pub async fn set_pod_cidrs(&self, cidrs: Vec<IpNet>) -> Result<()> {
+        let mut inner = self.inner.lock().await;
+        if inner.pod_cidrs != cidrs {
+            let link = self.links.add_dummy(&self.config.instance.service_link()).await?;
+            for cidr in &cidrs {
+                self.links.replace_route(link, &Route::to(cidr.trunc())).await?;
+            }
+            inner.pod_cidrs = cidrs;
+        }
+        Ok(())
     }
 
     /// Whether pods can be attached: the CRI condition NetworkReady.

@@ -84,7 +84,7 @@ impl Router {
         for node in &nodes {
             if node.metadata.name.as_deref() == Some(&self.options.node_name) {
                 own_cidrs = pod_cidrs(node);
-                self.pods.set_pod_cidrs(own_cidrs.clone()).await;
+                self.pods.set_pod_cidrs(own_cidrs.clone()).await?;
             } else {
                 neighbours.push(self.neighbour(node).await?);
             }

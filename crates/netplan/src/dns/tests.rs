@@ -1,5 +1,4 @@
 //! Questions and answers as tables.
-#![expect(clippy::unwrap_used, reason = "tests")]
 
 use serde_json::{Value, json};
 

@@ -10,6 +10,9 @@ use super::table::{Builder, Dispatch, Exposed, Masquerade};
 use super::{Endpoint, ProxyConfig, Reachable, ServicePort, categorize, service_ports};
 use crate::nft::{Family, Field, Protocol, Table, Value, Verdict};
 
+/// By address (none for node ports) and port.
+type UdpEndpoints = BTreeMap<(Option<IpAddr>, u16), BTreeSet<(IpAddr, u16)>>;
+
 /// What the node must have for the Services.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProxyPlan {
@@ -18,7 +21,7 @@ pub struct ProxyPlan {
     /// By `healthCheckNodePort`.
     pub health_checks: BTreeMap<u16, HealthCheck>,
     /// Endpoints of every UDP address; of node ports the address is absent.
-    pub(super) udp: BTreeMap<(Option<IpAddr>, u16), BTreeSet<(IpAddr, u16)>>,
+    pub(super) udp: UdpEndpoints,
 }
 
 impl ProxyPlan {
@@ -65,7 +68,7 @@ struct Planner<'a> {
     v4: Builder,
     v6: Builder,
     health_checks: BTreeMap<u16, HealthCheck>,
-    udp: BTreeMap<(Option<IpAddr>, u16), BTreeSet<(IpAddr, u16)>>,
+    udp: UdpEndpoints,
 }
 
 /// What happens to packets for an address without endpoints.

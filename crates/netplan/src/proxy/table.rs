@@ -153,8 +153,8 @@ impl Builder {
         sets.insert("no-endpoints".into(), Set::verdict_map(&by_address));
         sets.insert("no-endpoint-node-ports".into(), Set::verdict_map(&Dispatch::NodePorts.key()));
         sets.insert("firewall".into(), Set::verdict_map(&by_address));
-        sets.insert("cluster-ips".into(), Set::set(&[FieldType::Addr]));
-        sets.insert("hairpin".into(), Set::set(&[FieldType::Addr, FieldType::Addr]));
+        sets.insert("cluster-ips".into(), Set::plain(&[FieldType::Addr]));
+        sets.insert("hairpin".into(), Set::plain(&[FieldType::Addr, FieldType::Addr]));
     }
 
     fn add_nat_chains(&mut self) {

@@ -170,7 +170,6 @@ mod ports {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "tests")]
     use super::*;
 
     fn lease(id: &str, address: IpAddr) -> Lease {

@@ -15,7 +15,7 @@ async fn pods_of_one_node_reach_each_other_and_the_host() {
     }
     let host = Host::new("192.0.2.1/24").await;
     let network = PodNetworker::open(host.config("one", "10.244.0.0/16", "10.96.0.0/16")).await.unwrap();
-    network.set_pod_cidrs(vec!["10.244.0.0/24".parse().unwrap()]).await;
+    network.set_pod_cidrs(vec!["10.244.0.0/24".parse().unwrap()]).await.unwrap();
     let (a, b) = (pod(&network).await, pod(&network).await);
     serve_tcp(&b.netns, 80, "b");
     serve_tcp(&host.netns, 6443, "host");
@@ -40,7 +40,7 @@ async fn addresses_survive_a_restart_and_dead_sandboxes_do_not() {
     let identity = PodIdentity { sandbox_id: "early".into(), ..PodIdentity::default() };
     let early = network.attach(&host.netns.path(), &identity, &[]).await;
     assert!(matches!(early, Err(network::Error::NotReady(_))), "{early:?}");
-    network.set_pod_cidrs(vec!["10.244.0.0/24".parse().unwrap()]).await;
+    network.set_pod_cidrs(vec!["10.244.0.0/24".parse().unwrap()]).await.unwrap();
     let (a, b) = (pod(&network).await, pod(&network).await);
     drop(network);
 
@@ -50,7 +50,7 @@ async fn addresses_survive_a_restart_and_dead_sandboxes_do_not() {
     assert_eq!(network.attach(&a.netns.path(), &identity, &[]).await.unwrap(), [a.ip]);
     serve_tcp(&a.netns, 80, "a");
     assert_eq!(ask_tcp(&b.netns, at(a.ip, 80)).unwrap().name, "a");
-    assert_eq!(network.retain(&BTreeSet::from([a.sandbox.clone()])).await.unwrap(), [b.sandbox.clone()]);
+    assert_eq!(network.retain(&BTreeSet::from([a.sandbox.clone()])).await.unwrap(), std::slice::from_ref(&b.sandbox));
     assert!(ask_tcp(&b.netns, at(a.ip, 80)).is_err());
     assert!(network.addresses(&b.sandbox).await.is_empty());
 }
@@ -62,7 +62,7 @@ async fn host_ports_lead_to_their_pod_even_from_itself() {
     }
     let host = Host::new("192.0.2.1/24").await;
     let network = PodNetworker::open(host.config("one", "10.244.0.0/16", "10.96.0.0/16")).await.unwrap();
-    network.set_pod_cidrs(vec!["10.244.0.0/24".parse().unwrap()]).await;
+    network.set_pod_cidrs(vec!["10.244.0.0/24".parse().unwrap()]).await.unwrap();
     let port = HostPort { host_ip: None, host_port: 8080, container_port: 80, protocol: Protocol::Tcp };
     let server = pod_with_ports(&network, &[port]).await;
     let client = pod(&network).await;
@@ -83,9 +83,12 @@ async fn two_instances_live_side_by_side_and_leave_nothing() {
     let links = Links::open(&host.netns).await.unwrap();
     let before = (links.named("").await.unwrap(), links.routes().await.unwrap());
     let one = PodNetworker::open(host.config("one", "10.244.0.0/16", "10.96.0.0/16")).await.unwrap();
+    one.set_pod_cidrs(vec!["10.244.0.0/24".parse().unwrap()]).await.unwrap();
+    // A second cluster's own choice avoids the first one's networks.
+    let picked = network::pick_cidrs(&host.netns).await.unwrap();
+    assert_eq!((picked.pods.to_string(), picked.services.to_string()), ("10.245.0.0/16".into(), "10.97.0.0/16".into()));
     let two = PodNetworker::open(host.config("two", "10.245.0.0/16", "10.97.0.0/16")).await.unwrap();
-    one.set_pod_cidrs(vec!["10.244.0.0/24".parse().unwrap()]).await;
-    two.set_pod_cidrs(vec!["10.245.0.0/24".parse().unwrap()]).await;
+    two.set_pod_cidrs(vec!["10.245.0.0/24".parse().unwrap()]).await.unwrap();
     let (a, b) = (pod(&one).await, pod(&one).await);
     let other = pod(&two).await;
     serve_tcp(&a.netns, 80, "a");

@@ -25,7 +25,7 @@ impl Cluster {
         let host = Host::new("192.0.2.1/24").await;
         let config = host.config("one", "10.244.0.0/16", "10.96.0.0/16");
         let network = PodNetworker::open(config.clone()).await.unwrap();
-        network.set_pod_cidrs(vec!["10.244.0.0/24".parse().unwrap()]).await;
+        network.set_pod_cidrs(vec!["10.244.0.0/24".parse().unwrap()]).await.unwrap();
         let rules = Rules::open(&config.netns, &config.instance).unwrap();
         let proxy = proxy_config(&config);
         Cluster { host, config, network, rules, proxy }
