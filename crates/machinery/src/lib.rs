@@ -19,6 +19,7 @@ pub mod names;
 pub mod names_net;
 pub mod object;
 pub mod patch;
+pub mod proto;
 pub mod quantity;
 pub mod schema;
 pub mod status;

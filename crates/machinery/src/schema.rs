@@ -73,10 +73,29 @@ pub struct Struct {
     pub fields: Vec<Field>,
     /// Indices of `fields` sorted by JSON name; `Types` fills it in.
     pub sorted: Box<[u16]>,
+    /// The protobuf message: its fields by number. `Types` fills it in.
+    pub wire: Box<[Wire]>,
     /// `+structType=atomic` / `x-kubernetes-map-type: atomic`.
     pub atomic: bool,
     /// Unknown fields are kept (custom resources only).
     pub preserve_unknown: bool,
+}
+
+/// A field of a protobuf message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Wire {
+    /// The number, and the index in `Struct::fields`.
+    Field(u32, u16),
+    /// An inlined struct, which is a message of its own here.
+    Message(u32, Box<[Wire]>),
+}
+
+impl Wire {
+    pub fn number(&self) -> u32 {
+        match self {
+            Self::Field(number, _) | Self::Message(number, _) => *number,
+        }
+    }
 }
 
 #[derive(Clone, Debug, Default)]
@@ -184,7 +203,24 @@ fn index(ty: &mut Type) {
         let mut order: Vec<u16> = (0..u16::try_from(s.fields.len()).unwrap_or(u16::MAX)).collect();
         order.sort_by(|a, b| s.fields[usize::from(*a)].name.cmp(&s.fields[usize::from(*b)].name));
         s.sorted = order.into();
+        s.wire = message(&s.fields, &[]);
     }
+}
+
+/// The message of the fields inlined at `within`.
+fn message(fields: &[Field], within: &[u32]) -> Box<[Wire]> {
+    let mut out: Vec<Wire> = Vec::new();
+    for (index, field) in fields.iter().enumerate().filter(|(_, f)| f.proto != 0 && f.proto_within.starts_with(within)) {
+        match field.proto_within.get(within.len()) {
+            None => out.push(Wire::Field(field.proto, u16::try_from(index).unwrap_or(u16::MAX))),
+            Some(number) if !out.iter().any(|w| matches!(w, Wire::Message(n, _) if n == number)) => {
+                out.push(Wire::Message(*number, message(fields, &[within, &[*number]].concat())));
+            }
+            Some(_) => {}
+        }
+    }
+    out.sort_by_key(Wire::number);
+    out.into()
 }
 
 impl Struct {

@@ -3,5 +3,6 @@
 #![expect(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test that reads recordings")]
 
 mod decode;
+mod proto;
 mod recordings;
 mod writes;
