@@ -1,2 +1,84 @@
-//! The budgets, measured.
-fn main() {}
+//! The budgets, measured: loads a server (its own, or any other) over real TLS from this separate process, or the storage
+//! engine directly, and prints a table. Asserts nothing.
+
+mod api;
+mod connection;
+mod engine;
+mod kubeconfig;
+mod load;
+mod report;
+mod server;
+mod startup;
+mod watch;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(about = "Measures skiff against its budgets.")]
+struct Cli {
+    #[command(subcommand)]
+    what: What,
+    #[command(flatten)]
+    options: Options,
+}
+
+#[derive(Clone, Copy, Subcommand)]
+enum What {
+    /// Requests on ConfigMaps and pods.
+    Api,
+    /// The storage engine, without a server.
+    Store,
+    /// One change to many watchers.
+    Watch,
+    /// From the start of the process to /readyz.
+    Start,
+    /// Idle memory and CPU.
+    Memory,
+}
+
+#[derive(clap::Args)]
+pub struct Options {
+    /// A server that runs already, instead of one of our own.
+    #[arg(long, global = true, requires = "kubeconfig")]
+    against: Option<String>,
+    /// How to get into it.
+    #[arg(long, global = true)]
+    kubeconfig: Option<PathBuf>,
+    /// Its process, to account CPU and memory.
+    #[arg(long, global = true)]
+    pid: Option<u32>,
+    /// The skiff binary to start.
+    #[arg(long, global = true, env = "SKIFF", default_value = "target/release/skiff")]
+    binary: PathBuf,
+    /// Where data goes; a temporary directory if not given. Its disk is what is measured.
+    #[arg(long, global = true)]
+    data_dir: Option<PathBuf>,
+    /// How long each measurement takes.
+    #[arg(long, global = true, default_value_t = 5.0)]
+    seconds: f64,
+    #[arg(long, global = true, default_value_t = 64)]
+    connections: usize,
+    #[arg(long, global = true, default_value_t = 1000)]
+    watchers: usize,
+}
+
+impl Options {
+    fn duration(&self) -> Duration {
+        Duration::from_secs_f64(self.seconds.clamp(0.1, 3600.0))
+    }
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let Cli { what, options } = Cli::parse();
+    match what {
+        What::Store => engine::run(&options).await,
+        What::Api => api::run(&options).await,
+        What::Watch => watch::run(&options).await,
+        What::Start => startup::start(&options).await,
+        What::Memory => startup::memory(&options).await,
+    }
+}

@@ -1,0 +1,77 @@
+//! The table, and latencies.
+
+use std::time::Duration;
+
+/// One measurement.
+pub struct Row {
+    pub operation: String,
+    pub concurrency: usize,
+    pub seconds: f64,
+    pub latencies: Latencies,
+    /// Things done, where that is not the number of latencies.
+    pub count: Option<u64>,
+    pub failures: u64,
+    pub server_cpu: Option<Duration>,
+    pub server_peak_bytes: Option<u64>,
+}
+
+#[derive(Default)]
+pub struct Latencies(Vec<u32>);
+
+impl Latencies {
+    pub fn add(&mut self, latency: Duration) {
+        self.0.push(u32::try_from(latency.as_micros()).unwrap_or(u32::MAX));
+    }
+
+    pub fn merge(&mut self, other: Latencies) {
+        self.0.extend(other.0);
+    }
+
+    /// The latency that a part (0 to 1) of all stay below.
+    fn at(&self, part: f64) -> Duration {
+        let last = self.0.len().saturating_sub(1);
+        let index = (part * last as f64).round() as usize;
+        Duration::from_micros(self.0.get(index.min(last)).copied().unwrap_or(0).into())
+    }
+}
+
+pub fn head() {
+    println!(
+        "{:<34} {:>5} {:>10} {:>9} {:>9} {:>9} {:>9} {:>10} {:>10} {:>7}",
+        "operation", "conc", "ops/s", "p50 ms", "p90 ms", "p99 ms", "max ms", "cpu us/op", "peak MiB", "failed"
+    );
+}
+
+pub fn print(mut row: Row) {
+    row.latencies.0.sort_unstable();
+    let count = row.count.unwrap_or(row.latencies.0.len() as u64);
+    let ms = |part| format!("{:.2}", row.latencies.at(part).as_secs_f64() * 1e3);
+    let cpu = row.server_cpu.map_or("-".into(), |c| format!("{:.1}", c.as_secs_f64() * 1e6 / count.max(1) as f64));
+    let peak = row.server_peak_bytes.map_or("-".into(), |b| format!("{:.1}", b as f64 / f64::from(1 << 20)));
+    println!(
+        "{:<34} {:>5} {:>10.0} {:>9} {:>9} {:>9} {:>9} {:>10} {:>10} {:>7}",
+        row.operation,
+        row.concurrency,
+        count as f64 / row.seconds,
+        ms(0.5),
+        ms(0.9),
+        ms(0.99),
+        ms(1.0),
+        cpu,
+        peak,
+        row.failures
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percentiles_are_those_of_the_sorted_list() {
+        let mut latencies = Latencies::default();
+        (1..=101).for_each(|n| latencies.add(Duration::from_micros(n)));
+        assert_eq!([0.0, 0.5, 0.9, 1.0].map(|p| latencies.at(p).as_micros()), [1, 51, 91, 101]);
+        assert_eq!(Latencies::default().at(0.5), Duration::ZERO);
+    }
+}
