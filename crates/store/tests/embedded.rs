@@ -275,3 +275,76 @@ async fn a_watch_that_falls_behind_ends() {
     drop(store);
     assert!(matches!(open.next().await, Some(Err(Error::Unavailable(_)))));
 }
+
+/// Watchers of several prefixes, some slow, while many write and history is compacted: each sees every change once, in order.
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn watches_miss_nothing_and_repeat_nothing() {
+    const WRITES: u64 = 3000;
+    let dir = tempfile::tempdir().unwrap();
+    let progress_interval = Duration::from_millis(20);
+    let options = Options { snapshot_bytes_min: 100_000, progress_interval, ..Options::default() };
+    let store = Arc::new(Embedded::open(dir.path(), options).unwrap());
+    let mut watchers = tokio::task::JoinSet::new();
+    for n in 0..12_u64 {
+        let store = store.clone();
+        let prefix = ["/", "/0/", "/1/"][n as usize % 3];
+        watchers.spawn(async move {
+            // Some start late, from an early revision.
+            tokio::time::sleep(Duration::from_millis(n % 4 * 10)).await;
+            let mut stream = store.watch(prefix, Revision(1)).await.unwrap();
+            let (mut last, mut seen) = (Revision(1), Vec::new());
+            while last.0 < 1 + WRITES {
+                match stream.next().await.unwrap().unwrap() {
+                    WatchItem::Progress(r) => last = last.max(r),
+                    WatchItem::Events(events) => {
+                        for e in events {
+                            assert!(e.revision > last && e.key.starts_with(prefix), "goes back, repeats or strays");
+                            last = e.revision;
+                            seen.push(e);
+                        }
+                    }
+                }
+                // All of a prefix has been seen when the store has nothing newer under it.
+                let freshness = store.freshness(prefix).await.unwrap();
+                if freshness.revision.0 == 1 + WRITES && last >= freshness.needed {
+                    break;
+                }
+                if n % 4 == 3 {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+            }
+            (prefix, seen)
+        });
+    }
+    let writers = (0..10_u64).map(|w| {
+        let store = store.clone();
+        async move {
+            for n in 0..WRITES / 10 {
+                let key = format!("/{}/{w}/{}", n % 3, n % 7);
+                store.write(put(&key, &n.to_string(), Expect::Anything)).await.unwrap();
+            }
+        }
+    });
+    futures::future::join_all(writers).await;
+    let mut all: Vec<store::Event> = Vec::new();
+    let mut results = Vec::new();
+    while let Some(result) = watchers.join_next().await {
+        let (prefix, seen) = result.unwrap();
+        if prefix == "/" {
+            all.clone_from(&seen);
+        }
+        results.push((prefix, seen));
+    }
+    assert!(all.iter().map(|e| e.revision.0).eq(2..=1 + WRITES));
+    for (prefix, seen) in results {
+        let want: Vec<_> = all.iter().filter(|e| e.key.starts_with(prefix)).cloned().collect();
+        assert_eq!(seen.len(), want.len(), "{prefix}");
+        assert!(seen == want, "{prefix}");
+    }
+    // Compaction beside a watch that has read everything does not disturb it.
+    let mut stream = store.watch("/", Revision(WRITES)).await.unwrap();
+    assert_eq!(events(&mut stream, 1 + WRITES).await.len(), 1);
+    store.compact(Revision(1 + WRITES)).await.unwrap();
+    store.write(put("/0/x", "y", Expect::Absent)).await.unwrap();
+    assert_eq!(events(&mut stream, 2 + WRITES).await, [format!("{}: - -> /0/x=y@{}", 2 + WRITES, 2 + WRITES)]);
+}
