@@ -1,3 +1,37 @@
-//! kube-apiserver.
+//! kube-apiserver: TLS, authentication, authorization, admission, and one generic implementation of each verb over the
+//! table of kinds. The binary calls `Server::start`; components in the same process call `Handle::service_as`.
 
+mod admission;
+mod authn;
+mod authz;
+mod bootstrap;
 pub mod cache;
+mod chain;
+mod codec;
+pub mod config;
+mod conversion;
+mod discovery;
+pub mod error;
+mod health;
+pub mod http;
+mod identifiers;
+mod in_process;
+mod metrics;
+mod mirror;
+mod net;
+pub mod pki;
+mod registry;
+mod request;
+mod root;
+mod server;
+mod service;
+mod state;
+mod sub;
+mod tls;
+mod verbs;
+
+pub use config::Config;
+pub use error::Error;
+pub use http::Body;
+pub use in_process::InProcess;
+pub use server::{Handle, Server};

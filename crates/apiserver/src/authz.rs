@@ -1,0 +1,155 @@
+//! May they: Node authorizer, then RBAC, over state mirrored from the store. `system:masters` may everything.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use auth::node::Graph;
+use auth::rbac::{Policy, Rule, rules_of};
+use auth::{Attributes, Decision, user};
+use machinery::object::str_at;
+use machinery::status::StatusError;
+use serde_json::Value;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::error::Result;
+use crate::mirror::{self, Progress, Sink};
+use crate::registry::Registry;
+
+/// The authorizers' state.
+pub struct Authorizer {
+    policy: Arc<RwLock<Arc<Policy>>>,
+    graph: Arc<Mutex<GraphSink>>,
+    node_rules: Vec<Rule>,
+    progress: Vec<Progress>,
+}
+
+/// What the Node authorizer's graph is made of.
+const GRAPH_KINDS: [(&str, &str); 3] = [("", "Pod"), ("", "PersistentVolume"), ("storage.k8s.io", "VolumeAttachment")];
+const RBAC_KINDS: [&str; 4] = ["ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding"];
+
+impl Authorizer {
+    /// Reads the state and spawns what keeps it current.
+    pub async fn start(
+        store: &Arc<dyn store::Store>,
+        registry: &Registry,
+        tasks: &mut JoinSet<()>,
+        cancel: &CancellationToken,
+    ) -> Result<Self> {
+        let policy = Arc::new(RwLock::new(Arc::new(Policy::default())));
+        let rbac = Arc::new(Mutex::new(PolicySink { objects: BTreeMap::new(), policy: policy.clone() }));
+        let graph = Arc::new(Mutex::new(GraphSink::default()));
+        let mut progress = Vec::new();
+        for kind in RBAC_KINDS {
+            let Some(row) = registry.kind("rbac.authorization.k8s.io", kind) else { continue };
+            let prefix = format!("{}/", row.storage_prefix);
+            let (reached, task) = mirror::start(store.clone(), prefix, rbac.clone(), cancel.clone()).await?;
+            progress.push(reached);
+            tasks.spawn(task);
+        }
+        for (group, kind) in GRAPH_KINDS {
+            let Some(row) = registry.kind(group, kind) else { continue };
+            let prefix = format!("{}/", row.storage_prefix);
+            graph.lock().unwrap_or_else(PoisonError::into_inner).prefixes.push((prefix.clone(), kind));
+            let (reached, task) = mirror::start(store.clone(), prefix, graph.clone(), cancel.clone()).await?;
+            progress.push(reached);
+            tasks.spawn(task);
+        }
+        let node_role = auth::bootstrap::objects()
+            .into_iter()
+            .find(|o| str_at(o, "kind") == "ClusterRole" && str_at(o, "metadata.name") == "system:node");
+        Ok(Self { policy, graph, node_rules: node_role.as_ref().map(rules_of).unwrap_or_default(), progress })
+    }
+
+    pub fn policy(&self) -> Arc<Policy> {
+        self.policy.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// After a write: returns when decisions take it into account.
+    pub async fn caught_up(&self, key: &str, revision: store::Revision) {
+        for progress in &self.progress {
+            if progress.covers(key) {
+                progress.wait(revision).await;
+            }
+        }
+    }
+
+    pub fn decide(&self, asked: &Attributes) -> Decision {
+        if asked.user.in_group(user::SYSTEM_MASTERS) {
+            return Decision::Allow(String::new());
+        }
+        let mut reasons = Vec::new();
+        if asked.user.as_node().is_some() {
+            let graph = self.graph.lock().unwrap_or_else(PoisonError::into_inner);
+            match auth::node::authorize(&graph.graph, &self.node_rules, asked) {
+                Decision::NoOpinion(reason) => reasons.push(reason),
+                decided => return decided,
+            }
+        }
+        match self.policy().authorize(asked) {
+            Decision::NoOpinion(reason) => reasons.push(reason),
+            decided => return decided,
+        }
+        reasons.retain(|r| !r.is_empty());
+        Decision::NoOpinion(reasons.join("\n"))
+    }
+}
+
+/// `Ok`, or the 403.
+pub fn require(authorizer: &Authorizer, asked: &Attributes) -> Result<(), StatusError> {
+    match authorizer.decide(asked) {
+        Decision::Allow(_) => Ok(()),
+        Decision::NoOpinion(reason) | Decision::Deny(reason) => Err(asked.forbidden(&reason)),
+    }
+}
+
+struct PolicySink {
+    objects: BTreeMap<String, Value>,
+    policy: Arc<RwLock<Arc<Policy>>>,
+}
+
+impl Sink for PolicySink {
+    fn apply(&mut self, key: &str, object: Option<&Value>) {
+        match object {
+            Some(object) => drop(self.objects.insert(key.to_owned(), object.clone())),
+            None => drop(self.objects.remove(key)),
+        }
+    }
+
+    fn settled(&mut self) {
+        let policy = Arc::new(Policy::new(self.objects.values()));
+        *self.policy.write().unwrap_or_else(PoisonError::into_inner) = policy;
+    }
+}
+
+#[derive(Default)]
+struct GraphSink {
+    graph: Graph,
+    /// Which kind is under which prefix.
+    prefixes: Vec<(String, &'static str)>,
+}
+
+impl Sink for GraphSink {
+    fn apply(&mut self, key: &str, object: Option<&Value>) {
+        let graph = &mut self.graph;
+        let Some(object) = object else {
+            let mut parts = key.rsplit('/');
+            let (name, namespace) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+            match self.prefixes.iter().find(|(prefix, _)| key.starts_with(prefix)).map(|(_, kind)| *kind) {
+                Some("Pod") => graph.remove_pod(namespace, name),
+                Some("PersistentVolume") => graph.remove_volume(name),
+                Some("VolumeAttachment") => graph.remove_attachment(name),
+                _ => {}
+            }
+            return;
+        };
+        match str_at(object, "kind") {
+            "Pod" => graph.set_pod(object),
+            "PersistentVolume" => graph.set_volume(object),
+            "VolumeAttachment" => graph.set_attachment(object),
+            _ => {}
+        }
+    }
+
+    fn settled(&mut self) {}
+}

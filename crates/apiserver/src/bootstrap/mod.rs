@@ -1,0 +1,119 @@
+//! What a fresh cluster holds before anybody asks: namespaces, RBAC objects, priorities, the API's own Service. Made through
+//! the same chain as every other write, and put right again from time to time.
+
+mod objects;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Method, Request};
+use http_body_util::{BodyExt as _, Full};
+use kinds::Resource;
+use serde_json::Value;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::authn::Origin;
+use crate::error::{Error, Result};
+use crate::http::body::boxed;
+use crate::state::{Api, store_error};
+use crate::{chain, registry};
+
+/// How often what must exist is looked after.
+const REPAIR_EVERY: Duration = Duration::from_secs(60);
+
+/// Makes what is missing, then keeps doing so in the background; also compacts the store.
+pub async fn run(api: &Arc<Api>, tasks: &mut JoinSet<()>, cancel: &CancellationToken) -> Result<()> {
+    ensure(api).await.map_err(Error::Bootstrap)?;
+    tasks.spawn(repair(api.clone(), cancel.clone()));
+    if !api.config.compaction_interval.is_zero() {
+        tasks.spawn(compact(api.clone(), cancel.clone()));
+    }
+    Ok(())
+}
+
+async fn repair(api: Arc<Api>, cancel: CancellationToken) {
+    loop {
+        tokio::select! { biased;
+            () = cancel.cancelled() => return,
+            () = tokio::time::sleep(REPAIR_EVERY) => {}
+        }
+        if let Err(error) = ensure(&api).await {
+            tracing::warn!(%error, "what every cluster has could not be put right");
+        }
+    }
+}
+
+/// Forgets history older than one interval, as upstream's compactor does.
+async fn compact(api: Arc<Api>, cancel: CancellationToken) {
+    let mut last = None;
+    loop {
+        tokio::select! { biased;
+            () = cancel.cancelled() => return,
+            () = tokio::time::sleep(api.config.compaction_interval) => {}
+        }
+        let now = match api.store.revision().await {
+            Ok(revision) => revision,
+            Err(error) => {
+                tracing::warn!(%error, "the store's revision cannot be read");
+                continue;
+            }
+        };
+        if let Some(revision) = last.replace(now)
+            && let Err(error) = api.store.compact(revision).await
+        {
+            tracing::warn!(%error, "the store cannot be compacted");
+        }
+    }
+}
+
+async fn ensure(api: &Arc<Api>) -> Result<(), String> {
+    for object in objects::all(api) {
+        ensure_one(api, &object).await?;
+    }
+    Ok(())
+}
+
+fn row_of(api: &Api, object: &Value) -> Result<Arc<Resource>, String> {
+    let gv = machinery::gvk::GroupVersion::parse(machinery::object::str_at(object, "apiVersion"))?;
+    let gvk = gv.kind(machinery::object::str_at(object, "kind"));
+    api.registry.versioned_kind(&gvk).ok_or_else(|| format!("no resource for {gvk}"))
+}
+
+async fn ensure_one(api: &Arc<Api>, object: &Value) -> Result<(), String> {
+    let row = row_of(api, object)?;
+    let (namespace, name) = (machinery::object::namespace(object), machinery::object::name(object));
+    let key = registry::key(&row, namespace, name);
+    let (_, found) = api.store.get(&key).await.map_err(|e| store_error(e).message)?;
+    let Some(found) = found else { return write(api, &row, Method::POST, object).await };
+    let current = crate::codec::decode(&found.value, found.mod_revision);
+    if let Some(wanted) = objects::repaired(object, &current) {
+        write(api, &row, Method::PUT, &wanted).await?;
+    }
+    Ok(())
+}
+
+async fn write(api: &Arc<Api>, row: &Resource, method: Method, object: &Value) -> Result<(), String> {
+    let base = if row.group.is_empty() { format!("/api/{}", row.version) } else { format!("/apis/{}/{}", row.group, row.version) };
+    let namespace = machinery::object::namespace(object);
+    let mut path =
+        if namespace.is_empty() { format!("{base}/{}", row.resource) } else { format!("{base}/namespaces/{namespace}/{}", row.resource) };
+    if method == Method::PUT {
+        path.push_str(&format!("/{}", machinery::object::name(object)));
+    }
+    let request = Request::builder()
+        .method(method)
+        .uri(format!("{path}?fieldManager=kube-apiserver"))
+        .header(http::header::CONTENT_TYPE, "application/json")
+        .body(boxed(Full::new(Bytes::from(object.to_string()))))
+        .map_err(|e| e.to_string())?;
+    let answer = chain::handle(api.clone(), request, Origin::InProcess(auth::User::apiserver())).await;
+    // Another server of the cluster may have been faster.
+    if answer.status().is_success() || answer.status() == http::StatusCode::CONFLICT {
+        return Ok(());
+    }
+    let status = answer.status();
+    let body = answer.into_body().collect().await.map(|b| b.to_bytes()).unwrap_or_default();
+    Err(format!("{path}: {status}: {}", String::from_utf8_lossy(&body)))
+}

@@ -1,0 +1,121 @@
+//! The objects themselves, in the order in which they need each other.
+
+use std::net::IpAddr;
+
+use machinery::object::{metadata_mut, str_at};
+use serde_json::{Value, json};
+
+use crate::net::Cidr;
+use crate::state::Api;
+
+const NAMESPACES: [&str; 4] = ["kube-system", "kube-public", "kube-node-lease", "default"];
+
+pub fn all(api: &Api) -> Vec<Value> {
+    let mut objects: Vec<Value> =
+        NAMESPACES.iter().map(|n| json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": n}})).collect();
+    objects.extend(roles());
+    for (name, value, text) in [
+        (
+            "system-cluster-critical",
+            2_000_000_000,
+            "Used for system critical pods that must run in the cluster, but can be moved to another node if necessary.",
+        ),
+        ("system-node-critical", 2_000_001_000, "Used for system critical pods that must not be moved from their current node."),
+    ] {
+        objects.push(json!({"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "metadata": {"name": name}, "value": value, "description": text}));
+    }
+    objects.push(json!({"apiVersion": "networking.k8s.io/v1", "kind": "ServiceCIDR", "metadata": {"name": "kubernetes"},
+        "spec": {"cidrs": api.config.service_cluster_ip_ranges}}));
+    objects.extend(own_service(api));
+    objects.push(authentication(api));
+    objects
+}
+
+/// The RBAC objects, with the aggregated roles' rules already there.
+fn roles() -> Vec<Value> {
+    let mut objects = auth::bootstrap::objects();
+    let policy = auth::rbac::Policy::new(&objects);
+    for object in objects.iter_mut().filter(|o| o.get("aggregationRule").is_some()) {
+        let name = str_at(object, "metadata.name").to_owned();
+        let role = auth::rbac::RoleRef { kind: "ClusterRole".into(), name, ..auth::rbac::RoleRef::default() };
+        if let Some(rules) = policy.rules(&role, "") {
+            object["rules"] = json!(**rules);
+        }
+    }
+    objects
+}
+
+/// `default/kubernetes`, and where it leads.
+fn own_service(api: &Api) -> Vec<Value> {
+    let Some(range) = api.config.service_cluster_ip_ranges.first().and_then(|r| Cidr::parse(r).ok()) else { return Vec::new() };
+    let Some(ip) = range.nth(1) else { return Vec::new() };
+    let (address, port) = (api.config.advertised(), api.port);
+    let family = |ip: &IpAddr| if ip.is_ipv6() { "IPv6" } else { "IPv4" };
+    vec![
+        json!({"apiVersion": "v1", "kind": "Service",
+            "metadata": {"name": "kubernetes", "namespace": "default", "labels": {"component": "apiserver", "provider": "kubernetes"}},
+            "spec": {"clusterIP": ip.to_string(), "clusterIPs": [ip.to_string()], "ipFamilies": [family(&ip)], "ipFamilyPolicy": "SingleStack",
+                "type": "ClusterIP", "sessionAffinity": "None", "ports": [{"name": "https", "protocol": "TCP", "port": 443, "targetPort": port}]}}),
+        json!({"apiVersion": "v1", "kind": "Endpoints",
+            "metadata": {"name": "kubernetes", "namespace": "default", "labels": {"endpointslice.kubernetes.io/skip-mirror": "true"}},
+            "subsets": [{"addresses": [{"ip": address.to_string()}], "ports": [{"name": "https", "port": port, "protocol": "TCP"}]}]}),
+        json!({"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
+            "metadata": {"name": "kubernetes", "namespace": "default", "labels": {"kubernetes.io/service-name": "kubernetes"}},
+            "addressType": family(&address), "endpoints": [{"addresses": [address.to_string()], "conditions": {"ready": true}}],
+            "ports": [{"name": "https", "protocol": "TCP", "port": port}]}),
+    ]
+}
+
+/// How extension API servers are to judge clients.
+fn authentication(api: &Api) -> Value {
+    json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "extension-apiserver-authentication", "namespace": "kube-system"},
+    "data": {
+        "client-ca-file": api.pki.ca.pem(),
+        "requestheader-client-ca-file": api.pki.front_proxy_ca.pem(),
+        "requestheader-allowed-names": "[\"front-proxy-client\"]",
+        "requestheader-extra-headers-prefix": "[\"X-Remote-Extra-\"]",
+        "requestheader-group-headers": "[\"X-Remote-Group\"]",
+        "requestheader-username-headers": "[\"X-Remote-User\"]",
+    }})
+}
+
+/// What an existing object should become; `None`: it is good.
+pub fn repaired(wanted: &Value, current: &Value) -> Option<Value> {
+    let fields: &[&str] = match str_at(wanted, "kind") {
+        "Endpoints" => &["subsets"],
+        "EndpointSlice" => &["endpoints", "ports"],
+        "ConfigMap" => &["data"],
+        "Service" => return port_moved(wanted, current),
+        _ => return None,
+    };
+    if fields.iter().all(|f| covers(current.get(f), wanted.get(f))) {
+        return None;
+    }
+    let mut object = current.clone();
+    for field in fields {
+        object[field] = wanted[field].clone();
+    }
+    metadata_mut(&mut object).remove("managedFields");
+    Some(object)
+}
+
+fn port_moved(wanted: &Value, current: &Value) -> Option<Value> {
+    let path = "/spec/ports/0/targetPort";
+    if current.pointer(path) == wanted.pointer(path) {
+        return None;
+    }
+    let mut object = current.clone();
+    *object.pointer_mut(path)? = wanted.pointer(path)?.clone();
+    metadata_mut(&mut object).remove("managedFields");
+    Some(object)
+}
+
+/// Whether `have` says all that `want` says.
+fn covers(have: Option<&Value>, want: Option<&Value>) -> bool {
+    match (have, want) {
+        (_, None) => true,
+        (Some(Value::Object(h)), Some(Value::Object(w))) => w.iter().all(|(k, v)| covers(h.get(k), Some(v))),
+        (Some(Value::Array(h)), Some(Value::Array(w))) => h.len() == w.len() && h.iter().zip(w).all(|(h, w)| covers(Some(h), Some(w))),
+        (have, want) => have == want,
+    }
+}

@@ -1,0 +1,110 @@
+//! The way of every request: who, for whom, what, may they, then the handler. Upstream's `DefaultBuildHandlerChain`.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use auth::Attributes;
+use futures::future::BoxFuture;
+use http::header::{CACHE_CONTROL, HeaderValue};
+use http::{HeaderMap, Request};
+use machinery::status::StatusError;
+
+use crate::authn::{self, Origin};
+use crate::http::respond::{self, Answer};
+use crate::http::{Negotiated, Query, RequestBody, negotiate};
+use crate::request::RequestInfo;
+use crate::state::Api;
+use crate::{authz, identifiers, root, verbs};
+
+/// A request that passed the chain, on its way to a handler.
+pub struct Call {
+    pub api: Arc<Api>,
+    pub user: auth::User,
+    pub info: RequestInfo,
+    pub query: Query,
+    pub method: http::Method,
+    pub headers: HeaderMap,
+    /// For errors and plain answers; handlers of resources negotiate again for views.
+    pub negotiated: Negotiated,
+}
+
+impl Call {
+    pub fn user_agent(&self) -> &str {
+        self.headers.get(http::header::USER_AGENT).and_then(|v| v.to_str().ok()).unwrap_or("")
+    }
+}
+
+/// Answers one request.
+pub async fn handle(api: Arc<Api>, request: Request<RequestBody>, origin: Origin) -> Answer {
+    let started = Instant::now();
+    let query = Query::parse(request.uri().query().unwrap_or(""));
+    let info = RequestInfo::parse(request.method(), request.uri().path(), &query);
+    let long = matches!(info.verb.as_str(), "watch" | "proxy")
+        || matches!(info.subresource.as_str(), "log" | "exec" | "attach" | "portforward" | "proxy");
+    let labels = (info.verb.clone(), info.group.clone(), info.version.clone(), info.resource.clone(), info.subresource.clone());
+    let plain = negotiate::negotiate(request.headers(), &query, true, true).unwrap_or_default();
+    let metrics_of = api.clone();
+    let _in_flight = metrics_of.metrics.in_flight(long);
+    let mut answer = if !long && over_limit(&api) {
+        let busy = StatusError::too_many_requests("The apiserver cannot handle this request at this time, please try again later", 1);
+        respond::error(&plain, &busy)
+    } else {
+        match pass(api, request, origin, query, info, plain.clone()).await {
+            Ok(answer) => answer,
+            Err(error) => respond::error(&plain, &error),
+        }
+    };
+    let headers = answer.headers_mut();
+    if let Ok(id) = HeaderValue::from_str(&identifiers::uuid()) {
+        headers.insert("audit-id", id);
+    }
+    headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-cache, private"));
+    metrics_of.metrics.request(&labels, answer.status().as_u16(), started.elapsed());
+    answer
+}
+
+fn over_limit(api: &Api) -> bool {
+    let limit = api.config.max_requests_in_flight;
+    limit != 0 && api.metrics.requests_in_flight.load(Ordering::Relaxed) > limit
+}
+
+async fn pass(
+    api: Arc<Api>,
+    request: Request<RequestBody>,
+    origin: Origin,
+    query: Query,
+    info: RequestInfo,
+    negotiated: Negotiated,
+) -> Result<Answer, StatusError> {
+    let (mut parts, body) = request.into_parts();
+    let real = authn::authenticate(&api, &origin, &mut parts.headers).await?;
+    let user = authn::impersonate::impersonate(&api, real, &mut parts.headers).await?;
+    authz::require(&api.authorizer, &attributes(&user, &info, &query))?;
+    let call = Call { api, user, info, query, method: parts.method.clone(), headers: parts.headers.clone(), negotiated };
+    let request = Request::from_parts(parts, body);
+    // Boxed: the handlers' futures are large, and the chain's is held by every connection.
+    let handler: BoxFuture<'static, Result<Answer, StatusError>> =
+        if call.info.is_resource { Box::pin(verbs::serve(call, request)) } else { Box::pin(root::serve(call, request)) };
+    handler.await
+}
+
+fn attributes(user: &auth::User, info: &RequestInfo, query: &Query) -> Attributes {
+    let field_equals = query.text("fieldSelector").split(',').filter_map(|t| {
+        let (key, value) = t.split_once('=')?;
+        Some((key.trim_end_matches('!').to_owned(), value.trim_start_matches('=').to_owned()))
+    });
+    Attributes {
+        user: user.clone(),
+        verb: info.verb.clone(),
+        namespace: if info.is_resource { info.namespace.clone() } else { String::new() },
+        group: info.group.clone(),
+        version: info.version.clone(),
+        resource: info.resource.clone(),
+        subresource: info.subresource.clone(),
+        name: info.name.clone(),
+        is_resource: info.is_resource,
+        path: info.path.clone(),
+        field_equals: field_equals.collect(),
+    }
+}

@@ -1,0 +1,127 @@
+//! Objects as bytes in the store: kind and apiVersion, then metadata, first, and no resourceVersion. Reading puts the
+//! revision in by joining bytes; only writes and unusual views parse.
+
+use bytes::{BufMut as _, Bytes, BytesMut};
+use serde_json::Value;
+use store::Revision;
+
+const METADATA: &[u8] = b"\"metadata\":{";
+/// kind and apiVersion are short; the metadata of any object of ours begins before this.
+const HEAD_BYTES_MAX: usize = 1024;
+
+/// The stored form of an object.
+pub fn encode(object: &Value) -> Bytes {
+    let mut out = Vec::with_capacity(1024);
+    out.push(b'{');
+    let empty = serde_json::Map::new();
+    let fields = object.as_object().unwrap_or(&empty);
+    let mut first = true;
+    let mut field = |out: &mut Vec<u8>, key: &str, value: &Value| {
+        if !first {
+            out.push(b',');
+        }
+        first = false;
+        append(out, &Value::String(key.to_owned()));
+        out.push(b':');
+        append(out, value);
+    };
+    for key in ["kind", "apiVersion"] {
+        if let Some(value) = fields.get(key) {
+            field(&mut out, key, value);
+        }
+    }
+    let mut metadata = fields.get("metadata").cloned().unwrap_or_default();
+    match metadata.as_object_mut() {
+        Some(map) => drop(map.remove("resourceVersion")),
+        None => metadata = Value::Object(serde_json::Map::new()),
+    }
+    field(&mut out, "metadata", &metadata);
+    for (key, value) in fields {
+        if !matches!(key.as_str(), "kind" | "apiVersion" | "metadata") {
+            field(&mut out, key, value);
+        }
+    }
+    out.push(b'}');
+    out.into()
+}
+
+fn append(out: &mut Vec<u8>, value: &Value) {
+    // Writing a tree with string keys into memory cannot fail.
+    if let Err(e) = serde_json::to_writer(&mut *out, value) {
+        tracing::error!(error = %e, "a JSON tree could not be written");
+    }
+}
+
+/// Where the members of metadata begin.
+fn metadata_at(bytes: &[u8]) -> Option<usize> {
+    let head = &bytes[..bytes.len().min(HEAD_BYTES_MAX)];
+    head.windows(METADATA.len()).position(|w| w == METADATA).map(|at| at + METADATA.len())
+}
+
+/// Appends the object with its resourceVersion.
+pub fn splice_into(out: &mut BytesMut, bytes: &[u8], revision: Revision) {
+    let Some(at) = metadata_at(bytes) else {
+        out.extend_from_slice(bytes);
+        return;
+    };
+    out.reserve(bytes.len() + 48);
+    out.extend_from_slice(&bytes[..at]);
+    out.put_slice(b"\"resourceVersion\":\"");
+    out.put_slice(revision.0.to_string().as_bytes());
+    out.put_slice(if bytes.get(at) == Some(&b'}') { b"\"" } else { b"\"," });
+    out.extend_from_slice(&bytes[at..]);
+}
+
+/// Appends the object as an item of a list: without kind and apiVersion, with its resourceVersion.
+pub fn splice_item_into(out: &mut BytesMut, bytes: &[u8], revision: Revision) {
+    match metadata_at(bytes) {
+        Some(at) => {
+            out.put_u8(b'{');
+            splice_into(out, &bytes[at - METADATA.len()..], revision);
+        }
+        None => out.extend_from_slice(bytes),
+    }
+}
+
+/// The object as a client sees it.
+pub fn splice(bytes: &[u8], revision: Revision) -> Bytes {
+    let mut out = BytesMut::new();
+    splice_into(&mut out, bytes, revision);
+    out.freeze()
+}
+
+/// The tree, with its resourceVersion. `Null` for bytes that are no JSON, which the store never hands out.
+pub fn decode(bytes: &[u8], revision: Revision) -> Value {
+    let mut object: Value = serde_json::from_slice(bytes).unwrap_or_else(|e| {
+        tracing::error!(error = %e, "a stored object does not parse");
+        Value::Null
+    });
+    if revision.0 != 0 && object.is_object() {
+        machinery::object::metadata_mut(&mut object).insert("resourceVersion".to_owned(), Value::String(revision.0.to_string()));
+    }
+    object
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_is_stored_reads_back_with_its_revision() {
+        for object in [
+            json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a", "resourceVersion": "7"}, "data": {"metadata": "{"}}),
+            json!({"apiVersion": "v1", "kind": "X", "metadata": {}}),
+            json!({"apiVersion": "v1", "kind": "X"}),
+        ] {
+            let bytes = encode(&object);
+            let mut want = object.clone();
+            machinery::object::metadata_mut(&mut want).insert("resourceVersion".to_owned(), json!("9"));
+            let spliced: Value = serde_json::from_slice(&splice(&bytes, Revision(9))).unwrap_or_default();
+            assert_eq!(spliced, want);
+            assert_eq!(decode(&bytes, Revision(9)), want);
+            assert!(!String::from_utf8_lossy(&bytes).contains("resourceVersion"));
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! What the server can be told. The binary parses upstream's flags into this; nothing here reads the environment.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// `--cert-dir`: where the PKI lives; made when missing.
+    pub pki_dir: PathBuf,
+    /// `--bind-address`
+    pub bind_address: IpAddr,
+    /// `--secure-port`; 0: any free one.
+    pub secure_port: u16,
+    /// `--advertise-address`: what `default/kubernetes` points to. `None`: the bind address, or loopback.
+    pub advertise_address: Option<IpAddr>,
+    /// More names and addresses for the serving certificate: the node's addresses and host name.
+    pub extra_sans: Vec<String>,
+    /// `--service-cluster-ip-range`: one CIDR, or two of different families.
+    pub service_cluster_ip_ranges: Vec<String>,
+    /// `--service-node-port-range`, both ends included.
+    pub service_node_ports: (u16, u16),
+    /// `--service-account-issuer`
+    pub service_account_issuer: String,
+    /// `--api-audiences`; empty: the issuer.
+    pub api_audiences: Vec<String>,
+    /// `--event-ttl`
+    pub event_ttl: Duration,
+    /// `--anonymous-auth`
+    pub anonymous_auth: bool,
+    /// `--enable-admission-plugins` beyond the default ones.
+    pub enable_admission_plugins: Vec<String>,
+    /// `--disable-admission-plugins`
+    pub disable_admission_plugins: Vec<String>,
+    /// `--etcd-compaction-interval`; zero: never.
+    pub compaction_interval: Duration,
+    /// `--max-requests-inflight` and `--max-mutating-requests-inflight` together; zero: no limit.
+    pub max_requests_in_flight: usize,
+}
+
+impl Config {
+    pub fn new(pki_dir: impl Into<PathBuf>) -> Self {
+        Self {
+            pki_dir: pki_dir.into(),
+            bind_address: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            secure_port: 6443,
+            advertise_address: None,
+            extra_sans: Vec::new(),
+            service_cluster_ip_ranges: vec!["10.96.0.0/12".to_owned()],
+            service_node_ports: (30000, 32767),
+            service_account_issuer: "https://kubernetes.default.svc.cluster.local".to_owned(),
+            api_audiences: Vec::new(),
+            event_ttl: Duration::from_secs(3600),
+            anonymous_auth: true,
+            enable_admission_plugins: vec!["NodeRestriction".to_owned()],
+            disable_admission_plugins: Vec::new(),
+            compaction_interval: Duration::from_secs(300),
+            max_requests_in_flight: 600,
+        }
+    }
+
+    /// The address other machines reach this server at.
+    pub fn advertised(&self) -> IpAddr {
+        self.advertise_address.unwrap_or(if self.bind_address.is_unspecified() {
+            IpAddr::V4(Ipv4Addr::LOCALHOST)
+        } else {
+            self.bind_address
+        })
+    }
+
+    pub(crate) fn audiences(&self) -> Vec<String> {
+        if self.api_audiences.is_empty() { vec![self.service_account_issuer.clone()] } else { self.api_audiences.clone() }
+    }
+}

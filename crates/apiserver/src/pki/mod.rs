@@ -1,0 +1,102 @@
+//! The cluster's own PKI in a directory, laid out as kubeadm does: CA, front-proxy CA, the server's certificates, the
+//! ServiceAccount key. Made when missing, renewed before expiry, mode 0600. The binary issues the components' identities here.
+
+mod authority;
+mod files;
+mod kubeconfig;
+pub mod service_account;
+
+use std::path::{Path, PathBuf};
+
+pub use authority::{Authority, Identity, Usage};
+pub use kubeconfig::kubeconfig;
+pub use service_account::ServiceAccountKey;
+
+use crate::error::Result;
+
+/// Leaf certificates live a year and are made anew when less than a third of it is left.
+const LEAF_DAYS: i64 = 365;
+const RENEW_DAYS: i64 = 120;
+const CA_DAYS: i64 = 3650;
+
+pub struct Pki {
+    dir: PathBuf,
+    pub ca: Authority,
+    pub front_proxy_ca: Authority,
+    pub service_account: ServiceAccountKey,
+}
+
+impl Pki {
+    /// Loads the PKI of a directory, making what is missing.
+    pub fn open(dir: &Path) -> Result<Self> {
+        files::make_dir(dir)?;
+        Ok(Self {
+            ca: Authority::open(dir, "ca", "kubernetes")?,
+            front_proxy_ca: Authority::open(dir, "front-proxy-ca", "front-proxy-ca")?,
+            service_account: ServiceAccountKey::open(dir)?,
+            dir: dir.to_owned(),
+        })
+    }
+
+    /// A client certificate for `cn` in the groups `orgs`; not written anywhere.
+    pub fn issue_client(&self, cn: &str, orgs: &[&str]) -> Result<Identity> {
+        self.ca.issue(cn, orgs, &[], Usage::Client)
+    }
+
+    /// A client certificate kept as `<stem>.crt` and `<stem>.key` in the directory, renewed when it nears its end.
+    pub fn client(&self, stem: &str, cn: &str, orgs: &[&str]) -> Result<Identity> {
+        self.ca.keep(&self.dir, stem, cn, orgs, &[], Usage::Client)
+    }
+
+    /// As [`Pki::client`], signed by the front-proxy CA.
+    pub fn front_proxy_client(&self) -> Result<Identity> {
+        self.front_proxy_ca.keep(&self.dir, "front-proxy-client", "front-proxy-client", &[], &[], Usage::Client)
+    }
+
+    /// A serving certificate kept in the directory; made anew also when the names differ.
+    pub fn serving(&self, stem: &str, cn: &str, orgs: &[&str], sans: &[String]) -> Result<Identity> {
+        self.ca.keep(&self.dir, stem, cn, orgs, sans, Usage::Server)
+    }
+
+    pub fn ca_pem(&self) -> &str {
+        self.ca.pem()
+    }
+
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[test]
+    fn a_pki_is_made_once_and_found_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = Pki::open(dir.path()).unwrap();
+        let sans = ["localhost".to_owned(), "10.96.0.1".to_owned()];
+        let serving = first.serving("apiserver", "kube-apiserver", &[], &sans).unwrap();
+        let again = Pki::open(dir.path()).unwrap();
+        assert_eq!(first.ca_pem(), again.ca_pem());
+        assert_eq!(serving.cert_pem, again.serving("apiserver", "kube-apiserver", &[], &sans).unwrap().cert_pem);
+        let more = ["localhost".to_owned(), "10.1.2.3".to_owned()];
+        assert_ne!(serving.cert_pem, again.serving("apiserver", "kube-apiserver", &[], &more).unwrap().cert_pem, "other names");
+        for file in std::fs::read_dir(dir.path()).unwrap() {
+            let file = file.unwrap();
+            assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600, "{:?}", file.path());
+        }
+    }
+
+    #[test]
+    fn a_damaged_certificate_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        drop(Pki::open(dir.path()).unwrap());
+        std::fs::write(dir.path().join("ca.crt"), "nonsense").unwrap();
+        let text = Pki::open(dir.path()).err().unwrap().to_string();
+        assert!(text.contains("ca.crt") && text.contains("remove it"), "{text}");
+    }
+}

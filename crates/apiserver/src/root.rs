@@ -1,0 +1,73 @@
+//! Everything that is no resource: version, health, metrics, discovery, OpenAPI, the token issuer's documents.
+
+use http::{Method, Request};
+use machinery::status::StatusError;
+use serde_json::{Value, json};
+
+use crate::chain::Call;
+use crate::http::RequestBody;
+use crate::http::respond::{self, Answer};
+use crate::{discovery, health};
+
+pub async fn serve(call: Call, _request: Request<RequestBody>) -> Result<Answer, StatusError> {
+    let path = call.info.path.clone();
+    if !matches!(call.method, Method::GET | Method::HEAD) {
+        return Ok(method_not_allowed(&path));
+    }
+    let trimmed = if path.len() > 1 { path.trim_end_matches('/') } else { &path };
+    Ok(match trimmed {
+        "/" => respond::value(200, &call.negotiated, &json!({"paths": paths(&call)})),
+        "/version" => respond::value(200, &call.negotiated, &version()),
+        "/metrics" => respond::bytes(200, "text/plain; version=0.0.4; charset=utf-8", call.api.metrics.text()),
+        "/healthz" | "/livez" | "/readyz" => health::serve(&call, trimmed, None).await,
+        "/.well-known/openid-configuration" => openid(&call),
+        "/openid/v1/jwks" => respond::bytes(200, "application/jwk-set+json", call.api.pki.service_account.jwks().to_string()),
+        p if p.starts_with("/healthz/") || p.starts_with("/livez/") || p.starts_with("/readyz/") => {
+            let at = p[1..].find('/').map_or(p.len(), |i| i + 1);
+            health::serve(&call, &p[..at], Some(&p[at + 1..])).await
+        }
+        p if p == "/api" || p == "/apis" || p.starts_with("/api/") || p.starts_with("/apis/") => discovery::serve(&call, p),
+        _ => respond::page_not_found(),
+    })
+}
+
+fn method_not_allowed(_path: &str) -> Answer {
+    respond::page_not_found()
+}
+
+/// What this server says it is. Clients compare `major`, `minor` and `gitVersion`.
+pub fn version() -> Value {
+    json!({
+        "major": "1", "minor": "36", "emulationMajor": "1", "emulationMinor": "36",
+        "minCompatibilityMajor": "1", "minCompatibilityMinor": "35",
+        "gitVersion": concat!("v1.36.2+skiff-", env!("CARGO_PKG_VERSION")),
+        "gitCommit": "", "gitTreeState": "clean", "buildDate": "1970-01-01T00:00:00Z",
+        "goVersion": "none", "compiler": "rustc", "platform": concat!("linux/", "amd64"),
+    })
+}
+
+fn openid(call: &Call) -> Answer {
+    let base = format!("https://{}", std::net::SocketAddr::new(call.api.config.advertised(), call.api.port));
+    let document = json!({
+        "issuer": call.api.config.service_account_issuer,
+        "jwks_uri": format!("{base}/openid/v1/jwks"),
+        "response_types_supported": ["id_token"],
+        "subject_types_supported": ["public"],
+        "id_token_signing_alg_values_supported": ["RS256"],
+    });
+    respond::bytes(200, "application/json", document.to_string())
+}
+
+fn paths(call: &Call) -> Vec<String> {
+    let mut paths: Vec<String> =
+        vec!["/.well-known/openid-configuration".into(), "/api".into(), "/api/v1".into(), "/apis".into(), "/apis/".into()];
+    for gv in call.api.registry.group_versions().iter().filter(|gv| !gv.group.is_empty()) {
+        paths.push(format!("/apis/{}", gv.group));
+        paths.push(format!("/apis/{gv}"));
+    }
+    paths.extend(health::paths());
+    paths.extend(["/metrics", "/openapi/v2", "/openapi/v3", "/openid/v1/jwks", "/version"].map(str::to_owned));
+    paths.sort();
+    paths.dedup();
+    paths
+}

@@ -1,0 +1,91 @@
+//! What every request can reach: one value, made by `server`, shared by all.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use auth::{Attributes, User};
+use kinds::Resource;
+use machinery::status::StatusError;
+use serde_json::Value;
+use store::{Revision, Store};
+
+use crate::admission::Plugins;
+use crate::authn::Authorities;
+use crate::authz::Authorizer;
+use crate::codec;
+use crate::config::Config;
+use crate::metrics::Metrics;
+use crate::pki::Pki;
+use crate::registry::{self, Registry};
+
+pub struct Api {
+    pub config: Config,
+    pub store: Arc<dyn Store>,
+    pub pki: Arc<Pki>,
+    pub registry: Registry,
+    pub authorities: Authorities,
+    pub authorizer: Authorizer,
+    pub plugins: Plugins,
+    pub metrics: Metrics,
+    /// The port really listened on.
+    pub port: u16,
+    pub(crate) ready: AtomicBool,
+    pub(crate) stopping: AtomicBool,
+}
+
+impl Api {
+    pub fn is_ready(&self) -> bool {
+        self.ready.load(Ordering::Acquire) && !self.stopping.load(Ordering::Acquire)
+    }
+
+    /// An object as stored, for the server's own decisions; `None` where there is none.
+    pub async fn read(&self, resource: &Resource, namespace: &str, name: &str) -> Result<Option<Value>, StatusError> {
+        let (_, found) = self.store.get(&registry::key(resource, namespace, name)).await.map_err(store_error)?;
+        Ok(found.map(|kv| codec::decode(&kv.value, kv.mod_revision)))
+    }
+
+    /// [`Api::read`] by group and kind.
+    pub async fn read_kind(&self, group: &str, kind: &str, namespace: &str, name: &str) -> Result<Option<Value>, StatusError> {
+        match self.registry.kind(group, kind) {
+            Some(resource) => self.read(&resource, namespace, name).await,
+            None => Ok(None),
+        }
+    }
+
+    /// All objects of a kind, or those in a namespace.
+    pub async fn read_all(&self, group: &str, kind: &str, namespace: &str) -> Result<Vec<Value>, StatusError> {
+        let Some(resource) = self.registry.kind(group, kind) else { return Ok(Vec::new()) };
+        let prefix = registry::prefix(&resource, namespace);
+        let listing = self.store.list(&prefix, store::ListOptions::default()).await.map_err(store_error)?;
+        Ok(listing.items.iter().map(|kv| codec::decode(&kv.value, kv.mod_revision)).collect())
+    }
+
+    /// Returns when this server's own decisions know of a write.
+    pub async fn caught_up(&self, key: &str, revision: Revision) {
+        self.authorizer.caught_up(key, revision).await;
+    }
+
+    pub fn allowed(&self, user: &User, verb: &str, resource: &Resource, namespace: &str, name: &str) -> bool {
+        let asked = Attributes {
+            user: user.clone(),
+            verb: verb.to_owned(),
+            namespace: namespace.to_owned(),
+            group: resource.group.clone(),
+            version: resource.version.clone(),
+            resource: resource.resource.clone(),
+            name: name.to_owned(),
+            is_resource: true,
+            ..Attributes::default()
+        };
+        matches!(self.authorizer.decide(&asked), auth::Decision::Allow(_))
+    }
+}
+
+/// A failed store, for a client.
+pub fn store_error(error: store::Error) -> StatusError {
+    match error {
+        store::Error::Compacted { .. } => StatusError::expired("The resourceVersion for the provided list is too old."),
+        store::Error::Unavailable(why) => StatusError::new(503, "ServiceUnavailable", why),
+        other => StatusError::internal(other.to_string()),
+    }
+}

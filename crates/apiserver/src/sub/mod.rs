@@ -1,0 +1,32 @@
+//! Subresources: those that write the stored object by a strategy (`status` and its like) and those with a way of their own.
+
+mod binding;
+mod eviction;
+pub mod review;
+mod scale;
+pub mod status;
+mod token;
+
+use http::Request;
+use machinery::status::StatusError;
+
+use crate::chain::Call;
+use crate::http::RequestBody;
+use crate::http::respond::{self, Answer};
+use crate::verbs::{Target, not_allowed};
+
+pub async fn serve(call: Call, request: Request<RequestBody>, target: Target) -> Result<Answer, StatusError> {
+    let Some(row) = target.resource.subresource(&target.subresource).cloned() else {
+        return Ok(respond::page_not_found());
+    };
+    if !row.verbs.contains(&call.info.verb) || target.name.is_empty() {
+        return Err(not_allowed());
+    }
+    match row.name.as_str() {
+        "scale" => scale::serve(call, request, target).await,
+        "binding" => binding::serve(call, request, target).await,
+        "eviction" => eviction::serve(call, request, target).await,
+        "token" => token::serve(call, request, target).await,
+        _ => status::serve(call, request, target).await,
+    }
+}

@@ -1,0 +1,101 @@
+//! Requests for resources: finds the row of the table and hands on to the one implementation of each verb.
+
+pub mod delete;
+mod get;
+pub mod list;
+pub mod options;
+mod selection;
+pub mod view;
+mod watch;
+pub mod write;
+
+use std::sync::Arc;
+
+use http::Request;
+use kinds::Resource;
+use machinery::status::StatusError;
+
+use crate::chain::Call;
+use crate::http::RequestBody;
+use crate::http::respond::{self, Answer};
+use crate::registry;
+use crate::sub;
+
+/// What a request is about.
+#[derive(Clone)]
+pub struct Target {
+    pub resource: Arc<Resource>,
+    pub namespace: String,
+    /// Empty for collections.
+    pub name: String,
+    /// Empty for the object itself.
+    pub subresource: String,
+}
+
+impl Target {
+    pub fn key(&self) -> String {
+        registry::key(&self.resource, &self.namespace, &self.name)
+    }
+
+    pub fn not_found(&self) -> StatusError {
+        StatusError::not_found(&self.resource.group_resource(), &self.name)
+    }
+
+    /// The same place with another name.
+    pub fn named(&self, name: &str) -> Self {
+        Self { name: name.to_owned(), ..self.clone() }
+    }
+}
+
+pub async fn serve(call: Call, request: Request<RequestBody>) -> Result<Answer, StatusError> {
+    let info = &call.info;
+    let Some(resource) = call.api.registry.resource(&info.group, &info.version, &info.resource) else {
+        return Ok(respond::page_not_found());
+    };
+    // A Namespace is its own namespace in paths, but not in keys.
+    let namespace = if resource.namespaced { info.namespace.clone() } else { String::new() };
+    if !resource.namespaced && !info.namespace.is_empty() && info.parts.first() != Some(&"namespaces".to_owned()) {
+        return Ok(respond::page_not_found());
+    }
+    if resource.namespaced && namespace.is_empty() && !info.name.is_empty() && info.parts.len() > 1 {
+        return Ok(respond::page_not_found());
+    }
+    let name = if info.parts.len() > 1 || matches!(info.verb.as_str(), "get" | "update" | "patch" | "delete") {
+        info.name.clone()
+    } else {
+        String::new()
+    };
+    let target = Target { resource, namespace, name, subresource: info.subresource.clone() };
+    if !target.subresource.is_empty() {
+        return sub::serve(call, request, target).await;
+    }
+    if !target.resource.verbs.contains(&info.verb) {
+        return if sub::review::is(&target.resource) && info.verb == "create" {
+            sub::review::create(call, request, target).await
+        } else {
+            Err(not_allowed())
+        };
+    }
+    if info.verb == "create" && target.resource.namespaced && target.namespace.is_empty() && !sub::review::is(&target.resource) {
+        return Err(not_allowed());
+    }
+    match info.verb.as_str() {
+        "get" => get::get(call, target).await,
+        "list" => list::list(call, target).await,
+        "watch" => watch::watch(call, target).await,
+        "create" if sub::review::is(&target.resource) => sub::review::create(call, request, target).await,
+        "create" => write::create::serve(call, request, target).await,
+        "update" | "patch" => write::update::serve(call, request, target).await,
+        "delete" => delete::one(call, request, target).await,
+        "deletecollection" => delete::collection(call, request, target).await,
+        _ => Err(not_allowed()),
+    }
+}
+
+/// The 405 of upstream's router.
+pub fn not_allowed() -> StatusError {
+    StatusError {
+        details: Some(machinery::status::Details::default()),
+        ..StatusError::new(405, "MethodNotAllowed", "the server does not allow this method on the requested resource")
+    }
+}

@@ -1,0 +1,104 @@
+//! An object as a client asked to see it: as it is, as a Table, or its metadata alone; in JSON or YAML.
+
+use kinds::Resource;
+use machinery::object;
+use machinery::status::StatusError;
+use serde_json::{Value, json};
+
+use crate::chain::Call;
+use crate::http::respond::{self, Answer};
+use crate::http::{Encoding, Negotiated, View};
+
+/// Whether objects of the resource can be written as protobuf.
+pub fn has_protobuf(_resource: &Resource) -> bool {
+    false
+}
+
+/// Whether the stored bytes are what this version serves.
+pub fn stored_as_served(resource: &Resource) -> bool {
+    resource.storage_version.group == resource.group && resource.storage_version.version == resource.version
+}
+
+/// A stored object in the version of the row.
+pub fn served(resource: &Resource, stored: Value) -> Value {
+    if stored_as_served(resource) { stored } else { crate::conversion::from_storage(resource, stored) }
+}
+
+/// The answer that carries one object.
+pub fn object(_call: &Call, negotiated: &Negotiated, resource: &Resource, code: u16, object: &Value) -> Result<Answer, StatusError> {
+    let shown = match negotiated.view {
+        View::Object => return Ok(respond::value(code, negotiated, object)),
+        View::PartialObjectMetadata => partial(object),
+        View::PartialObjectMetadataList => {
+            return Err(StatusError::not_acceptable("you requested PartialObjectMetadataList, but the requested object is not a list"));
+        }
+        View::Table => {
+            let include = Include::parse(_call)?;
+            let metadata = json!({"resourceVersion": object::resource_version(object)});
+            table(resource, metadata, vec![row(resource, object, include)], true)
+        }
+    };
+    if negotiated.encoding == Encoding::Protobuf {
+        return Err(StatusError::not_acceptable("only the following media types are accepted: application/json, application/yaml"));
+    }
+    Ok(respond::value(code, negotiated, &shown))
+}
+
+/// What of the object a Table row carries: `?includeObject=`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Include {
+    None,
+    Metadata,
+    Object,
+}
+
+impl Include {
+    pub fn parse(call: &Call) -> Result<Self, StatusError> {
+        match call.query.text("includeObject") {
+            "None" => Ok(Self::None),
+            "" | "Metadata" => Ok(Self::Metadata),
+            "Object" => Ok(Self::Object),
+            other => Err(StatusError::bad_request(format!("unrecognized includeObject value: {other:?}"))),
+        }
+    }
+}
+
+/// `PartialObjectMetadata` of an object.
+pub fn partial(object: &Value) -> Value {
+    json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": object.get("metadata").cloned().unwrap_or_default()})
+}
+
+pub fn row(resource: &Resource, object: &Value, include: Include) -> Value {
+    let now = jiff::Timestamp::now().as_second();
+    let cells = resource
+        .strategy
+        .cells(object, now)
+        .unwrap_or_else(|| vec![json!(object::name(object)), json!(crate::identifiers::rfc3339_of(object, "metadata.creationTimestamp"))]);
+    let mut row = json!({"cells": cells});
+    match include {
+        Include::None => row["object"] = Value::Null,
+        Include::Metadata => row["object"] = partial(object),
+        Include::Object => row["object"] = object.clone(),
+    }
+    row
+}
+
+/// A Table; later events of a watch come without the column definitions.
+pub fn table(resource: &Resource, metadata: Value, rows: Vec<Value>, with_columns: bool) -> Value {
+    let mut table = json!({"kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": metadata, "columnDefinitions": null, "rows": rows});
+    if with_columns {
+        table["columnDefinitions"] = columns(resource);
+    }
+    table
+}
+
+fn columns(resource: &Resource) -> Value {
+    if resource.columns.is_empty() {
+        return json!([
+            {"name": "Name", "type": "string", "format": "name", "description": "", "priority": 0},
+            {"name": "Created At", "type": "date", "format": "", "description": "", "priority": 0},
+        ]);
+    }
+    let one = |c: &kinds::resource::Column| json!({"name": c.name, "type": c.column_type, "format": c.format, "description": c.description, "priority": c.priority});
+    resource.columns.iter().map(one).collect()
+}

@@ -1,0 +1,159 @@
+//! Request bodies to objects: JSON or YAML, of the kind the endpoint takes, normalised by the type's facts; unknown fields
+//! refused, warned of or dropped as `fieldValidation` says.
+
+use bytes::Bytes;
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, Request};
+use kinds::Resource;
+use machinery::gvk::{GroupVersion, GroupVersionKind};
+use machinery::object::str_at;
+use machinery::schema::TypeId;
+use machinery::status::StatusError;
+use machinery::{decode, json};
+use serde_json::Value;
+
+use crate::http::{RequestBody, body};
+use crate::registry::Registry;
+use crate::verbs::options::FieldValidation;
+
+/// What upstream's API scheme is called in errors.
+const SCHEME: &str = "k8s.io/kubernetes/pkg/api/legacyscheme/scheme.go:30";
+
+/// A decoded object and what its author should be warned of.
+pub struct Decoded {
+    pub object: Value,
+    pub warnings: Vec<String>,
+}
+
+/// A body's bytes with its form.
+pub struct Raw {
+    pub bytes: Bytes,
+    pub yaml: bool,
+}
+
+/// Reads the body, if its content type is one of ours.
+pub async fn raw(request: Request<RequestBody>) -> Result<Raw, StatusError> {
+    let (parts, body) = request.into_parts();
+    let yaml = is_yaml(&parts.headers)?;
+    Ok(Raw { bytes: body::read(body).await?, yaml })
+}
+
+fn is_yaml(headers: &HeaderMap) -> Result<bool, StatusError> {
+    let text = headers.get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or("application/json");
+    match text.split(';').next().unwrap_or("").trim() {
+        "" | "application/json" => Ok(false),
+        "application/yaml" => Ok(true),
+        _ => Err(StatusError::unsupported_media_type(
+            "the body of the request was in an unknown format - accepted media types include: application/json, application/yaml",
+        )),
+    }
+}
+
+impl Raw {
+    /// The tree and the errors strict mode knows: keys that come twice.
+    pub fn parse(&self) -> Result<(Value, Vec<String>), StatusError> {
+        if self.yaml {
+            return yaml(&self.bytes);
+        }
+        let parsed =
+            json::parse(&self.bytes).map_err(|e| StatusError::bad_request(format!("couldn't get version/kind; json parse error: {e}")))?;
+        Ok((parsed.value, parsed.strict))
+    }
+}
+
+/// A YAML document as a tree, as Go's YAML library reads it.
+pub fn yaml(bytes: &[u8]) -> Result<(Value, Vec<String>), StatusError> {
+    let bad = |e: String| StatusError::bad_request(format!("error decoding YAML: {e}"));
+    let text = std::str::from_utf8(bytes).map_err(|e| bad(e.to_string()))?;
+    let options = serde_saphyr::options! { legacy_octal_numbers: true };
+    let value = serde_saphyr::from_str_with_options(text, options).map_err(|e| bad(e.to_string()))?;
+    Ok((value, Vec::new()))
+}
+
+/// Reads an object of the resource's own kind.
+pub async fn object(
+    request: Request<RequestBody>,
+    registry: Registry,
+    want: &GroupVersionKind,
+    ty: TypeId,
+    validation: FieldValidation,
+) -> Result<Decoded, StatusError> {
+    decode_object(&raw(request).await?, registry, want, ty, validation)
+}
+
+pub fn decode_object(
+    raw: &Raw,
+    registry: Registry,
+    want: &GroupVersionKind,
+    ty: TypeId,
+    validation: FieldValidation,
+) -> Result<Decoded, StatusError> {
+    let (mut value, mut strict) = raw.parse()?;
+    if !value.is_object() {
+        let what = crate::verbs::write::patch::go_type(&value);
+        return Err(StatusError::bad_request(format!(
+            "couldn't get version/kind; json parse error: json: cannot unmarshal {what} into Go value of type struct {{ APIVersion string \"json:\\\"apiVersion,omitempty\\\"\"; Kind string \"json:\\\"kind,omitempty\\\"\" }}"
+        )));
+    }
+    check_kind(&mut value, registry, want)?;
+    strict.extend(typed(&mut value, ty).map_err(|e| cannot_handle(want, &e))?);
+    let warnings = judge(strict, want, validation)?;
+    Ok(Decoded { object: value, warnings })
+}
+
+/// Brings a tree into the form of its type. Answers the strict errors, or why it is not of the type.
+pub fn typed(value: &mut Value, ty: TypeId) -> Result<Vec<String>, String> {
+    decode::decode(kinds::types(), ty, value).map_err(|e| e.to_string())
+}
+
+pub fn cannot_handle(want: &GroupVersionKind, why: &str) -> StatusError {
+    let kind = &want.kind;
+    StatusError::bad_request(format!("{kind} in version {:?} cannot be handled as a {kind}: {why}", want.version))
+}
+
+fn judge(strict: Vec<String>, want: &GroupVersionKind, validation: FieldValidation) -> Result<Vec<String>, StatusError> {
+    match validation {
+        FieldValidation::Ignore => Ok(Vec::new()),
+        FieldValidation::Warn => Ok(strict),
+        FieldValidation::Strict if strict.is_empty() => Ok(strict),
+        FieldValidation::Strict => Err(cannot_handle(want, &decode::strict_text(&strict))),
+    }
+}
+
+/// Fills in kind and version where they are missing; refuses others.
+fn check_kind(value: &mut Value, registry: Registry, want: &GroupVersionKind) -> Result<(), StatusError> {
+    let (kind, api_version) = (str_at(value, "kind").to_owned(), str_at(value, "apiVersion").to_owned());
+    let given =
+        if api_version.is_empty() { want.group_version() } else { GroupVersion::parse(&api_version).map_err(StatusError::bad_request)? };
+    let given = given.kind(if kind.is_empty() { want.kind.clone() } else { kind });
+    if given != *want {
+        let known = registry.versioned_kind(&given).is_some() || kinds::table().type_of(&given).is_some();
+        if !known {
+            return Err(unregistered(&given));
+        }
+        if given.group_kind() != want.group_kind() {
+            return Err(StatusError::bad_request(format!(
+                "the API version in the data ({}) does not match the expected API version ({})",
+                given.api_version(),
+                want.api_version()
+            )));
+        }
+    }
+    if let Some(map) = value.as_object_mut() {
+        map.insert("kind".to_owned(), Value::String(want.kind.clone()));
+        map.insert("apiVersion".to_owned(), Value::String(want.api_version()));
+    }
+    Ok(())
+}
+
+fn unregistered(given: &GroupVersionKind) -> StatusError {
+    StatusError::bad_request(format!("no kind {:?} is registered for version {:?} in scheme {SCHEME:?}", given.kind, given.api_version()))
+}
+
+/// An object with nothing in it but what is given, as Go prints it: for bookmarks.
+pub fn blank(resource: &Resource, mut object: Value) -> Value {
+    if let Err(e) = decode::decode(kinds::types(), resource.ty, &mut object) {
+        tracing::error!(error = %e, kind = resource.kind, "an empty object does not decode");
+    }
+    object
+}

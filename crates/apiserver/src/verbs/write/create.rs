@@ -1,0 +1,113 @@
+//! POST: making an object.
+
+use http::Request;
+use machinery::object::{self, metadata_mut};
+use machinery::status::StatusError;
+use serde_json::{Value, json};
+use store::Expect;
+
+use super::{Ctx, Written, body, metadata, put};
+use crate::admission::{self, Operation};
+use crate::chain::Call;
+use crate::http::respond::{self, Answer};
+use crate::http::{RequestBody, negotiate};
+use crate::state::store_error;
+use crate::verbs::options::WriteOptions;
+use crate::verbs::{Target, view};
+use crate::{identifiers, service};
+
+/// How often another name is tried for `generateName`.
+const NAME_ATTEMPTS: usize = 8;
+
+pub async fn serve(call: Call, request: Request<RequestBody>, target: Target) -> Result<Answer, StatusError> {
+    let negotiated = negotiate::negotiate(&call.headers, &call.query, true, view::has_protobuf(&target.resource))?;
+    let options = WriteOptions::parse(&call, "CreateOptions")?;
+    let want = target.resource.gvk();
+    let decoded = body::object(request, call.api.registry, &want, target.resource.ty, options.validation).await?;
+    let ctx = Ctx::new(&call, options);
+    let written = create(&ctx, &target, decoded.object).await?;
+    let mut answer = view::object(&call, &negotiated, &target.resource, 201, &written.object)?;
+    respond::warn(&mut answer, &decoded.warnings);
+    respond::warn(&mut answer, &written.warnings);
+    Ok(answer)
+}
+
+/// Makes an object from a decoded tree. The target's name is not used: the object brings it.
+pub async fn create(ctx: &Ctx, target: &Target, mut value: Value) -> Result<Written, StatusError> {
+    let resource = &target.resource;
+    match_namespace(&mut value, target)?;
+    if !matches!(object::resource_version(&value), "" | "0") {
+        let text = "resourceVersion should not be set on objects to be created";
+        return Err(StatusError { message: text.to_owned(), details: None, ..StatusError::new(500, "", "") });
+    }
+    resource.defaults.apply(&mut value);
+    let strategy = &resource.strategy;
+    let context = ctx.strategy(target);
+    strategy.default(&context, &mut value);
+    let prefix = object::str_at(&value, "metadata.generateName").to_owned();
+    let generated = object::name(&value).is_empty() && !prefix.is_empty();
+    let request = admission::Request::new(ctx, target, Operation::Create);
+    super::managed(ctx, target, &mut value, None);
+    admission::mutate(&request, &mut value, None).await?;
+    super::normalise(target, &mut value)?;
+    metadata::fill_new(resource, &mut value, &target.namespace, &ctx.now);
+    strategy.prepare_for_create(&context, &mut value);
+    metadata::first_generation(resource, &mut value);
+    for _ in 0..NAME_ATTEMPTS {
+        if generated {
+            metadata_mut(&mut value).insert("name".into(), json!(identifiers::generate_name(&prefix)));
+        }
+        let name = object::name(&value).to_owned();
+        let mut errors = metadata::validate(resource, &value);
+        errors.extend(strategy.validate(&context, &value));
+        if !errors.is_empty() {
+            return Err(StatusError::invalid(&resource.group_kind(), if generated { &name } else { object::name(&value) }, &errors));
+        }
+        let warnings = strategy.warnings(&context, &value, None);
+        let place = target.named(&name);
+        let request = admission::Request::new(ctx, &place, Operation::Create);
+        admission::validate(&request, &value, None).await?;
+        let claims = service::allocate(ctx, &place, &mut value, None).await?;
+        match put(ctx, &place, value.clone(), expect(ctx, &place).await?).await {
+            Ok(object) => return Ok(Written { object, warnings, created: true }),
+            Err(store::Error::Conflict(_)) => {
+                claims.release(&ctx.api).await;
+                if !generated {
+                    return Err(StatusError::already_exists(&resource.group_resource(), &name));
+                }
+            }
+            Err(e) => {
+                claims.release(&ctx.api).await;
+                return Err(store_error(e));
+            }
+        }
+    }
+    let mut error = StatusError::already_exists(&resource.group_resource(), object::name(&value));
+    if let Some(details) = &mut error.details {
+        details.retry_after_seconds = 1;
+    }
+    error.message = format!("{}, the server was not able to generate a unique name for the object", error.message);
+    Err(error)
+}
+
+/// A dry run writes nothing, so it must look itself whether the name is taken.
+async fn expect(ctx: &Ctx, place: &Target) -> Result<Expect, StatusError> {
+    if ctx.options.dry_run && super::fetch(&ctx.api, place).await?.is_some() {
+        return Err(StatusError::already_exists(&place.resource.group_resource(), &place.name));
+    }
+    Ok(Expect::Absent)
+}
+
+/// The namespace of the URL goes into the object; another one is refused.
+pub fn match_namespace(value: &mut Value, target: &Target) -> Result<(), StatusError> {
+    let given = object::namespace(value).to_owned();
+    if target.namespace.is_empty() {
+        metadata_mut(value).remove("namespace");
+        return Ok(());
+    }
+    if !given.is_empty() && given != target.namespace {
+        return Err(StatusError::bad_request("the namespace of the provided object does not match the namespace sent on the request"));
+    }
+    metadata_mut(value).insert("namespace".into(), json!(target.namespace));
+    Ok(())
+}

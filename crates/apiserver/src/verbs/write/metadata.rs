@@ -1,0 +1,106 @@
+//! What the server owns of `metadata`, and its validation: names, uids, times, generations.
+
+use kinds::Resource;
+use kinds::resource::{Generation, NameRule};
+use machinery::field::{ErrorList, Path};
+use machinery::metadata::{self, Rules};
+use machinery::names::{self, Problems};
+use machinery::object::{self, metadata_mut};
+use serde_json::{Map, Value, json};
+
+use crate::identifiers;
+
+const PATH: Path<'static> = Path::new("metadata");
+
+/// Before creation: upstream's `FillObjectMetaSystemFields` and what `BeforeCreate` resets.
+pub fn fill_new(resource: &Resource, value: &mut Value, namespace: &str, now: &str) {
+    let meta = metadata_mut(value);
+    for key in ["deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "resourceVersion"] {
+        meta.remove(key);
+    }
+    if resource.namespaced {
+        meta.insert("namespace".into(), json!(namespace))
+    } else {
+        meta.remove("namespace")
+    };
+    meta.insert("creationTimestamp".into(), json!(now));
+    meta.insert("uid".into(), json!(identifiers::uuid()));
+}
+
+pub fn first_generation(resource: &Resource, value: &mut Value) {
+    if !matches!(resource.generation, Generation::Untouched | Generation::ByStrategy) {
+        metadata_mut(value).insert("generation".into(), json!(1));
+    }
+}
+
+/// Before an update: what the server owns stays as it was.
+pub fn keep(value: &mut Value, old: &Value) {
+    let old_meta = old.get("metadata").and_then(Value::as_object).cloned().unwrap_or_default();
+    let meta = metadata_mut(value);
+    for key in ["creationTimestamp", "uid", "generation", "deletionTimestamp", "deletionGracePeriodSeconds"] {
+        match (meta.get(key).filter(|v| given(v)), old_meta.get(key)) {
+            // A name, uid or time given wrongly is left for validation to refuse.
+            (Some(_), _) if key == "uid" => {}
+            (_, Some(was)) => drop(meta.insert(key.to_owned(), was.clone())),
+            (_, None) => drop(meta.remove(key)),
+        }
+    }
+    meta.remove("selfLink");
+}
+
+fn given(v: &Value) -> bool {
+    !v.is_null() && v.as_str() != Some("")
+}
+
+/// Moves `generation` when what counts for it has changed.
+pub fn next_generation(resource: &Resource, value: &mut Value, old: &Value) {
+    let differs = |paths: &[&str]| paths.iter().any(|p| object::at(value, p) != object::at(old, p));
+    let changed = match resource.generation {
+        Generation::Untouched | Generation::ByStrategy | Generation::Once => false,
+        Generation::Spec => content_differs(value, old),
+        Generation::SpecOrAnnotations => content_differs(value, old) || differs(&["metadata.annotations"]),
+        Generation::SpecOrLabels => content_differs(value, old) || differs(&["metadata.labels"]),
+    };
+    if changed {
+        let next = object::generation(old) + 1;
+        metadata_mut(value).insert("generation".into(), json!(next));
+    }
+}
+
+fn content_differs(a: &Value, b: &Value) -> bool {
+    let content = |v: &Value| -> Map<String, Value> {
+        let mut map = v.as_object().cloned().unwrap_or_default();
+        for key in ["metadata", "status", "kind", "apiVersion"] {
+            map.remove(key);
+        }
+        map
+    };
+    content(a) != content(b)
+}
+
+fn rule(rule: NameRule) -> fn(&str) -> Problems {
+    match rule {
+        NameRule::Dns1123Subdomain => names::dns1123_subdomain,
+        NameRule::Dns1123Label => names::dns1123_label,
+        NameRule::Dns1035Label => names::dns1035_label,
+        NameRule::PathSegment | NameRule::ByStrategy => |_| Problems::default(),
+    }
+}
+
+pub fn validate(resource: &Resource, value: &Value) -> ErrorList {
+    let meta = value.get("metadata").cloned().unwrap_or_default();
+    let masked = metadata::masked(rule(resource.name_rule));
+    let segment = |name: &str, prefix: bool| names::path_segment(name, prefix);
+    let any = |_: &str, _: bool| Problems::default();
+    let name: metadata::NameFn<'_> = match resource.name_rule {
+        NameRule::PathSegment => &segment,
+        NameRule::ByStrategy => &any,
+        _ => &masked,
+    };
+    metadata::validate(&meta, &Rules { namespaced: resource.namespaced, name, kube_finalizers: true }, &PATH)
+}
+
+pub fn validate_update(value: &Value, old: &Value) -> ErrorList {
+    let empty = Value::Null;
+    metadata::validate_update(value.get("metadata").unwrap_or(&empty), old.get("metadata").unwrap_or(&empty), &PATH)
+}

@@ -1,0 +1,141 @@
+//! Writes: decoding, defaults, admission, validation, and the conditional write, in upstream's order. `create` makes an
+//! object, `update` changes one (PUT, PATCH and every subresource that writes).
+
+pub mod body;
+pub mod create;
+pub mod metadata;
+pub mod patch;
+pub mod update;
+
+use std::sync::Arc;
+
+use auth::User;
+use kinds::Context;
+use serde_json::Value;
+use store::{Expect, Op, Revision};
+
+use super::Target;
+use super::options::WriteOptions;
+use crate::chain::Call;
+use crate::state::{Api, store_error};
+use crate::{codec, conversion, identifiers};
+use machinery::status::StatusError;
+
+/// On whose behalf a write happens, and how.
+#[derive(Clone)]
+pub struct Ctx {
+    pub api: Arc<Api>,
+    pub user: User,
+    pub options: WriteOptions,
+    pub now: String,
+}
+
+impl Ctx {
+    pub fn new(call: &Call, options: WriteOptions) -> Self {
+        Self { api: call.api.clone(), user: call.user.clone(), options, now: identifiers::now() }
+    }
+
+    pub fn strategy(&self, target: &Target) -> Context {
+        Context { version: target.resource.version.clone(), now: self.now.clone(), user: self.user.name.clone() }
+    }
+}
+
+/// The object written, and what to warn of.
+pub struct Written {
+    pub object: Value,
+    pub warnings: Vec<String>,
+    pub created: bool,
+}
+
+/// Puts an object of the row's version into the store; the answer is it with its new revision.
+pub async fn put(ctx: &Ctx, target: &Target, object: Value, expect: Expect) -> Result<Value, store::Error> {
+    if ctx.options.dry_run {
+        return Ok(object);
+    }
+    let key = target.key();
+    let stored = conversion::to_storage(&target.resource, object.clone());
+    let ttl = target.resource.expires.then_some(ctx.api.config.event_ttl);
+    let op = Op::Put { key: key.as_str().into(), value: codec::encode(&stored), expect, ttl };
+    let (revision, _) = ctx.api.store.write(op).await?;
+    ctx.api.caught_up(&key, revision).await;
+    Ok(with_revision(object, revision))
+}
+
+pub fn with_revision(mut object: Value, revision: Revision) -> Value {
+    machinery::object::metadata_mut(&mut object).insert("resourceVersion".to_owned(), Value::String(revision.0.to_string()));
+    object
+}
+
+/// Deletes an object as it was at a revision; the answer is it with the deletion's revision.
+pub async fn remove(ctx: &Ctx, target: &Target, object: Value, expect: Expect) -> Result<Value, store::Error> {
+    if ctx.options.dry_run {
+        return Ok(object);
+    }
+    let key = target.key();
+    let (revision, _) = ctx.api.store.write(Op::Delete { key: key.as_str().into(), expect }).await?;
+    ctx.api.caught_up(&key, revision).await;
+    crate::service::released(&ctx.api, target, &object).await;
+    Ok(with_revision(object, revision))
+}
+
+/// The stored object in the row's version, with its revision.
+pub async fn fetch(api: &Api, target: &Target) -> Result<Option<(Value, Revision)>, StatusError> {
+    let (_, found) = api.store.get(&target.key()).await.map_err(store_error)?;
+    Ok(found.map(|kv| (super::view::served(&target.resource, codec::decode(&kv.value, kv.mod_revision)), kv.mod_revision)))
+}
+
+/// Brings the object back into the form of its type after plugins and defaults touched it.
+pub fn normalise(target: &Target, value: &mut Value) -> Result<(), StatusError> {
+    body::typed(value, target.resource.ty).map_err(StatusError::internal)?;
+    Ok(())
+}
+
+/// What `machinery::apply` wants to know of a writer, owned.
+pub struct Author {
+    manager: String,
+    api_version: String,
+    subresource: String,
+    time: String,
+    reset: Vec<String>,
+}
+
+pub fn writer(ctx: &Ctx, target: &Target, api_version: &str) -> Author {
+    // The main resource of a kind with a status does not own it, and the status subresource owns nothing else.
+    let reset = match target.subresource.as_str() {
+        "" => target.resource.reset_fields.clone(),
+        "status" => ["spec".to_owned(), "data".to_owned()].to_vec(),
+        _ => Vec::new(),
+    };
+    Author {
+        manager: ctx.options.manager.clone(),
+        api_version: api_version.to_owned(),
+        subresource: target.subresource.clone(),
+        time: ctx.now.clone(),
+        reset,
+    }
+}
+
+impl Author {
+    pub fn as_writer(&self) -> machinery::apply::Writer<'_> {
+        machinery::apply::Writer {
+            manager: &self.manager,
+            api_version: &self.api_version,
+            subresource: &self.subresource,
+            time: &self.time,
+            reset_fields: &self.reset,
+        }
+    }
+}
+
+/// Notes who set which field.
+pub fn managed(ctx: &Ctx, target: &Target, value: &mut Value, old: Option<&Value>) {
+    let author = writer(ctx, target, &target.resource.gvk().api_version());
+    machinery::apply::on_update(kinds::types(), target.resource.ty, old, value, &author.as_writer());
+}
+
+/// An update that changes nothing but the times of managed fields changes nothing.
+pub fn settle_times(value: &mut Value, old: &Value) {
+    if machinery::apply::same_but_for_times(value, old) {
+        *value = old.clone();
+    }
+}

@@ -1,0 +1,181 @@
+//! PATCH: JSON patch, merge patch, strategic merge patch and server-side apply.
+
+use http::Request;
+use http::header::CONTENT_TYPE;
+use machinery::field::{self, Path};
+use machinery::gvk::{GroupKind, GroupVersionKind};
+use machinery::patch::{JsonPatch, PatchError};
+use machinery::schema::TypeId;
+use machinery::status::StatusError;
+use serde_json::{Value, json};
+
+use super::{Ctx, body};
+use crate::http::{RequestBody, body as http_body};
+use crate::verbs::Target;
+use crate::verbs::options::FieldValidation;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Json,
+    Merge,
+    Strategic,
+    Apply,
+}
+
+pub struct Patch {
+    pub kind: Kind,
+    pub bytes: bytes::Bytes,
+    /// The patch itself sets `metadata.resourceVersion`.
+    pub names_version: bool,
+}
+
+/// Reads the patch of a request.
+pub async fn read(request: Request<RequestBody>) -> Result<Patch, StatusError> {
+    let (parts, stream) = request.into_parts();
+    let content_type = parts.headers.get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or("");
+    let kind = match content_type.split(';').next().unwrap_or("").trim() {
+        "application/json-patch+json" => Kind::Json,
+        "application/merge-patch+json" => Kind::Merge,
+        "application/strategic-merge-patch+json" => Kind::Strategic,
+        "application/apply-patch+yaml" => Kind::Apply,
+        _ => {
+            return Err(StatusError::unsupported_media_type(
+                "the body of the request was in an unknown format - accepted media types include: application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json, application/apply-patch+yaml",
+            ));
+        }
+    };
+    let bytes = http_body::read(stream).await?;
+    let names_version = match kind {
+        Kind::Json => machinery::json::parse(&bytes).is_ok_and(|p| {
+            let at = |op: &Value| machinery::object::str_at(op, "path") == "/metadata/resourceVersion";
+            p.value.as_array().is_some_and(|ops| ops.iter().any(at))
+        }),
+        Kind::Apply => body::yaml(&bytes).is_ok_and(|p| !machinery::object::resource_version(&p.0).is_empty()),
+        _ => machinery::json::parse(&bytes).is_ok_and(|p| !machinery::object::resource_version(&p.value).is_empty()),
+    };
+    Ok(Patch { kind, bytes, names_version })
+}
+
+/// The object with the patch applied, in the form of its type, with its managed fields; and what to warn of.
+pub fn applied(ctx: &Ctx, target: &Target, patch: &Patch, old: Option<&Value>) -> Result<(Value, Vec<String>), StatusError> {
+    let empty = json!({});
+    let current = old.unwrap_or(&empty);
+    let resource = &target.resource;
+    let (mut value, parsed, mut strict) = match patch.kind {
+        Kind::Apply => return apply(ctx, target, patch, old),
+        Kind::Json => {
+            let operations = JsonPatch::parse(&patch.bytes).map_err(|e| refused(&e))?;
+            let value = operations.apply(current).map_err(|e| refused(&e))?;
+            let parsed = machinery::json::parse(&patch.bytes).map(|p| p.value).unwrap_or_default();
+            (value, parsed, operations.strict)
+        }
+        Kind::Merge => {
+            let (value, strict) = machinery::patch::merge(current, &patch.bytes).map_err(|e| refused(&e))?;
+            let parsed = machinery::json::parse(&patch.bytes).map(|p| p.value).unwrap_or_default();
+            (value, parsed, strict)
+        }
+        Kind::Strategic => {
+            let patched = machinery::patch::strategic(kinds::types(), resource.ty, current, &patch.bytes);
+            patched.map_err(|e| refused(&e))?
+        }
+    };
+    let gvk = resource.gvk();
+    strict.extend(body::typed(&mut value, resource.ty).map_err(|e| invalid(target, patch, &parsed, &e))?);
+    check_identity(&value, &gvk)?;
+    let warnings = judge(ctx, target, patch, &parsed, strict)?;
+    Ok((value, warnings))
+}
+
+/// A patch applied to something that is not stored: a Scale.
+pub fn apply_plain(patch: &Patch, value: Value, ty: TypeId) -> Result<Value, StatusError> {
+    let mut patched = match patch.kind {
+        Kind::Json => JsonPatch::parse(&patch.bytes).and_then(|p| p.apply(&value)).map_err(|e| refused(&e))?,
+        Kind::Merge => machinery::patch::merge(&value, &patch.bytes).map_err(|e| refused(&e))?.0,
+        Kind::Strategic => machinery::patch::strategic(kinds::types(), ty, &value, &patch.bytes).map_err(|e| refused(&e))?.0,
+        Kind::Apply => {
+            let (config, _) = body::yaml(&patch.bytes)?;
+            let mut merged = value;
+            json_patch::merge(&mut merged, &config);
+            merged
+        }
+    };
+    body::typed(&mut patched, ty).map_err(|e| StatusError::bad_request(e.to_string()))?;
+    Ok(patched)
+}
+
+fn refused(error: &PatchError) -> StatusError {
+    let mut status = error.to_status();
+    if status.code == 422 {
+        status.details.get_or_insert_default();
+    }
+    status
+}
+
+/// A patched object must still be of the endpoint's kind.
+fn check_identity(value: &Value, gvk: &GroupVersionKind) -> Result<(), StatusError> {
+    let (kind, version) = (machinery::object::str_at(value, "kind"), machinery::object::str_at(value, "apiVersion"));
+    if kind == gvk.kind && version == gvk.api_version() {
+        return Ok(());
+    }
+    let given = machinery::gvk::GroupVersion::parse(version).map_err(StatusError::bad_request)?.kind(kind);
+    Err(StatusError::bad_request(format!("{given} does not match the expected {gvk}")))
+}
+
+/// 422 about the patch itself.
+fn invalid(_target: &Target, patch: &Patch, parsed: &Value, why: &str) -> StatusError {
+    let shown = match patch.kind {
+        Kind::Strategic => machinery::apply::go_print(parsed),
+        _ => String::from_utf8_lossy(&patch.bytes).into_owned(),
+    };
+    let error = field::Error::invalid_str(&Path::new("patch"), &shown, why);
+    StatusError::invalid(&GroupKind::default(), "", &[error])
+}
+
+fn judge(ctx: &Ctx, target: &Target, patch: &Patch, parsed: &Value, strict: Vec<String>) -> Result<Vec<String>, StatusError> {
+    match ctx.options.validation {
+        FieldValidation::Ignore => Ok(Vec::new()),
+        FieldValidation::Strict if !strict.is_empty() => Err(invalid(target, patch, parsed, &machinery::decode::strict_text(&strict))),
+        _ => Ok(strict),
+    }
+}
+
+fn apply(ctx: &Ctx, target: &Target, patch: &Patch, old: Option<&Value>) -> Result<(Value, Vec<String>), StatusError> {
+    let resource = &target.resource;
+    let (config, mut strict) = body::yaml(&patch.bytes)?;
+    let gvk = resource.gvk();
+    if !config.is_object() {
+        return Err(StatusError::bad_request("error decoding YAML: the body is not an object"));
+    }
+    check_identity(&config, &gvk)?;
+    let name = machinery::object::name(&config);
+    if name != target.name {
+        let text = format!("name in patch ({name}) does not match the name on the URL ({})", target.name);
+        if !name.is_empty() {
+            return Err(StatusError::bad_request(text));
+        }
+    }
+    let mut probe = config.clone();
+    strict.extend(body::typed(&mut probe, resource.ty).map_err(|e| invalid(target, patch, &config, &e))?);
+    let warnings = judge(ctx, target, patch, &config, strict)?;
+    let writer = super::writer(ctx, target, &gvk.api_version());
+    let applied = machinery::apply::apply(kinds::types(), resource.ty, old, &config, &writer.as_writer(), ctx.options.force);
+    let applied = applied.map_err(|e| {
+        let what = format!("{}/{}; {gvk}", target.namespace, target.name);
+        e.to_status(&what)
+    })?;
+    let mut value = applied.object;
+    body::typed(&mut value, resource.ty).map_err(|e| StatusError::new(500, "", e))?;
+    Ok((value, warnings))
+}
+
+/// Go's word for a JSON value in decode errors.
+pub fn go_type(value: &Value) -> &'static str {
+    match value {
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
+        Value::String(_) => "string",
+        Value::Number(_) => "number",
+        Value::Bool(_) => "bool",
+        Value::Null => "null",
+    }
+}

@@ -1,0 +1,262 @@
+//! PUT and PATCH, and every subresource that changes the stored object: one loop of read, change, admit, validate and
+//! conditional write.
+
+use http::Request;
+use kinds::Strategy;
+use machinery::object::{self, metadata_mut};
+use machinery::status::StatusError;
+use serde_json::{Value, json};
+use store::{Expect, Revision};
+
+use super::patch::{self, Patch};
+use super::{Ctx, Written, body, create, fetch, metadata, put};
+use crate::admission::{self, Operation};
+use crate::chain::Call;
+use crate::http::respond::{self, Answer};
+use crate::http::{RequestBody, negotiate};
+use crate::state::store_error;
+use crate::verbs::options::WriteOptions;
+use crate::verbs::{Target, view};
+use crate::{codec, conversion, service};
+
+/// How often a change that names no resourceVersion is tried on a moving object.
+const ATTEMPTS: usize = 5;
+
+/// What to do to the object.
+pub enum Change {
+    /// Replace it.
+    Put(Value),
+    Patch(Patch),
+    /// A subresource's own way.
+    Edit(Box<dyn Fn(&mut Value) -> Result<(), StatusError> + Send + Sync>),
+}
+
+pub async fn serve(call: Call, request: Request<RequestBody>, target: Target) -> Result<Answer, StatusError> {
+    let negotiated = negotiate::negotiate(&call.headers, &call.query, true, view::has_protobuf(&target.resource))?;
+    let patching = call.info.verb == "patch";
+    let options = WriteOptions::parse(&call, if patching { "PatchOptions" } else { "UpdateOptions" })?;
+    let mut warnings = Vec::new();
+    let change = if patching {
+        Change::Patch(patch::read(request).await?)
+    } else {
+        let want = target.resource.gvk();
+        let decoded = body::object(request, call.api.registry, &want, target.resource.ty, options.validation).await?;
+        warnings = decoded.warnings;
+        Change::Put(decoded.object)
+    };
+    let ctx = Ctx::new(&call, options);
+    let written = update(&ctx, &target, &change).await?;
+    let code = if written.created { 201 } else { 200 };
+    let mut answer = view::object(&call, &negotiated, &target.resource, code, &written.object)?;
+    respond::warn(&mut answer, &warnings);
+    respond::warn(&mut answer, &written.warnings);
+    Ok(answer)
+}
+
+/// Applies a change until it holds or must not be tried again.
+pub async fn update(ctx: &Ctx, target: &Target, change: &Change) -> Result<Written, StatusError> {
+    if let Change::Put(value) = change {
+        match_name(value, target)?;
+    }
+    let mut attempt = 0;
+    loop {
+        attempt += 1;
+        let Some((old, revision)) = fetch(&ctx.api, target).await? else { return missing(ctx, target, change).await };
+        match once(ctx, target, change, old, revision).await {
+            Err(Failed::Raced) if attempt < ATTEMPTS => {}
+            Err(Failed::Raced) => return Err(StatusError::stale(&target.resource.group_resource(), &target.name)),
+            Err(Failed::Refused(error)) => return Err(error),
+            Ok(written) => return Ok(written),
+        }
+    }
+}
+
+enum Failed {
+    /// The object changed meanwhile, and the client did not insist on a version.
+    Raced,
+    Refused(StatusError),
+}
+
+impl From<StatusError> for Failed {
+    fn from(error: StatusError) -> Self {
+        Self::Refused(error)
+    }
+}
+
+fn match_name(value: &Value, target: &Target) -> Result<(), StatusError> {
+    let name = object::name(value);
+    if name.is_empty() {
+        return Err(StatusError::bad_request(format!(
+            "the name of the object ({} based on URL) was undeterminable: name must be provided",
+            target.name
+        )));
+    }
+    if name != target.name {
+        return Err(StatusError::bad_request(format!(
+            "the name of the object ({name}) does not match the name on the URL ({})",
+            target.name
+        )));
+    }
+    Ok(())
+}
+
+/// The object is not there: some kinds, and server-side apply, make it.
+async fn missing(ctx: &Ctx, target: &Target, change: &Change) -> Result<Written, StatusError> {
+    let value = match change {
+        Change::Put(value) if target.subresource.is_empty() && target.resource.allow_create_on_update => {
+            if !object::resource_version(value).is_empty() {
+                return Err(target.not_found());
+            }
+            value.clone()
+        }
+        Change::Patch(patch) if patch.kind == patch::Kind::Apply && target.subresource.is_empty() => {
+            patch::applied(ctx, target, patch, None)?.0
+        }
+        _ => return Err(target.not_found()),
+    };
+    let collection = target.named("");
+    create::create(ctx, &collection, value).await
+}
+
+async fn once(ctx: &Ctx, target: &Target, change: &Change, old: Value, revision: Revision) -> Result<Written, Failed> {
+    let resource = &target.resource;
+    let (mut value, mut warnings) = changed(ctx, target, change, &old)?;
+    create::match_namespace(&mut value, target)?;
+    preconditions(target, &value, &old)?;
+    let insists = insists(target, change, &mut value, &old)?;
+    let strategy = strategy_of(target)?;
+    let context = ctx.strategy(target);
+    if !matches!(change, Change::Edit(_)) {
+        resource.defaults.apply(&mut value);
+        resource.strategy.default(&context, &mut value);
+    }
+    let operation = admission::Request::new(ctx, target, Operation::Update);
+    if !matches!(change, Change::Patch(p) if p.kind == patch::Kind::Apply) {
+        super::managed(ctx, target, &mut value, Some(&old));
+    }
+    admission::mutate(&operation, &mut value, Some(&old)).await?;
+    super::normalise(target, &mut value)?;
+    metadata::keep(&mut value, &old);
+    strategy.prepare_for_update(&context, &mut value, &old);
+    if target.subresource.is_empty() {
+        metadata::next_generation(resource, &mut value, &old);
+    }
+    metadata_mut(&mut value).insert("resourceVersion".into(), json!(object::resource_version(&old)));
+    let mut errors = metadata::validate_update(&value, &old);
+    errors.extend(strategy.validate_update(&context, &value, &old));
+    if !errors.is_empty() {
+        return Err(StatusError::invalid(&resource.group_kind(), &target.name, &errors).into());
+    }
+    warnings.extend(strategy.warnings(&context, &value, Some(&old)));
+    admission::validate(&operation, &value, Some(&old)).await?;
+    commit(ctx, target, value, &old, revision, insists, warnings).await
+}
+
+async fn commit(
+    ctx: &Ctx,
+    target: &Target,
+    mut value: Value,
+    old: &Value,
+    revision: Revision,
+    insists: bool,
+    warnings: Vec<String>,
+) -> Result<Written, Failed> {
+    let resource = &target.resource;
+    super::settle_times(&mut value, old);
+    let claims = service::allocate(ctx, target, &mut value, Some(old)).await?;
+    let same =
+        codec::encode(&conversion::to_storage(resource, value.clone())) == codec::encode(&conversion::to_storage(resource, old.clone()));
+    if same {
+        return Ok(Written { object: old.clone(), warnings, created: false });
+    }
+    let expect = Expect::Revision(revision);
+    let written = if crate::verbs::delete::is_finished(resource, &value) {
+        super::remove(ctx, target, value, expect).await
+    } else {
+        put(ctx, target, value, expect).await
+    };
+    match written {
+        Ok(object) => {
+            service::changed(&ctx.api, target, old, &object).await;
+            Ok(Written { object, warnings, created: false })
+        }
+        Err(error) => {
+            claims.release(&ctx.api).await;
+            Err(match error {
+                store::Error::Conflict(None) => target.not_found().into(),
+                store::Error::Conflict(_) if insists => StatusError::stale(&resource.group_resource(), &target.name).into(),
+                store::Error::Conflict(_) => Failed::Raced,
+                other => store_error(other).into(),
+            })
+        }
+    }
+}
+
+fn strategy_of(target: &Target) -> Result<&dyn Strategy, StatusError> {
+    if target.subresource.is_empty() {
+        return Ok(&*target.resource.strategy);
+    }
+    Ok(target.resource.strategy.subresource(&target.subresource).unwrap_or(&crate::sub::status::PLAIN))
+}
+
+fn changed(ctx: &Ctx, target: &Target, change: &Change, old: &Value) -> Result<(Value, Vec<String>), StatusError> {
+    match change {
+        Change::Put(value) => Ok((value.clone(), Vec::new())),
+        Change::Edit(edit) => {
+            let mut value = old.clone();
+            edit(&mut value)?;
+            Ok((value, Vec::new()))
+        }
+        Change::Patch(patch) => {
+            let (value, warnings) = patch::applied(ctx, target, patch, Some(old))?;
+            match_name(&value, target)?;
+            Ok((value, warnings))
+        }
+    }
+}
+
+/// A uid in the body must be that of the object.
+fn preconditions(target: &Target, value: &Value, old: &Value) -> Result<(), StatusError> {
+    let uid = object::uid(value);
+    if uid.is_empty() || uid == object::uid(old) {
+        return Ok(());
+    }
+    Err(StatusError::conflict(&target.resource.group_resource(), &target.name, &uid_mismatch(&target.key(), uid, object::uid(old))))
+}
+
+pub fn uid_mismatch(key: &str, wanted: &str, found: &str) -> String {
+    format!(
+        "StorageError: invalid object, Code: 4, Key: {key}, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: UID in precondition: {wanted}, UID in object meta: {found}"
+    )
+}
+
+/// Checks the resourceVersion of the body; true where the client named one.
+fn insists(target: &Target, change: &Change, value: &mut Value, old: &Value) -> Result<bool, StatusError> {
+    let (given, current) = (object::resource_version(value).to_owned(), object::resource_version(old));
+    let from_old = match change {
+        Change::Put(_) => false,
+        Change::Edit(_) => true,
+        Change::Patch(p) => !p.names_version,
+    };
+    if from_old {
+        return Ok(false);
+    }
+    if given.is_empty() || given == "0" {
+        if matches!(change, Change::Put(_)) && !target.resource.allow_unconditional_update && target.subresource.is_empty() {
+            let error = machinery::field::Error::invalid(
+                &machinery::field::Path::new("metadata.resourceVersion"),
+                &json!(0),
+                "must be specified for an update",
+            );
+            return Err(StatusError::invalid(&target.resource.group_kind(), &target.name, &[error]));
+        }
+        return Ok(false);
+    }
+    if let Err(why) = crate::verbs::list::parse_version(&given) {
+        return Err(StatusError { details: None, message: why, ..StatusError::new(500, "", "") });
+    }
+    if given != current {
+        return Err(StatusError::stale(&target.resource.group_resource(), &target.name));
+    }
+    Ok(true)
+}
