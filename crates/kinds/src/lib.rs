@@ -3,8 +3,11 @@
 //!
 //! Pure. `apiserver` runs its generic verbs over these rows; nothing else lists kinds by name.
 
+pub mod columns;
 pub mod resource;
+pub mod strategies;
 pub mod strategy;
+pub mod validate;
 pub mod table;
 pub mod types;
 

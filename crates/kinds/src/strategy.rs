@@ -18,6 +18,23 @@ pub struct Context {
     pub user: String,
 }
 
+/// How a kind's strategy calls the shared metadata rules.
+#[derive(Clone, Copy, Debug)]
+pub struct MetaRules {
+    /// Finalizers without a domain must be standard ones.
+    pub kube_finalizers: bool,
+    /// The strategy's update validation repeats the update rules of metadata.
+    pub update_again: bool,
+    /// The strategy's update validation also runs the create rules of metadata.
+    pub create_on_update: bool,
+}
+
+impl Default for MetaRules {
+    fn default() -> Self {
+        Self { kube_finalizers: true, update_again: true, create_on_update: false }
+    }
+}
+
 /// The behaviour of one kind. Every method has the plain default: a kind without rules implements nothing.
 pub trait Strategy: Send + Sync {
     /// Defaults that depend on other fields. Those that are plain values are in the facts table and already applied.
@@ -25,6 +42,16 @@ pub trait Strategy: Send + Sync {
 
     /// Drops what a creator may not set (status), sets what the server owns.
     fn prepare_for_create(&self, _ctx: &Context, _object: &mut Value) {}
+
+    /// Which metadata rules apply; `kinds::validate` runs them around the methods below.
+    fn meta_rules(&self) -> MetaRules {
+        MetaRules::default()
+    }
+
+    /// What is wrong with a name, for kinds whose row says [`crate::resource::NameRule::ByStrategy`].
+    fn name_problems(&self, _object: &Value, name: &str, _prefix: bool) -> machinery::names::Problems {
+        machinery::names::dns1123_subdomain(name)
+    }
 
     fn validate(&self, _ctx: &Context, _object: &Value) -> ErrorList {
         ErrorList::new()

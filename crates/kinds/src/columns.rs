@@ -1,0 +1,22 @@
+//! Cells of table rows, per kind, by the rules of upstream's printers. The columns themselves are facts.
+
+pub mod pod;
+
+use serde_json::{Value, json};
+
+use crate::validate::tree::{at, opt};
+
+/// The `Age` cell.
+pub fn age(object: &Value, now: i64) -> Value {
+    since(at(object, "metadata.creationTimestamp"), now)
+}
+
+/// The time since an RFC 3339 time; `<unknown>` where there is none.
+pub fn since(time: Option<&Value>, now: i64) -> Value {
+    let text = time.and_then(Value::as_str).and_then(machinery::time::parse);
+    text.map_or_else(|| json!("<unknown>"), |then| json!(machinery::time::human_duration(now - then)))
+}
+
+pub fn name(object: &Value) -> Value {
+    opt(object, "metadata").and_then(|m| opt(m, "name")).cloned().unwrap_or_else(|| json!(""))
+}

@@ -1,0 +1,227 @@
+//! Pods and their subresources.
+
+mod update;
+
+use machinery::field::{Error, ErrorList, Path};
+use serde_json::{Value, json};
+
+use super::pod_defaults;
+use crate::strategy::{Context, MetaRules, Strategy};
+use crate::validate::container::trimmed_image;
+use crate::validate::pod_spec::pod_spec;
+use crate::validate::rules::{quantity_at, resource_entries};
+use crate::validate::template::pod_annotations;
+use crate::validate::tree::{at, has, is_empty, keep, list, opt, s, set};
+
+pub struct Pods;
+
+/// `pods/status`
+pub struct Status;
+
+/// `pods/ephemeralcontainers`
+pub struct EphemeralContainers;
+
+/// `pods/resize`
+pub struct Resize;
+
+impl Strategy for Pods {
+    fn default(&self, _ctx: &Context, object: &mut Value) {
+        if let Some(spec) = object.get_mut("spec") {
+            pod_defaults::spec(spec);
+            pod_defaults::alone(spec);
+        }
+    }
+
+    fn prepare_for_create(&self, ctx: &Context, object: &mut Value) {
+        let qos = qos_class(object);
+        let mut status = json!({"phase": "Pending", "qosClass": qos});
+        if opt(object, "spec").is_some_and(|spec| !is_empty(spec, "schedulingGates")) {
+            status["conditions"] = json!([{
+                "type": "PodScheduled", "status": "False", "reason": "SchedulingGated",
+                "message": "Scheduling is blocked due to non-empty scheduling gates",
+                "lastTransitionTime": ctx.now, "lastProbeTime": null,
+            }]);
+        }
+        set(object, "status", status);
+    }
+
+    fn prepare_for_update(&self, _ctx: &Context, new: &mut Value, old: &Value) {
+        keep(new, old, "status");
+    }
+
+    fn meta_rules(&self) -> MetaRules {
+        MetaRules { create_on_update: false, ..MetaRules::default() }
+    }
+
+    fn validate(&self, _ctx: &Context, object: &Value) -> ErrorList {
+        let mut e = ErrorList::new();
+        whole(object, &mut e);
+        let (p, spec) = (Path::new("spec"), object.get("spec").unwrap_or(&Value::Null));
+        if !is_empty(spec, "ephemeralContainers") {
+            e.push(Error::forbidden(&p.child("ephemeralContainers"), "cannot be set on create"));
+        }
+        if !s(spec, "nodeName").is_empty() && !is_empty(spec, "schedulingGates") {
+            e.push(Error::forbidden(&p.child("nodeName"), "cannot be set until all schedulingGates have been cleared"));
+        }
+        e
+    }
+
+    fn validate_update(&self, _ctx: &Context, new: &Value, old: &Value) -> ErrorList {
+        update::spec(new, old)
+    }
+
+    fn subresource(&self, name: &str) -> Option<&dyn Strategy> {
+        match name {
+            "status" => Some(&Status),
+            "ephemeralcontainers" => Some(&EphemeralContainers),
+            "resize" => Some(&Resize),
+            _ => None,
+        }
+    }
+
+    fn cells(&self, object: &Value, now: i64) -> Option<Vec<Value>> {
+        Some(crate::columns::pod::cells(object, now))
+    }
+}
+
+impl Strategy for Status {
+    fn prepare_for_update(&self, _ctx: &Context, new: &mut Value, old: &Value) {
+        keep(new, old, "spec");
+        let mut meta = old.get("metadata").cloned().unwrap_or_default();
+        if let Some(new_meta) = new.get("metadata") {
+            for key in ["labels", "annotations", "finalizers", "resourceVersion", "managedFields"] {
+                keep(&mut meta, new_meta, key);
+            }
+        }
+        set(new, "metadata", meta);
+        let qos = opt(old, "status").map(|st| s(st, "qosClass")).filter(|q| !q.is_empty()).map_or_else(|| qos_class(new), str::to_owned);
+        if let Some(status) = new.get_mut("status").filter(|st| st.is_object()) {
+            set(status, "qosClass", qos);
+        }
+    }
+
+    fn validate_update(&self, _ctx: &Context, new: &Value, old: &Value) -> ErrorList {
+        update::status(new, old)
+    }
+}
+
+impl Strategy for EphemeralContainers {
+    fn prepare_for_update(&self, _ctx: &Context, new: &mut Value, old: &Value) {
+        let added = new.get("spec").and_then(|spec| spec.get("ephemeralContainers")).cloned();
+        let version = new.get("metadata").and_then(|m| m.get("resourceVersion")).cloned();
+        *new = old.clone();
+        if let (Some(spec), Some(added)) = (new.get_mut("spec"), added) {
+            set(spec, "ephemeralContainers", added);
+        }
+        if let (Some(meta), Some(version)) = (new.get_mut("metadata"), version) {
+            set(meta, "resourceVersion", version);
+        }
+    }
+
+    fn validate_update(&self, _ctx: &Context, new: &Value, old: &Value) -> ErrorList {
+        update::ephemeral(new, old)
+    }
+}
+
+impl Strategy for Resize {
+    fn prepare_for_update(&self, _ctx: &Context, new: &mut Value, old: &Value) {
+        let asked = std::mem::replace(new, old.clone());
+        for key in ["containers", "initContainers"] {
+            let Some(spec) = new.get_mut("spec") else { return };
+            for c in crate::validate::tree::list_mut(spec, key) {
+                let wanted = asked.get("spec").map_or(&[][..], |spec| list(spec, key)).iter().find(|w| s(w, "name") == s(c, "name"));
+                if let Some(wanted) = wanted {
+                    keep(c, wanted, "resources");
+                    keep(c, wanted, "resizePolicy");
+                }
+            }
+        }
+        if let (Some(meta), Some(version)) = (new.get_mut("metadata"), asked.get("metadata").and_then(|m| m.get("resourceVersion"))) {
+            set(meta, "resourceVersion", version.clone());
+        }
+    }
+
+    fn validate_update(&self, _ctx: &Context, new: &Value, old: &Value) -> ErrorList {
+        update::resize(new, old)
+    }
+}
+
+/// `validatePodMetadataAndSpec`, less the shared rules of metadata.
+fn whole(object: &Value, e: &mut ErrorList) {
+    let empty = json!({});
+    let (meta, spec) = (opt(object, "metadata").unwrap_or(&empty), opt(object, "spec").unwrap_or(&empty));
+    let p = Path::new("spec");
+    let meta_at = Path::new("metadata");
+    pod_annotations(meta, spec, &meta_at.child("annotations"), e);
+    pod_spec(spec, meta, true, &p, e);
+    if s(spec, "serviceAccountName").is_empty() {
+        let volumes = p.child("volumes");
+        for (i, volume) in list(spec, "volumes").iter().enumerate() {
+            let at_volume = volumes.index(i);
+            let projected = at_volume.child("projected");
+            let sources = projected.child("sources");
+            for (j, source) in opt(volume, "projected").map_or(&[][..], |v| list(v, "sources")).iter().enumerate() {
+                if has(source, "serviceAccountToken") {
+                    let text = "must not be specified when serviceAccountName is not set";
+                    e.push(Error::forbidden(&sources.index(j).child("serviceAccountToken"), text));
+                }
+            }
+        }
+    }
+    for key in ["containers", "initContainers"] {
+        let at = p.child(key);
+        for (i, c) in list(spec, key).iter().enumerate() {
+            trimmed_image(c, &at.index(i), e);
+        }
+    }
+}
+
+/// Guaranteed when every container's cpu and memory limits equal its requests, BestEffort when none has any.
+pub fn qos_class(pod: &Value) -> String {
+    let Some(spec) = opt(pod, "spec") else { return "BestEffort".to_owned() };
+    let (mut any, mut guaranteed) = (false, true);
+    let counted = |name: &str| matches!(name, "cpu" | "memory");
+    let own = opt(spec, "resources").filter(|r| !is_empty(r, "limits") || !is_empty(r, "requests"));
+    let pods: Vec<&Value> = match own {
+        Some(resources) => vec![resources],
+        None => {
+            list(spec, "containers").iter().chain(list(spec, "initContainers")).map(|c| opt(c, "resources").unwrap_or(&Value::Null)).collect()
+        }
+    };
+    for resources in pods {
+        let mut limited = 0;
+        for key in ["requests", "limits"] {
+            any |= resource_entries(resources, key).any(|(name, q)| counted(name) && q.sign() > 0);
+        }
+        for name in ["cpu", "memory"] {
+            let limit = at(resources, "limits").and_then(|l| quantity_at(l, name)).filter(|q| q.sign() > 0);
+            let request = at(resources, "requests").and_then(|r| quantity_at(r, name)).filter(|q| q.sign() > 0);
+            limited += usize::from(limit.is_some());
+            guaranteed &= request.is_none() || request == limit;
+        }
+        guaranteed &= limited == 2;
+    }
+    if !any {
+        "BestEffort"
+    } else if guaranteed {
+        "Guaranteed"
+    } else {
+        "Burstable"
+    }
+    .to_owned()
+}
+
+/// The grace period of a deletion, in seconds, and whether the pod can go at once (`CheckGracefulDelete`).
+pub fn graceful_delete_seconds(pod: &Value, asked: Option<i64>) -> i64 {
+    let own = at(pod, "spec.terminationGracePeriodSeconds").and_then(Value::as_i64);
+    let mut period = asked.or(own).unwrap_or(0);
+    let phase = at(pod, "status.phase").and_then(Value::as_str).unwrap_or("");
+    let scheduled = at(pod, "spec.nodeName").and_then(Value::as_str).is_some_and(|n| !n.is_empty());
+    if !scheduled || matches!(phase, "Failed" | "Succeeded") {
+        return 0;
+    }
+    if period < 0 {
+        period = 1;
+    }
+    period
+}

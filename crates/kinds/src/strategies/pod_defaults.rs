@@ -1,0 +1,173 @@
+//! Defaults of pod specs that depend on other fields. Those of templates are fewer than those of pods, as upstream's are.
+
+use machinery::quantity::Quantity;
+use serde_json::{Map, Value, json};
+
+use crate::validate::rules::quantity;
+use crate::validate::tree::{flag, has, int0, list_mut, map, opt, s, set, set_default};
+use crate::validate::volume;
+
+const CONTAINERS: [&str; 3] = ["containers", "initContainers", "ephemeralContainers"];
+
+/// What every pod spec gets, in a template too.
+pub fn spec(spec: &mut Value) {
+    if !spec.is_object() {
+        return;
+    }
+    for v in list_mut(spec, "volumes") {
+        if volume::has_no_source(v) {
+            set(v, "emptyDir", json!({}));
+        }
+        if let Some(image) = v.get_mut("image").filter(|i| i.is_object()) {
+            let policy = pull_policy(s(image, "reference"));
+            set_default(image, "pullPolicy", policy);
+        }
+    }
+    for key in CONTAINERS {
+        for c in list_mut(spec, key) {
+            let policy = pull_policy(s(c, "image"));
+            set_default(c, "imagePullPolicy", policy);
+            if let Some(resources) = c.get_mut("resources") {
+                round_lists(resources);
+            }
+        }
+    }
+    round(spec.get_mut("overhead"));
+    if let Some(resources) = spec.get_mut("resources") {
+        round_lists(resources);
+    }
+    // Either name of the service account gives the other.
+    let name = if s(spec, "serviceAccountName").is_empty() { s(spec, "serviceAccount") } else { s(spec, "serviceAccountName") }.to_owned();
+    if !name.is_empty() {
+        set(spec, "serviceAccountName", name.clone());
+        set(spec, "serviceAccount", name);
+    }
+}
+
+/// What only pods themselves get.
+pub fn alone(spec: &mut Value) {
+    if !spec.is_object() {
+        return;
+    }
+    set_default(spec, "enableServiceLinks", true);
+    let host_network = flag(spec, "hostNetwork");
+    for key in ["containers", "initContainers"] {
+        for c in list_mut(spec, key) {
+            requests_from_limits(c);
+            for port in list_mut(c, "ports").iter_mut().filter(|_| host_network) {
+                if int0(port, "hostPort") == 0 {
+                    let own = int0(port, "containerPort");
+                    set(port, "hostPort", own);
+                }
+            }
+        }
+    }
+    if has(spec, "resources") {
+        pod_level(spec);
+    }
+}
+
+fn requests_from_limits(c: &mut Value) {
+    let Some(resources) = c.get_mut("resources") else { return };
+    let Some(limits) = map(resources, "limits").filter(|l| !l.is_empty()).cloned() else { return };
+    let mut requests = map(resources, "requests").cloned().unwrap_or_default();
+    for (name, limit) in limits {
+        requests.entry(name).or_insert(limit);
+    }
+    set(resources, "requests", requests);
+}
+
+/// Requests of the pod as a whole: sums of its containers' where they have any, else its own limit.
+fn pod_level(spec: &mut Value) {
+    let limits = spec.get("resources").and_then(|r| map(r, "limits")).cloned().unwrap_or_default();
+    if limits.is_empty() {
+        return;
+    }
+    let mut requests = spec.get("resources").and_then(|r| map(r, "requests")).cloned().unwrap_or_default();
+    for (name, limit) in &limits {
+        if requests.contains_key(name) {
+            continue;
+        }
+        let sum = sum_of_requests(spec, name).filter(|_| !name.starts_with("hugepages-"));
+        requests.insert(name.clone(), sum.map_or_else(|| limit.clone(), |q| json!(q.to_string())));
+    }
+    if let Some(resources) = spec.get_mut("resources") {
+        set(resources, "requests", requests);
+    }
+}
+
+fn sum_of_requests(spec: &Value, name: &str) -> Option<Quantity> {
+    let amounts = crate::validate::tree::list(spec, "containers")
+        .iter()
+        .filter_map(|c| opt(c, "resources").and_then(|r| opt(r, "requests")).and_then(|r| r.get(name)).and_then(quantity));
+    amounts.reduce(|a, b| a + b)
+}
+
+fn round_lists(resources: &mut Value) {
+    for key in ["limits", "requests"] {
+        round(resources.get_mut(key));
+    }
+}
+
+/// Amounts finer than thousandths are rounded up to them.
+fn round(list: Option<&mut Value>) {
+    let Some(Value::Object(entries)) = list else { return };
+    round_entries(entries);
+}
+
+pub fn round_entries(entries: &mut Map<String, Value>) {
+    for value in entries.values_mut() {
+        if let Some(q) = quantity(value).filter(|q| !q.is_whole_milli()) {
+            *value = json!(Quantity::milli(q.milli_value(), q.format()).to_string());
+        }
+    }
+}
+
+/// `Always` for the tag `latest` and for no tag at all; a name that cannot be read is `IfNotPresent`.
+fn pull_policy(image: &str) -> &'static str {
+    if image.is_empty() || image.trim() != image || image.contains(' ') {
+        return "IfNotPresent";
+    }
+    let (name, digest) = image.split_once('@').map_or((image, false), |(name, _)| (name, true));
+    let last = name.rsplit('/').next().unwrap_or(name);
+    if name.bytes().any(|b| b.is_ascii_uppercase()) && !name.contains(['.', ':']) {
+        return "IfNotPresent";
+    }
+    match last.split_once(':') {
+        Some((_, "latest")) => "Always",
+        Some(_) => "IfNotPresent",
+        None if digest => "IfNotPresent",
+        None => "Always",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pull_policies() {
+        for (image, policy) in [
+            ("nginx", "Always"),
+            ("nginx:latest", "Always"),
+            ("nginx:1", "IfNotPresent"),
+            ("host:5000/nginx", "Always"),
+            ("nginx@sha256:0123", "IfNotPresent"),
+            ("", "IfNotPresent"),
+        ] {
+            assert_eq!(pull_policy(image), policy, "{image}");
+        }
+    }
+
+    #[test]
+    fn limits_become_requests_in_pods() {
+        let mut v = json!({"hostNetwork": true, "containers": [{"image": "a", "ports": [{"containerPort": 80}],
+            "resources": {"limits": {"cpu": "0.0001", "memory": "1Gi"}, "requests": {"memory": "1Mi"}}}]});
+        spec(&mut v);
+        alone(&mut v);
+        let c = &v["containers"][0];
+        assert_eq!(c["resources"]["requests"], json!({"cpu": "1m", "memory": "1Mi"}));
+        assert_eq!(c["ports"][0]["hostPort"], 80);
+        assert_eq!(c["imagePullPolicy"], "Always");
+    }
+}

@@ -1,0 +1,23 @@
+//! Shared pieces of validation: how trees are read, rules many kinds use, and how values are printed in errors. Rules of one
+//! kind are with its strategy. Called by `strategies`; the API server calls [`create`] and [`update`].
+
+pub mod affinity;
+pub mod container;
+mod diff;
+pub mod go;
+pub mod probes;
+pub mod pod_spec;
+pub mod resources;
+pub mod rules;
+pub mod scheduling;
+pub mod security;
+pub mod selector;
+pub mod template;
+pub mod tree;
+pub mod volume;
+
+mod object;
+
+pub use object::{create, update};
+
+pub use machinery::field::{Error, ErrorList, Path};

@@ -1,0 +1,126 @@
+//! Environment variables and where their values come from.
+
+use machinery::field::{Error, ErrorList, Path};
+use machinery::names;
+use serde_json::{Value, json};
+
+use super::super::rules::{dns_label, dns_subdomain, named, required};
+use super::super::tree::{list, opt, s};
+use super::super::volume::files::{field_ref, resource_ref};
+use super::Pod;
+
+/// Fields of the pod that a variable may take.
+const FIELDS: [&str; 9] = [
+    "metadata.name",
+    "metadata.namespace",
+    "metadata.uid",
+    "spec.nodeName",
+    "spec.serviceAccountName",
+    "status.hostIP",
+    "status.hostIPs",
+    "status.podIP",
+    "status.podIPs",
+];
+const RESOURCES: [&str; 6] =
+    ["limits.cpu", "limits.ephemeral-storage", "limits.memory", "requests.cpu", "requests.ephemeral-storage", "requests.memory"];
+const SOURCES: [&str; 5] = ["fieldRef", "resourceFieldRef", "configMapKeyRef", "secretKeyRef", "fileKeyRef"];
+
+pub fn env(c: &Value, pod: &Pod<'_>, p: &Path<'_>, e: &mut ErrorList) {
+    let at = p.child("env");
+    for (i, v) in list(c, "env").iter().enumerate() {
+        let at = at.index(i);
+        let name = s(v, "name");
+        if name.is_empty() {
+            e.push(Error::required(&at.child("name"), ""));
+        } else {
+            named(&at.child("name"), name, names::env_var_name(name), e);
+        }
+        value_from(v, pod, &at.child("valueFrom"), e);
+    }
+}
+
+fn value_from(v: &Value, pod: &Pod<'_>, p: &Path<'_>, e: &mut ErrorList) {
+    let Some(from) = opt(v, "valueFrom") else { return };
+    let mut sources = 0;
+    for key in SOURCES {
+        let Some(source) = opt(from, key) else { continue };
+        let p = p.child(key);
+        sources += 1;
+        match key {
+            "fieldRef" => field_ref(source, &p, &FIELDS, e),
+            "resourceFieldRef" => resource_ref(source, &p, &RESOURCES, false, e),
+            "fileKeyRef" => file_key(source, pod, &p, e),
+            _ => {
+                dns_subdomain(&p.child("name"), s(source, "name"), e);
+                key_of(source, &p, e);
+            }
+        }
+    }
+    if sources == 0 {
+        let text = "must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef`, `secretKeyRef` or `fileKeyRef`";
+        e.push(Error::invalid_str(p, "", text));
+    }
+    if !s(v, "value").is_empty() {
+        if sources != 0 {
+            e.push(Error::invalid_str(p, "", "may not be specified when `value` is not empty"));
+        }
+    } else if sources > 1 {
+        e.push(Error::invalid_str(p, "", "may not have more than one field specified at a time"));
+    }
+}
+
+fn key_of(source: &Value, p: &Path<'_>, e: &mut ErrorList) {
+    let key = s(source, "key");
+    if key.is_empty() {
+        e.push(Error::required(&p.child("key"), ""));
+    } else {
+        named(&p.child("key"), key, names::config_map_key(key), e);
+    }
+}
+
+fn file_key(source: &Value, pod: &Pod<'_>, p: &Path<'_>, e: &mut ErrorList) {
+    let key = s(source, "key");
+    if key.is_empty() {
+        e.push(Error::required(&p.child("key"), ""));
+    } else {
+        named(&p.child("key"), key, names::env_var_name(key), e);
+    }
+    let volume = s(source, "volumeName");
+    if volume.is_empty() {
+        e.push(Error::required(&p.child("volumeName"), ""));
+    } else {
+        dns_label(&p.child("volumeName"), volume, e);
+    }
+    if required(source, "path", p, e) {
+        super::super::volume::local_path_strict(s(source, "path"), &p.child("path"), e);
+    }
+    if super::super::volume::find(pod.spec, volume).is_none() {
+        e.push(Error::not_found(&p.child("volumeName"), &json!(volume)));
+    }
+}
+
+pub fn env_from(c: &Value, p: &Path<'_>, e: &mut ErrorList) {
+    let at = p.child("envFrom");
+    for (i, v) in list(c, "envFrom").iter().enumerate() {
+        let item = at.index(i);
+        let prefix = s(v, "prefix");
+        if !prefix.is_empty() {
+            named(&item.child("prefix"), prefix, names::env_var_name(prefix), e);
+        }
+        let mut sources = 0;
+        for key in ["configMapRef", "secretRef"] {
+            let Some(source) = opt(v, key) else { continue };
+            sources += 1;
+            let p = item.child(key);
+            match s(source, "name") {
+                "" => e.push(Error::required(&p.child("name"), "")),
+                name => dns_subdomain(&p.child("name"), name, e),
+            }
+        }
+        match sources {
+            0 => e.push(Error::invalid_str(&at, "", "must specify one of: `configMapRef` or `secretRef`")),
+            1 => {}
+            _ => e.push(Error::invalid_str(&at, "", "may not have more than one field specified at a time")),
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! Values as upstream's errors print them. Upstream validates its internal types, which have no JSON names, so a structure
+//! prints under its Go names with every zero and null; types of meta/v1 print as their JSON. Made from the facts table.
+
+use std::fmt::Write as _;
+
+use machinery::field::{Error, ErrorType, Path};
+use machinery::schema::{Omit, Scalar, Struct, Type, TypeId};
+use serde_json::Value;
+
+use crate::types::types;
+
+/// An `Invalid value` error for a structure of the named type (`core.v1.SeccompProfile`; a leading `[]` makes it a list).
+pub fn invalid(path: &Path<'_>, value: &Value, ty: &str, detail: impl Into<String>) -> Error {
+    Error { kind: ErrorType::Invalid, field: path.to_string(), value: text(value, ty), detail: detail.into() }
+}
+
+/// A value as Go prints it; without facts for the type, as JSON.
+pub fn text(value: &Value, ty: &str) -> String {
+    let mut out = String::new();
+    if let Some(elem) = ty.strip_prefix("[]") {
+        let Some(items) = value.as_array() else { return "null".to_owned() };
+        out.push('[');
+        for (i, item) in items.iter().enumerate() {
+            if i > 0 {
+                out.push(',');
+            }
+            out.push_str(&text(item, elem));
+        }
+        out.push(']');
+        return out;
+    }
+    let name = if ty.starts_with("meta.") {
+        format!("io.k8s.apimachinery.pkg.apis.{ty}")
+    } else if ty.starts_with("io.k8s.") {
+        ty.to_owned()
+    } else {
+        format!("io.k8s.api.{ty}")
+    };
+    match types().named(&name) {
+        Some(id) => print(value, id, &mut out),
+        None => out.push_str(&value.to_string()),
+    }
+    out
+}
+
+fn print(value: &Value, id: TypeId, out: &mut String) {
+    match types().get(id) {
+        Type::Struct(s) if s.name.contains(".meta.v1.") => print_tagged(value, s, out),
+        Type::Struct(s) => {
+            out.push('{');
+            for (i, field) in s.fields.iter().enumerate() {
+                let _ = write!(out, "{}\"{}\":", if i > 0 { "," } else { "" }, field.go_name);
+                print_field(value.get(&field.name), field.ty, field.pointer, out);
+            }
+            out.push('}');
+        }
+        Type::List(l) => match value.as_array() {
+            Some(items) => {
+                out.push('[');
+                for (i, item) in items.iter().enumerate() {
+                    if i > 0 {
+                        out.push(',');
+                    }
+                    print(item, l.elem, out);
+                }
+                out.push(']');
+            }
+            None => out.push_str("null"),
+        },
+        Type::Map(m) => match value.as_object() {
+            Some(entries) => {
+                out.push('{');
+                for (i, (key, item)) in entries.iter().enumerate() {
+                    let _ = write!(out, "{}{}:", if i > 0 { "," } else { "" }, Value::String(key.clone()));
+                    print(item, m.elem, out);
+                }
+                out.push('}');
+            }
+            None => out.push_str("null"),
+        },
+        _ => out.push_str(&value.to_string()),
+    }
+}
+
+fn print_field(value: Option<&Value>, id: TypeId, pointer: bool, out: &mut String) {
+    match value.filter(|v| !v.is_null()) {
+        Some(value) => print(value, id, out),
+        None if pointer => out.push_str("null"),
+        None => match types().get(id) {
+            Type::Struct(_) => print(&Value::Object(serde_json::Map::new()), id, out),
+            Type::Scalar(scalar) => out.push_str(zero(*scalar)),
+            _ => out.push_str("null"),
+        },
+    }
+}
+
+const fn zero(scalar: Scalar) -> &'static str {
+    match scalar {
+        Scalar::String => "\"\"",
+        Scalar::Bool => "false",
+        Scalar::Bytes | Scalar::Time | Scalar::MicroTime | Scalar::FieldsV1 => "null",
+        Scalar::Quantity => "\"0\"",
+        Scalar::Duration => "\"0s\"",
+        _ => "0",
+    }
+}
+
+/// By the JSON tags: Go's order, empty values left out where the tag says so.
+fn print_tagged(value: &Value, s: &Struct, out: &mut String) {
+    out.push('{');
+    let mut first = true;
+    for field in &s.fields {
+        let v = value.get(&field.name).filter(|v| !v.is_null());
+        let hollow = match v {
+            None => true,
+            Some(Value::Array(a)) => a.is_empty(),
+            Some(Value::Object(m)) => m.is_empty(),
+            Some(Value::String(t)) => t.is_empty(),
+            Some(_) => false,
+        };
+        if hollow && field.omit != Omit::Never {
+            continue;
+        }
+        let _ = write!(out, "{}\"{}\":", if first { "" } else { "," }, field.name);
+        first = false;
+        print_field(v, field.ty, field.pointer, out);
+    }
+    out.push('}');
+}
+
+/// Where two structures differ, as upstream's unified diff of their JSON: three lines of context, a space per level.
+pub fn diff(new: &Value, old: &Value, ty: &str) -> String {
+    let (a, b) = (lines(old, ty), lines(new, ty));
+    super::diff::unified(&a, &b)
+}
+
+fn lines(value: &Value, ty: &str) -> Vec<String> {
+    super::diff::indent(&text(value, ty))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn internal_types_print_go_names_and_zeros() {
+        assert_eq!(text(&json!({"type": "Localhost"}), "core.v1.SeccompProfile"), "{\"Type\":\"Localhost\",\"LocalhostProfile\":null}");
+        assert_eq!(text(&json!({"matchLabels": {"a": "b"}}), "meta.v1.LabelSelector"), "{\"matchLabels\":{\"a\":\"b\"}}");
+    }
+}

@@ -1,0 +1,51 @@
+//! The whole validation of a write in upstream's order: metadata by the kind's rules, then the kind's own, then on update
+//! the generic metadata rules again, as upstream's registry and strategies both call them.
+
+use machinery::field::{ErrorList, Path};
+use machinery::metadata;
+use machinery::names::{self, Problems};
+use serde_json::Value;
+
+use crate::resource::{NameRule, Resource};
+use crate::strategy::{Context, MetaRules};
+
+/// Errors of a new object, after defaults and `prepare_for_create`.
+pub fn create(resource: &Resource, ctx: &Context, object: &Value) -> ErrorList {
+    let mut errors = meta(resource, object);
+    errors.extend(resource.strategy.validate(ctx, object));
+    errors
+}
+
+/// Errors of an update through the main resource, after `prepare_for_update`.
+pub fn update(resource: &Resource, ctx: &Context, new: &Value, old: &Value) -> ErrorList {
+    let rules = resource.strategy.meta_rules();
+    let (path, null) = (Path::new("metadata"), Value::Null);
+    let (new_meta, old_meta) = (new.get("metadata").unwrap_or(&null), old.get("metadata").unwrap_or(&null));
+    let mut errors = metadata::validate_update(new_meta, old_meta, &path);
+    if rules.update_again {
+        errors.extend(errors.clone());
+    }
+    if rules.create_on_update {
+        errors.extend(meta(resource, new));
+    }
+    errors.extend(resource.strategy.validate_update(ctx, new, old));
+    errors
+}
+
+fn meta(resource: &Resource, object: &Value) -> ErrorList {
+    let MetaRules { kube_finalizers, .. } = resource.strategy.meta_rules();
+    let name = |name: &str, prefix: bool| name_problems(resource, object, name, prefix);
+    let rules = metadata::Rules { namespaced: resource.namespaced, name: &name, kube_finalizers };
+    metadata::validate(object.get("metadata").unwrap_or(&Value::Null), &rules, &Path::new("metadata"))
+}
+
+fn name_problems(resource: &Resource, object: &Value, name: &str, prefix: bool) -> Problems {
+    let masked = if prefix { names::mask_trailing_dash(name) } else { name.into() };
+    match resource.name_rule {
+        NameRule::Dns1123Subdomain => names::dns1123_subdomain(&masked),
+        NameRule::Dns1123Label => names::dns1123_label(&masked),
+        NameRule::Dns1035Label => names::dns1035_label(&masked),
+        NameRule::PathSegment => names::path_segment(name, prefix),
+        NameRule::ByStrategy => resource.strategy.name_problems(object, name, prefix),
+    }
+}

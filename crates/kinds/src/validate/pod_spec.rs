@@ -1,0 +1,264 @@
+//! `ValidatePodSpec`: the spec of a pod, alone or in a template. Order is upstream's, because clients see it.
+
+use machinery::field::{Error, ErrorList, Path};
+use machinery::names_net;
+use serde_json::{Value, json};
+
+use super::container::{self, Pod};
+use super::rules::{dns_label, dns_subdomain, in_range, labels, named, one_of, qualified, required};
+use super::tree::{flag, flag_is, has, int, is_empty, list, map, opt, opt_s, s, strings};
+use super::{affinity, go, resources, scheduling, security, volume};
+
+const DNS_POLICIES: [&str; 4] = ["ClusterFirstWithHostNet", "ClusterFirst", "Default", "None"];
+const RESTART_POLICIES: [&str; 3] = ["Always", "OnFailure", "Never"];
+
+/// `alone`: a pod itself, not a template.
+pub fn pod_spec(spec: &Value, meta: &Value, alone: bool, p: &Path<'_>, e: &mut ErrorList) {
+    volume::volumes(spec, meta, p, e);
+    resource_claims(spec, p, e);
+    let pod = Pod {
+        spec,
+        restart_policy: s(spec, "restartPolicy"),
+        os: opt(spec, "os").map_or("", |os| s(os, "name")),
+        grace_seconds: int(spec, "terminationGracePeriodSeconds").unwrap_or(0),
+        host_users: !flag_is(spec, "hostUsers", false),
+        claims: list(spec, "resourceClaims").iter().map(|c| s(c, "name")).collect(),
+        alone,
+    };
+    let mut names = Vec::new();
+    container::regular(&pod, p, &mut names, e);
+    container::init(&pod, p, &mut names, e);
+    container::ephemeral(&pod, p, &mut names, e);
+    resources::pod_level(spec, &pod.claims, p, e);
+    match s(spec, "restartPolicy") {
+        "" => e.push(Error::required(&p.child("restartPolicy"), "")),
+        policy => one_of(&p.child("restartPolicy"), policy, &RESTART_POLICIES, e),
+    }
+    match s(spec, "dnsPolicy") {
+        "" => e.push(Error::required(&p.child("dnsPolicy"), "")),
+        policy => one_of(&p.child("dnsPolicy"), policy, &DNS_POLICIES, e),
+    }
+    labels(spec, "nodeSelector", p, e);
+    security::pod(spec, p, e);
+    let at = p.child("imagePullSecrets");
+    for (i, secret) in list(spec, "imagePullSecrets").iter().enumerate() {
+        required(secret, "name", &at.index(i), e);
+    }
+    affinity::affinity(spec, p, e);
+    dns_config(spec, p, e);
+    let at = p.child("readinessGates");
+    for (i, gate) in list(spec, "readinessGates").iter().enumerate() {
+        qualified(&at.index(i).child("conditionType"), s(gate, "conditionType"), e);
+    }
+    scheduling::scheduling_gates(spec, p, e);
+    scheduling::topology_spread(spec, p, e);
+    security::windows_host_process(spec, p, e);
+    host_users(spec, p, e);
+    identity(spec, p, e);
+    scheduling::tolerations(spec, p, e);
+    host_aliases(spec, p, e);
+    rest(spec, p, e);
+}
+
+fn identity(spec: &Value, p: &Path<'_>, e: &mut ErrorList) {
+    for key in ["serviceAccountName", "nodeName"] {
+        if !s(spec, key).is_empty() {
+            dns_subdomain(&p.child(key), s(spec, key), e);
+        }
+    }
+    in_range(spec, "activeDeadlineSeconds", p, 1, i64::from(i32::MAX), e);
+    for key in ["hostname", "subdomain"] {
+        if !s(spec, key).is_empty() {
+            dns_label(&p.child(key), s(spec, key), e);
+        }
+    }
+}
+
+fn rest(spec: &Value, p: &Path<'_>, e: &mut ErrorList) {
+    if !s(spec, "priorityClassName").is_empty() {
+        dns_subdomain(&p.child("priorityClassName"), s(spec, "priorityClassName"), e);
+    }
+    if let Some(name) = opt_s(spec, "runtimeClassName") {
+        dns_subdomain(&p.child("runtimeClassName"), name, e);
+    }
+    if let Some(policy) = opt_s(spec, "preemptionPolicy") {
+        match policy {
+            "" => e.push(Error::required(&p.child("preemptionPolicy"), "")),
+            policy => one_of(&p.child("preemptionPolicy"), policy, &["Never", "PreemptLowerPriority"], e),
+        }
+    }
+    if map(spec, "overhead").is_some() {
+        // Judged as the limits of a container, under that name.
+        let limits = json!({ "limits": spec["overhead"] });
+        resources::requirements(&limits, false, &[], &p.child("overhead"), e);
+    }
+    os(spec, p, e);
+    hostname_override(spec, p, e);
+}
+
+fn resource_claims(spec: &Value, p: &Path<'_>, e: &mut ErrorList) {
+    let at = p.child("resourceClaims");
+    let claims = list(spec, "resourceClaims");
+    for (i, claim) in claims.iter().enumerate() {
+        let at = at.index(i);
+        let name = s(claim, "name");
+        if name.is_empty() {
+            e.push(Error::required(&at.child("name"), ""));
+        } else if claims[..i].iter().any(|other| s(other, "name") == name) {
+            e.push(Error::duplicate(&at.child("name"), &json!(name)));
+        } else {
+            dns_label(&at.child("name"), name, e);
+        }
+        match (has(claim, "resourceClaimName"), has(claim, "resourceClaimTemplateName")) {
+            (true, true) => {
+                let text = "at most one of `resourceClaimName` or `resourceClaimTemplateName` may be specified";
+                e.push(go::invalid(&at, claim, "core.v1.PodResourceClaim", text));
+            }
+            (false, false) => {
+                let text = "must specify one of: `resourceClaimName`, `resourceClaimTemplateName`";
+                e.push(go::invalid(&at, claim, "core.v1.PodResourceClaim", text));
+            }
+            _ => {}
+        }
+        for key in ["resourceClaimName", "resourceClaimTemplateName"] {
+            if let Some(name) = opt_s(claim, key) {
+                dns_subdomain(&at.child(key), name, e);
+            }
+        }
+    }
+}
+
+fn dns_config(spec: &Value, p: &Path<'_>, e: &mut ErrorList) {
+    let none = s(spec, "dnsPolicy") == "None";
+    let need = "must provide at least one DNS nameserver when `dnsPolicy` is None";
+    let p = p.child("dnsConfig");
+    let Some(v) = opt(spec, "dnsConfig") else {
+        if none {
+            e.push(Error::required(&p, format!("must provide `dnsConfig` when `dnsPolicy` is {}", "None")));
+        }
+        return;
+    };
+    let at = p.child("nameservers");
+    let servers = list(v, "nameservers");
+    if none && servers.is_empty() {
+        e.push(Error::required(&at, need));
+    }
+    if servers.len() > 3 {
+        e.push(Error::invalid(&at, &json!(servers), "must not have more than 3 nameservers"));
+    }
+    for (i, server) in strings(v, "nameservers").enumerate() {
+        e.extend(names_net::ip_legacy(&at.index(i), server, false));
+    }
+    let at = p.child("searches");
+    let searches = list(v, "searches");
+    if searches.len() > 32 {
+        e.push(Error::invalid(&at, &json!(searches), "must not have more than 32 search paths"));
+    }
+    let joined: usize = strings(v, "searches").map(|d| d.len() + 1).sum();
+    if joined > 2049 {
+        e.push(Error::invalid(&at, &json!(searches), "must not have more than 2048 characters (including spaces) in the search list"));
+    }
+    for (i, search) in strings(v, "searches").enumerate() {
+        if search == "." {
+            continue;
+        }
+        let name = search.strip_suffix('.').unwrap_or(search);
+        // Names with underscores are accepted, but judged good ones need not be.
+        if machinery::names::dns1123_subdomain_underscore(name).is_empty() {
+            continue;
+        }
+        named(&at.index(i), name, machinery::names::dns1123_subdomain_underscore(name), e);
+    }
+    let at = p.child("options");
+    for (i, option) in list(v, "options").iter().enumerate() {
+        if s(option, "name").is_empty() {
+            e.push(Error::required(&at.index(i), "must not be empty"));
+        }
+    }
+}
+
+fn host_users(spec: &Value, p: &Path<'_>, e: &mut ErrorList) {
+    if !flag_is(spec, "hostUsers", false) {
+        return;
+    }
+    for (key, text) in [
+        ("hostPID", "when `hostUsers` is false"),
+        ("hostIPC", "when `hostUsers` is false"),
+        ("hostNetwork", "when `hostUsers` is false"),
+    ] {
+        if flag(spec, key) {
+            e.push(Error::forbidden(&p.child(key), text));
+        }
+    }
+    let at = p.child("containers");
+    for (i, c) in list(spec, "containers").iter().enumerate() {
+        if !is_empty(c, "volumeDevices") {
+            e.push(Error::forbidden(&at.index(i).child("volumeDevices"), "when `hostUsers` is false"));
+        }
+    }
+}
+
+fn host_aliases(spec: &Value, p: &Path<'_>, e: &mut ErrorList) {
+    let at = p.child("hostAliases");
+    for (i, alias) in list(spec, "hostAliases").iter().enumerate() {
+        let at = at.index(i);
+        e.extend(names_net::ip_legacy(&at.child("ip"), s(alias, "ip"), false));
+        super::rules::each_string(alias, "hostnames", &at, machinery::names::dns1123_subdomain, e);
+    }
+}
+
+/// Fields that have no meaning on an operating system.
+const NOT_WINDOWS_POD: [(&str, &str); 4] = [
+    ("hostPID", "cannot be set for a windows pod"),
+    ("hostIPC", "cannot be set for a windows pod"),
+    ("shareProcessNamespace", "cannot be set for a windows pod"),
+    ("hostUsers", "cannot be set for a windows pod"),
+];
+
+fn os(spec: &Value, p: &Path<'_>, e: &mut ErrorList) {
+    let Some(v) = opt(spec, "os") else { return };
+    let at = p.child("os");
+    match s(v, "name") {
+        "" => e.push(Error::required(&at.child("name"), "cannot be empty")),
+        "linux" => linux(spec, p, e),
+        "windows" => {
+            for (key, text) in NOT_WINDOWS_POD {
+                if flag(spec, key) || (key == "hostUsers" && has(spec, key)) {
+                    e.push(Error::forbidden(&p.child(key), text));
+                }
+            }
+        }
+        other => e.push(Error::not_supported(&at, &json!(other), &["linux", "windows"])),
+    }
+}
+
+fn linux(spec: &Value, p: &Path<'_>, e: &mut ErrorList) {
+    let text = "windows options cannot be set for a linux pod";
+    let windows = |v: &Value| opt(v, "securityContext").is_some_and(|sc| has(sc, "windowsOptions"));
+    if windows(spec) {
+        e.push(Error::forbidden(&p.child("securityContext").child("windowsOptions"), text));
+    }
+    for key in ["initContainers", "containers", "ephemeralContainers"] {
+        let at = p.child(key);
+        for (i, c) in list(spec, key).iter().enumerate() {
+            if windows(c) {
+                e.push(Error::forbidden(&at.index(i).child("securityContext").child("windowsOptions"), text));
+            }
+        }
+    }
+}
+
+fn hostname_override(spec: &Value, p: &Path<'_>, e: &mut ErrorList) {
+    let Some(name) = opt_s(spec, "hostnameOverride") else { return };
+    let at = p.child("hostnameOverride");
+    dns_subdomain(&at, name, e);
+    if name.len() > 64 {
+        e.push(Error::too_long(&at, 64));
+    }
+    if flag(spec, "setHostnameAsFQDN") {
+        e.push(Error::forbidden(&at, "may not be specified when setHostnameAsFQDN is true"));
+    }
+    if flag(spec, "hostNetwork") {
+        e.push(Error::forbidden(&at, "may not be specified when hostNetwork is true"));
+    }
+}

@@ -1,0 +1,120 @@
+//! `metav1.LabelSelector` and node selectors inside specs.
+
+use machinery::field::{Error, ErrorList, Path};
+use machinery::names;
+use serde_json::{Value, json};
+
+use super::rules::{named, qualified};
+use super::tree::{is_empty, list, opt, s};
+
+/// `unversionedvalidation.ValidateLabelSelector`.
+pub fn label_selector(selector: &Value, p: &Path<'_>, e: &mut ErrorList) {
+    machinery::metadata::labels(selector.get("matchLabels"), &p.child("matchLabels"), e);
+    let at = p.child("matchExpressions");
+    for (i, requirement) in list(selector, "matchExpressions").iter().enumerate() {
+        requirement_rule(requirement, &at.index(i), e);
+    }
+}
+
+/// As [`label_selector`] at a field, where given.
+pub fn label_selector_at(v: &Value, key: &str, p: &Path<'_>, e: &mut ErrorList) {
+    if let Some(selector) = opt(v, key) {
+        label_selector(selector, &p.child(key), e);
+    }
+}
+
+fn requirement_rule(r: &Value, p: &Path<'_>, e: &mut ErrorList) {
+    let values = list(r, "values");
+    match s(r, "operator") {
+        "In" | "NotIn" if values.is_empty() => {
+            e.push(Error::required(&p.child("values"), "must be specified when `operator` is 'In' or 'NotIn'"));
+        }
+        "Exists" | "DoesNotExist" if !values.is_empty() => {
+            e.push(Error::forbidden(&p.child("values"), "may not be specified when `operator` is 'Exists' or 'DoesNotExist'"));
+        }
+        "In" | "NotIn" | "Exists" | "DoesNotExist" => {}
+        other => e.push(Error::invalid_str(&p.child("operator"), other, "not a valid selector operator")),
+    }
+    qualified(&p.child("key"), s(r, "key"), e);
+    let at = p.child("values");
+    for (i, value) in values.iter().enumerate() {
+        let value = value.as_str().unwrap_or("");
+        named(&at.index(i), value, names::label_value(value), e);
+    }
+}
+
+/// `ValidateNodeSelector`.
+pub fn node_selector(selector: &Value, p: &Path<'_>, e: &mut ErrorList) {
+    let at = p.child("nodeSelectorTerms");
+    if is_empty(selector, "nodeSelectorTerms") {
+        e.push(Error::required(&at, "must have at least one node selector term"));
+        return;
+    }
+    for (i, term) in list(selector, "nodeSelectorTerms").iter().enumerate() {
+        node_selector_term(term, &at.index(i), e);
+    }
+}
+
+pub fn node_selector_term(term: &Value, p: &Path<'_>, e: &mut ErrorList) {
+    let at = p.child("matchExpressions");
+    for (i, r) in list(term, "matchExpressions").iter().enumerate() {
+        node_requirement(r, &at.index(i), e);
+    }
+    let at = p.child("matchFields");
+    for (i, r) in list(term, "matchFields").iter().enumerate() {
+        node_field_requirement(r, &at.index(i), e);
+    }
+}
+
+fn node_requirement(r: &Value, p: &Path<'_>, e: &mut ErrorList) {
+    let values = list(r, "values");
+    match s(r, "operator") {
+        "In" | "NotIn" if values.is_empty() => {
+            e.push(Error::required(&p.child("values"), "must be specified when `operator` is 'In' or 'NotIn'"));
+        }
+        "Exists" | "DoesNotExist" if !values.is_empty() => {
+            e.push(Error::forbidden(&p.child("values"), "may not be specified when `operator` is 'Exists' or 'DoesNotExist'"));
+        }
+        "Gt" | "Lt" if values.len() != 1 => {
+            e.push(Error::required(&p.child("values"), "must be specified single value when `operator` is 'Lt' or 'Gt'"));
+        }
+        "In" | "NotIn" | "Exists" | "DoesNotExist" | "Gt" | "Lt" => {}
+        other => e.push(Error::invalid_str(&p.child("operator"), other, "not a valid selector operator")),
+    }
+    qualified(&p.child("key"), s(r, "key"), e);
+}
+
+fn node_field_requirement(r: &Value, p: &Path<'_>, e: &mut ErrorList) {
+    let values = list(r, "values");
+    match s(r, "operator") {
+        "In" | "NotIn" => {
+            if values.len() != 1 {
+                e.push(Error::required(
+                    &p.child("values"),
+                    "must be only one value when `operator` is 'In' or 'NotIn' for node field selector",
+                ));
+            }
+        }
+        other => e.push(Error::invalid_str(&p.child("operator"), other, "not a valid selector operator")),
+    }
+    match s(r, "key") {
+        "metadata.name" => {
+            let at = p.child("values");
+            for (i, value) in values.iter().enumerate() {
+                let value = value.as_str().unwrap_or("");
+                named(&at.index(i), value, names::dns1123_subdomain(value), e);
+            }
+        }
+        key => e.push(Error::invalid(&p.child("key"), &json!(key), "not a valid field selector key")),
+    }
+}
+
+/// Whether a selector selects a set of labels; an unreadable one selects nothing.
+pub fn selects(selector: Option<&Value>, labels: Option<&Value>) -> bool {
+    machinery::labels::from_label_selector(selector).is_ok_and(|s| s.matches(&labels.unwrap_or(&Value::Null)))
+}
+
+/// No labels and no expressions.
+pub fn is_empty_selector(selector: &Value) -> bool {
+    is_empty(selector, "matchLabels") && is_empty(selector, "matchExpressions")
+}
