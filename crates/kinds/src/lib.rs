@@ -7,9 +7,9 @@ pub mod columns;
 pub mod resource;
 pub mod strategies;
 pub mod strategy;
-pub mod validate;
 pub mod table;
 pub mod types;
+pub mod validate;
 
 pub use resource::{Resource, Subresource};
 pub use strategy::{Context, Strategy};

@@ -191,7 +191,7 @@ fn load_row(line: &str, columns: &HashMap<&str, Vec<Column>>, defaults: &mut Has
         selector_rejection: cell(18).to_owned(),
         reset_fields: words(cell(19)),
         columns: columns.get(key.as_str()).cloned().unwrap_or_default(),
-        strategy: Arc::new(crate::strategy::Plain),
+        strategy: crate::strategies::strategy_for(group, resource),
     }
 }
 

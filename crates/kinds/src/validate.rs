@@ -5,8 +5,8 @@ pub mod affinity;
 pub mod container;
 mod diff;
 pub mod go;
-pub mod probes;
 pub mod pod_spec;
+pub mod probes;
 pub mod resources;
 pub mod rules;
 pub mod scheduling;
@@ -18,6 +18,6 @@ pub mod volume;
 
 mod object;
 
-pub use object::{create, update};
+pub use object::{create, update, update_with};
 
 pub use machinery::field::{Error, ErrorList, Path};

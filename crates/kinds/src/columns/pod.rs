@@ -63,9 +63,7 @@ impl Row {
         if condition(status, "PodScheduled").is_some_and(|c| s(c, "reason") == "SchedulingGated") {
             row.reason = "SchedulingGated".to_owned();
         }
-        let sidecar = |name: &str| {
-            list(spec, "initContainers").iter().any(|c| s(c, "name") == name && s(c, "restartPolicy") == "Always")
-        };
+        let sidecar = |name: &str| list(spec, "initContainers").iter().any(|c| s(c, "name") == name && s(c, "restartPolicy") == "Always");
         row.total += list(spec, "initContainers").iter().filter(|c| s(c, "restartPolicy") == "Always").count();
         let (mut initializing, mut sidecar_restarts, mut sidecar_last) = (false, 0, None);
         for (i, c) in list(status, "initContainerStatuses").iter().enumerate() {

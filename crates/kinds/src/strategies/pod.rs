@@ -184,9 +184,11 @@ pub fn qos_class(pod: &Value) -> String {
     let own = opt(spec, "resources").filter(|r| !is_empty(r, "limits") || !is_empty(r, "requests"));
     let pods: Vec<&Value> = match own {
         Some(resources) => vec![resources],
-        None => {
-            list(spec, "containers").iter().chain(list(spec, "initContainers")).map(|c| opt(c, "resources").unwrap_or(&Value::Null)).collect()
-        }
+        None => list(spec, "containers")
+            .iter()
+            .chain(list(spec, "initContainers"))
+            .map(|c| opt(c, "resources").unwrap_or(&Value::Null))
+            .collect(),
     };
     for resources in pods {
         let mut limited = 0;

@@ -7,7 +7,7 @@ use machinery::names::{self, Problems};
 use serde_json::Value;
 
 use crate::resource::{NameRule, Resource};
-use crate::strategy::{Context, MetaRules};
+use crate::strategy::{Context, MetaRules, Strategy};
 
 /// Errors of a new object, after defaults and `prepare_for_create`.
 pub fn create(resource: &Resource, ctx: &Context, object: &Value) -> ErrorList {
@@ -18,7 +18,12 @@ pub fn create(resource: &Resource, ctx: &Context, object: &Value) -> ErrorList {
 
 /// Errors of an update through the main resource, after `prepare_for_update`.
 pub fn update(resource: &Resource, ctx: &Context, new: &Value, old: &Value) -> ErrorList {
-    let rules = resource.strategy.meta_rules();
+    update_with(resource, resource.strategy.as_ref(), ctx, new, old)
+}
+
+/// As [`update`], through a subresource with a strategy of its own.
+pub fn update_with(resource: &Resource, strategy: &dyn Strategy, ctx: &Context, new: &Value, old: &Value) -> ErrorList {
+    let rules = strategy.meta_rules();
     let (path, null) = (Path::new("metadata"), Value::Null);
     let (new_meta, old_meta) = (new.get("metadata").unwrap_or(&null), old.get("metadata").unwrap_or(&null));
     let mut errors = metadata::validate_update(new_meta, old_meta, &path);
@@ -28,7 +33,7 @@ pub fn update(resource: &Resource, ctx: &Context, new: &Value, old: &Value) -> E
     if rules.create_on_update {
         errors.extend(meta(resource, new));
     }
-    errors.extend(resource.strategy.validate_update(ctx, new, old));
+    errors.extend(strategy.validate_update(ctx, new, old));
     errors
 }
 

@@ -181,11 +181,9 @@ fn host_users(spec: &Value, p: &Path<'_>, e: &mut ErrorList) {
     if !flag_is(spec, "hostUsers", false) {
         return;
     }
-    for (key, text) in [
-        ("hostPID", "when `hostUsers` is false"),
-        ("hostIPC", "when `hostUsers` is false"),
-        ("hostNetwork", "when `hostUsers` is false"),
-    ] {
+    for (key, text) in
+        [("hostPID", "when `hostUsers` is false"), ("hostIPC", "when `hostUsers` is false"), ("hostNetwork", "when `hostUsers` is false")]
+    {
         if flag(spec, key) {
             e.push(Error::forbidden(&p.child(key), text));
         }

@@ -207,7 +207,8 @@ fn sysctls(v: &Value, spec: &Value, p: &Path<'_>, e: &mut ErrorList) {
         if name.is_empty() {
             e.push(Error::required(&at, ""));
         } else if name.len() > 253 || !is_sysctl(name) {
-            let text = "must have at most 253 characters and match regex ^([a-z0-9]([-_a-z0-9]*[a-z0-9])?[\\./])*[a-z0-9]([-_a-z0-9]*[a-z0-9])?$";
+            let text =
+                "must have at most 253 characters and match regex ^([a-z0-9]([-_a-z0-9]*[a-z0-9])?[\\./])*[a-z0-9]([-_a-z0-9]*[a-z0-9])?$";
             e.push(Error::invalid_str(&at, name, text));
         }
         let plain = name.replace('/', ".");
@@ -223,7 +224,9 @@ fn host_sysctl(plain: &str, name: &str, spec: &Value, p: &Path<'_>, e: &mut Erro
     if flag(spec, "hostNetwork") && plain.starts_with("net.") {
         e.push(Error::invalid_str(p, name, "may not be specified when 'hostNetwork' is set to true"));
     }
-    if flag(spec, "hostIPC") && (plain.starts_with("kernel.shm") || plain.starts_with("kernel.msg") || plain == "kernel.sem" || plain.starts_with("fs.mqueue.")) {
+    if flag(spec, "hostIPC")
+        && (plain.starts_with("kernel.shm") || plain.starts_with("kernel.msg") || plain == "kernel.sem" || plain.starts_with("fs.mqueue."))
+    {
         e.push(Error::invalid_str(p, name, "may not be specified when 'hostIPC' is set to true"));
     }
 }
@@ -239,10 +242,12 @@ fn is_sysctl(name: &str) -> bool {
 
 /// Pods with HostProcess containers: all of them, on the host's network.
 pub fn windows_host_process(spec: &Value, p: &Path<'_>, e: &mut ErrorList) {
-    let of_pod = opt(spec, "securityContext").and_then(|sc| opt(sc, "windowsOptions")).and_then(|w| opt(w, "hostProcess")).and_then(Value::as_bool);
+    let of_pod =
+        opt(spec, "securityContext").and_then(|sc| opt(sc, "windowsOptions")).and_then(|w| opt(w, "hostProcess")).and_then(Value::as_bool);
     let (mut any, mut all, mut count) = (false, true, 0);
     for c in list(spec, "containers").iter().chain(list(spec, "initContainers")).chain(list(spec, "ephemeralContainers")) {
-        let own = opt(c, "securityContext").and_then(|sc| opt(sc, "windowsOptions")).and_then(|w| opt(w, "hostProcess")).and_then(Value::as_bool);
+        let own =
+            opt(c, "securityContext").and_then(|sc| opt(sc, "windowsOptions")).and_then(|w| opt(w, "hostProcess")).and_then(Value::as_bool);
         let on = own.or(of_pod).unwrap_or(false);
         any |= on;
         all &= on;

@@ -176,7 +176,9 @@ fn addresses(ns: &Value, key: &str, single: &str, p: &Path<'_>, e: &mut ErrorLis
             e.push(crate::validate::go::invalid(&at, &ns[key], if key == "podIPs" { "[]core.v1.PodIP" } else { "[]core.v1.HostIP" }, text));
         }
     }
-    if let (Some(first), false) = (ips.first(), s(ns, single).is_empty()) && *first != s(ns, single) {
+    if let (Some(first), false) = (ips.first(), s(ns, single).is_empty())
+        && *first != s(ns, single)
+    {
         e.push(Error::invalid_str(&at.index(0).child("ip"), first, format!("must be equal to `{single}`")));
     }
 }
@@ -221,7 +223,11 @@ pub fn resize(new: &Value, old: &Value) -> ErrorList {
     super::whole(new, &mut e);
     let p = Path::new("spec");
     if super::qos_class(new) != super::qos_class(old) {
-        let text = format!("Pod QOS Class may not change as a result of resizing (is {}, would be {})", super::qos_class(old), super::qos_class(new));
+        let text = format!(
+            "Pod QOS Class may not change as a result of resizing (is {}, would be {})",
+            super::qos_class(old),
+            super::qos_class(new)
+        );
         e.push(Error::invalid_str(&p, &super::qos_class(new), text));
     }
     let mut munged = opt(new, "spec").cloned().unwrap_or_default();

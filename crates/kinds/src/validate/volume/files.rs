@@ -90,7 +90,9 @@ pub fn field_ref(r: &Value, p: &Path<'_>, allowed: &[&str], e: &mut ErrorList) {
         e.push(Error::invalid_str(&at, path, format!("error converting fieldPath: unsupported pod version: {}", s(r, "apiVersion"))));
         return;
     }
-    if let Some((base, key)) = path.strip_suffix(']').and_then(|rest| rest.split_once("['")).and_then(|(b, k)| Some((b, k.strip_suffix('\'')?))) {
+    if let Some((base, key)) =
+        path.strip_suffix(']').and_then(|rest| rest.split_once("['")).and_then(|(b, k)| Some((b, k.strip_suffix('\'')?)))
+    {
         match base {
             "metadata.annotations" => super::super::rules::named(&at, path, machinery::names::qualified_name(&key.to_lowercase()), e),
             "metadata.labels" => super::super::rules::named(&at, path, machinery::names::qualified_name(key), e),
@@ -164,30 +166,42 @@ fn projection<'a>(source: &'a Value, at: &Path<'_>, whole: &Path<'_>, paths: &mu
         }
         found == 1
     };
-    if let Some(v) = opt(source, "secret") && more("secret", e) {
+    if let Some(v) = opt(source, "secret")
+        && more("secret", e)
+    {
         let at = at.child("secret");
         required(v, "name", &at, e);
         projected_items(v, &at, whole, paths, e);
     }
-    if let Some(v) = opt(source, "configMap") && more("configMap", e) {
+    if let Some(v) = opt(source, "configMap")
+        && more("configMap", e)
+    {
         let at = at.child("configMap");
         required(v, "name", &at, e);
         projected_items(v, &at, whole, paths, e);
     }
-    if let Some(v) = opt(source, "downwardAPI") && more("downwardAPI", e) {
+    if let Some(v) = opt(source, "downwardAPI")
+        && more("downwardAPI", e)
+    {
         let at = at.child("downwardAPI");
         for file in list(v, "items") {
             downward_file(file, &at, e);
             claim_path(s(file, "path"), whole, paths, e);
         }
     }
-    if let Some(v) = opt(source, "serviceAccountToken") && more("serviceAccountToken", e) {
+    if let Some(v) = opt(source, "serviceAccountToken")
+        && more("serviceAccountToken", e)
+    {
         service_account_token(v, &at.child("serviceAccountToken"), whole, paths, e);
     }
-    if let Some(v) = opt(source, "clusterTrustBundle") && more("clusterTrustBundle", e) {
+    if let Some(v) = opt(source, "clusterTrustBundle")
+        && more("clusterTrustBundle", e)
+    {
         trust_bundle(v, &at.child("clusterTrustBundle"), whole, paths, e);
     }
-    if let Some(v) = opt(source, "podCertificate") && more("podCertificate", e) {
+    if let Some(v) = opt(source, "podCertificate")
+        && more("podCertificate", e)
+    {
         pod_certificate(v, &at.child("podCertificate"), e);
     }
 }
@@ -262,13 +276,7 @@ fn trust_bundle<'a>(v: &'a Value, at: &Path<'_>, whole: &Path<'_>, paths: &mut V
 
 fn pod_certificate(v: &Value, at: &Path<'_>, e: &mut ErrorList) {
     required(v, "signerName", at, e);
-    super::super::rules::required_one_of(
-        v,
-        "keyType",
-        at,
-        &["RSA3072", "RSA4096", "ECDSAP256", "ECDSAP384", "ECDSAP521", "ED25519"],
-        e,
-    );
+    super::super::rules::required_one_of(v, "keyType", at, &["RSA3072", "RSA4096", "ECDSAP256", "ECDSAP384", "ECDSAP521", "ED25519"], e);
     if let Some(seconds) = int(v, "maxExpirationSeconds") {
         let p = at.child("maxExpirationSeconds");
         if seconds < 3600 {

@@ -91,8 +91,11 @@ fn iscsi_name(name: &str) -> bool {
     }
     let Some(rest) = name.strip_prefix("iqn.") else { return false };
     let b = rest.as_bytes();
-    let date = b.len() > 8 && b[..4].iter().all(u8::is_ascii_digit) && b[4] == b'-' && b[5..7].iter().all(u8::is_ascii_digit) && b[7] == b'.';
-    date && rest.get(8..).is_some_and(|host| host.split(':').next().is_some_and(|h| h.bytes().all(|b| b.is_ascii_alphanumeric() || b"-.".contains(&b))))
+    let date =
+        b.len() > 8 && b[..4].iter().all(u8::is_ascii_digit) && b[4] == b'-' && b[5..7].iter().all(u8::is_ascii_digit) && b[7] == b'.';
+    date && rest
+        .get(8..)
+        .is_some_and(|host| host.split(':').next().is_some_and(|h| h.bytes().all(|b| b.is_ascii_alphanumeric() || b"-.".contains(&b))))
 }
 
 pub fn glusterfs(v: &Value, p: &Path<'_>, e: &mut ErrorList) {
