@@ -73,6 +73,7 @@ impl Executor {
                 return (Vec::new(), Ok(()));
             }
             Action::RequireLive { target, uid } => return (Vec::new(), self.require_live(target, uid).await),
+            Action::RequireAbsent { target } => return (Vec::new(), self.require_absent(target).await),
             Action::Create { target, done, failed, .. } => ("create", target, done, failed),
             Action::Patch { target, done, failed, .. } => ("patch", target, done, failed),
             Action::Delete { target, done, failed, .. } => ("delete", target, done, failed),
@@ -145,7 +146,7 @@ impl Executor {
                 };
                 Request::new(target.collection_path()).delete(&target.name, &params)
             }
-            Action::Record(_) | Action::RequireLive { .. } | Action::Together(_) => return Ok(Value::Null),
+            Action::Record(_) | Action::RequireLive { .. } | Action::RequireAbsent { .. } | Action::Together(_) => return Ok(Value::Null),
         };
         self.client.request(request.map_err(kube::Error::BuildRequest)?).await
     }
@@ -155,6 +156,14 @@ impl Executor {
         match self.get(target).await {
             Ok(Some(object)) if object["metadata"]["uid"] == uid && object["metadata"]["deletionTimestamp"].is_null() => Ok(()),
             Ok(_) => Err(Stop::Stale),
+            Err(error) => Err(Stop::Unreachable(error.to_string())),
+        }
+    }
+
+    async fn require_absent(&self, target: &Target) -> Result<(), Stop> {
+        match self.get(target).await {
+            Ok(None) => Ok(()),
+            Ok(Some(_)) => Err(Stop::Stale),
             Err(error) => Err(Stop::Unreachable(error.to_string())),
         }
     }

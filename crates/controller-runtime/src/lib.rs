@@ -70,7 +70,7 @@ pub struct ControllerManager;
 
 impl ControllerManager {
     /// Runs until cancelled or the lease is lost. `client_for` makes the client that acts as a controller, by its name
-    /// (the ServiceAccount `kube-system/NAME`), or as [`MANAGER`] itself.
+    /// (the ServiceAccount `kube-system/IDENTITY`), or as [`MANAGER`] itself.
     pub async fn run(config: Config, client_for: impl Fn(&str) -> Client, cancel: CancellationToken) -> Result<(), Error> {
         let Some(election) = config.election.clone() else { return run_all(config, &client_for, cancel).await };
         let name = election.name.clone();
@@ -94,24 +94,25 @@ impl ControllerManager {
     }
 }
 
-async fn run_all(config: Config, client_for: &impl Fn(&str) -> Client, cancel: CancellationToken) -> Result<(), Error> {
+async fn run_all(mut config: Config, client_for: &impl Fn(&str) -> Client, cancel: CancellationToken) -> Result<(), Error> {
     let informers = config.informers.clone().unwrap_or_else(|| Informers::with_entropy(client_for(MANAGER), config.entropy.clone()));
     let caches = Arc::new(Caches::new(&informers));
+    config.controllers.started_at = config.clock.now();
     let config = Arc::new(config);
     let mut tasks = JoinSet::new();
     let enabled = |name: &str| !config.disabled.iter().any(|disabled| disabled == name);
-    let recorder = |name: &str| EventRecorder::legacy(client_for(name), name, "", config.clock.clone());
+    let recorder = |identity: &str, component: &str| EventRecorder::legacy(client_for(identity), component, "", config.clock.clone());
     for controller in TABLE.iter().filter(|controller| enabled(controller.name)) {
-        let executor = execute::Executor::new(client_for(controller.name), recorder(controller.name));
+        let executor = execute::Executor::new(client_for(controller.identity), recorder(controller.identity, controller.component));
         let span = tracing::info_span!("controller", name = controller.name);
         tasks.spawn(worker::run(controller, caches.clone(), executor, config.clone(), cancel.clone()).instrument(span));
     }
     if enabled(namespaces::NAME) {
-        let executor = execute::Executor::new(client_for(namespaces::NAME), recorder(namespaces::NAME));
+        let executor = execute::Executor::new(client_for(namespaces::NAME), recorder(namespaces::NAME, namespaces::NAME));
         tasks.spawn(namespaces::run(caches.clone(), executor, config.clone(), cancel.clone()));
     }
     if enabled(garbage::NAME) {
-        let executor = execute::Executor::new(client_for(garbage::NAME), recorder(garbage::NAME));
+        let executor = execute::Executor::new(client_for(garbage::NAME), recorder(garbage::NAME, "garbage-collector-controller"));
         tasks.spawn(garbage::run(informers, executor, config.clone(), cancel.clone()));
     }
     while let Some(ended) = tasks.join_next().await {

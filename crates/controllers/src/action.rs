@@ -130,6 +130,10 @@ pub enum Action {
         target: Target,
         uid: String,
     },
+    /// Asks the API server itself whether nothing of this name exists; stops here if something does.
+    RequireAbsent {
+        target: Target,
+    },
     Record(Event),
     /// Independent of one another; executed concurrently, and all tried. Fails if any of them does.
     Together(Vec<Action>),

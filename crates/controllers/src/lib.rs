@@ -13,9 +13,20 @@ pub mod selector;
 pub mod view;
 
 pub mod deployment;
+pub mod endpoint_slice;
+pub mod endpoints;
 pub mod garbage_collector;
+pub mod job;
 pub mod namespace;
+pub mod node_ipam;
+pub mod node_lifecycle;
+pub mod pod_gc;
 pub mod replica_set;
+pub mod root_ca;
+pub mod service_account;
+pub mod service_load_balancer;
+pub mod taint_eviction;
+pub mod ttl_after_finished;
 
 #[cfg(test)]
 mod model;
@@ -25,12 +36,30 @@ pub use view::{Config, Context, Failure, Key, Lister, View, Watch, index};
 
 /// One controller.
 pub struct Controller {
-    /// Upstream's name: of the ServiceAccount it acts as in `kube-system`, and of the component in its events.
+    /// What it does, as upstream's `--controllers` flag names it.
     pub name: &'static str,
+    /// The ServiceAccount in `kube-system` that it acts as.
+    pub identity: &'static str,
+    /// The component in its events.
+    pub component: &'static str,
     /// Changes of which kinds lead to which keys.
     pub watches: &'static [Watch],
     pub reconcile: fn(&View<'_>, &Key, &Context<'_>) -> Outcome,
 }
 
 /// All controllers of this shape, by name.
-pub const TABLE: &[Controller] = &[deployment::CONTROLLER, replica_set::CONTROLLER];
+pub const TABLE: &[Controller] = &[
+    deployment::CONTROLLER,
+    endpoints::CONTROLLER,
+    endpoint_slice::CONTROLLER,
+    job::CONTROLLER,
+    node_ipam::CONTROLLER,
+    node_lifecycle::CONTROLLER,
+    pod_gc::CONTROLLER,
+    replica_set::CONTROLLER,
+    root_ca::CONTROLLER,
+    service_load_balancer::CONTROLLER,
+    service_account::CONTROLLER,
+    taint_eviction::CONTROLLER,
+    ttl_after_finished::CONTROLLER,
+];

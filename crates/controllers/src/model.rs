@@ -170,7 +170,7 @@ impl Model {
             Action::Create { target, .. } => ("create", target),
             Action::Patch { target, .. } => ("patch", target),
             Action::Delete { target, .. } => ("delete", target),
-            Action::RequireLive { target, .. } => ("require", target),
+            Action::RequireLive { target, .. } | Action::RequireAbsent { target } => ("require", target),
         };
         let key = key_of(target);
         match action {

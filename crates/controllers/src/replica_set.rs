@@ -13,6 +13,8 @@ use crate::{Controller, meta, pods, selector};
 
 pub const CONTROLLER: Controller = Controller {
     name: "replicaset-controller",
+    identity: "replicaset-controller",
+    component: "replicaset-controller",
     watches: &[Watch::ReplicaSets(|_, set| vec![meta::key(set)]), Watch::Pods(keys_of_pod)],
     reconcile,
 };

@@ -81,8 +81,11 @@ pub struct Config {
     pub node_cidr_mask_v6: u8,
     /// Give Services of type LoadBalancer the nodes' addresses.
     pub embedded_load_balancer: bool,
-    /// How long a node may be silent.
+    /// When this process began to look: nobody was heard before.
+    pub started_at: Timestamp,
+    /// How long a node may be silent, and a new one before it was ever heard.
     pub node_monitor_grace_seconds: i64,
+    pub node_startup_grace_seconds: i64,
     /// Terminated pods that are kept.
     pub terminated_pods_max: usize,
 }
@@ -95,7 +98,9 @@ impl Default for Config {
             node_cidr_mask_v4: 24,
             node_cidr_mask_v6: 64,
             embedded_load_balancer: true,
+            started_at: Timestamp::UNIX_EPOCH,
             node_monitor_grace_seconds: 50,
+            node_startup_grace_seconds: 60,
             terminated_pods_max: 12_500,
         }
     }

@@ -22,6 +22,8 @@ use replica_sets::Revisions;
 
 pub const CONTROLLER: Controller = Controller {
     name: "deployment-controller",
+    identity: "deployment-controller",
+    component: "deployment-controller",
     watches: &[Watch::Deployments(|_, deployment| vec![meta::key(deployment)]), Watch::ReplicaSets(keys_of_set), Watch::Pods(keys_of_pod)],
     reconcile,
 };

@@ -1,0 +1,300 @@
+//! Job: pods that run to completion. Upstream's `pkg/controller/job`.
+//!
+//! Every pod carries a finalizer until it has been counted: a pass first writes down the UIDs of finished pods, then takes
+//! their finalizers off, and only pods without one are added to the counters. A crash in between counts nothing twice.
+//! Not here yet: `backoffLimitPerIndex` and `successPolicy`.
+
+mod count;
+mod failure;
+mod indexes;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::batch::v1::{Job, JobCondition, JobSpec, JobStatus};
+use k8s_openapi::api::core::v1::Pod;
+use serde_json::json;
+
+use crate::action::{Action, Event, Outcome, slow_start};
+use crate::view::{Context, Key, View, Watch};
+use crate::{Controller, meta, pods};
+use count::Count;
+use indexes::Indexes;
+
+pub const CONTROLLER: Controller = Controller {
+    name: "job-controller",
+    identity: "job-controller",
+    component: "job-controller",
+    watches: &[Watch::Jobs(|_, job| vec![meta::key(job)]), Watch::Pods(|_, pod| meta::controller_key::<Job, _>(pod).into_iter().collect())],
+    reconcile,
+};
+
+pub const TRACKING: &str = "batch.kubernetes.io/job-tracking";
+/// A controller named here, and not this one, looks after the Job.
+const THIS: &str = "kubernetes.io/job-controller";
+/// Wait after a pod has failed: this, doubled for each further one, at most so long.
+const BACKOFF_SECONDS: i64 = 10;
+const BACKOFF_SECONDS_MAX: i64 = 600;
+/// Pods made in one go.
+const BURST: usize = 500;
+
+pub fn reconcile(view: &View<'_>, key: &Key, context: &Context<'_>) -> Outcome {
+    let Some(job) = view.jobs.get(&key.namespace, &key.name) else { return Outcome::nothing() };
+    let Some(spec) = job.spec.as_ref() else { return Outcome::nothing() };
+    if spec.managed_by.as_deref().is_some_and(|manager| manager != THIS) {
+        return Outcome::nothing();
+    }
+    let (all, mut actions) = match &spec.selector {
+        Some(selector) => {
+            let claimed = pods::claim(view.pods, &*job, selector);
+            (claimed.owned, claimed.actions)
+        }
+        None => (view.pods.controlled_by(meta::uid(&*job)), Vec::new()),
+    };
+    if meta::is_deleting(&*job) || condition(job.status.as_ref(), "Complete") || condition(job.status.as_ref(), "Failed") {
+        // Nothing is counted any more, so nothing may be held back.
+        actions.extend(together(all.iter().filter_map(|pod| untrack(pod)).collect()));
+        return actions.into();
+    }
+    let mut pass = Pass {
+        job: &job,
+        spec,
+        context,
+        count: Count::of(&job, &all),
+        status: job.status.clone().unwrap_or_default(),
+        outcome: Outcome::from(actions),
+    };
+    pass.run();
+    pass.outcome
+}
+
+/// Whether a condition holds.
+fn condition(status: Option<&JobStatus>, kind: &str) -> bool {
+    let conditions = status.and_then(|status| status.conditions.as_ref());
+    conditions.is_some_and(|conditions| conditions.iter().any(|condition| condition.type_ == kind && condition.status == "True"))
+}
+
+fn together(actions: Vec<Action>) -> Option<Action> {
+    (!actions.is_empty()).then_some(Action::Together(actions))
+}
+
+/// Takes the finalizer off.
+fn untrack(pod: &Arc<Pod>) -> Option<Action> {
+    let finalizers = pod.metadata.finalizers.as_ref()?;
+    let kept: Vec<_> = finalizers.iter().filter(|finalizer| *finalizer != TRACKING).collect();
+    (kept.len() < finalizers.len()).then(|| Action::patch(&**pod, json!({"metadata": {"finalizers": kept}})))
+}
+
+struct Pass<'a> {
+    job: &'a Job,
+    spec: &'a JobSpec,
+    context: &'a Context<'a>,
+    count: Count,
+    status: JobStatus,
+    outcome: Outcome,
+}
+
+impl Pass<'_> {
+    fn run(&mut self) {
+        let suspended = self.spec.suspend == Some(true);
+        if !suspended && self.status.start_time.is_none() {
+            self.status.start_time = Some(meta::time(self.context.now));
+        }
+        let mut events = self.sync_suspension(suspended);
+        let failed = self.failure();
+        let mut changes = Vec::new();
+        if let Some((reason, message)) = &failed {
+            self.set_condition("FailureTarget", "True", reason, message);
+            changes.extend(together(self.count.active.iter().map(|pod| self.delete(pod)).collect()));
+        } else if self.is_reached() {
+            self.set_condition("SuccessCriteriaMet", "True", "CompletionsReached", "Reached expected number of succeeded pods");
+            changes.extend(together(self.count.active.iter().map(|pod| self.delete(pod)).collect()));
+        } else if suspended {
+            changes.extend(together(self.count.active.iter().map(|pod| self.delete(pod)).collect()));
+        } else {
+            changes.extend(self.manage());
+        }
+        self.fill_status();
+        events.extend(self.finish(&failed));
+        // The UIDs are written down before any finalizer goes.
+        self.outcome.actions.extend(Action::patch_status(self.job, &self.job.status, &self.status));
+        self.outcome.actions.extend(events.into_iter().map(Action::Record));
+        self.outcome.actions.extend(together(self.count.to_untrack.iter().filter_map(untrack).collect()));
+        self.outcome.actions.extend(changes);
+    }
+
+    fn parallelism(&self) -> usize {
+        usize::try_from(self.spec.parallelism.unwrap_or(1)).unwrap_or(0)
+    }
+
+    fn completions(&self) -> Option<usize> {
+        self.spec.completions.map(|completions| usize::try_from(completions).unwrap_or(0))
+    }
+
+    fn is_indexed(&self) -> bool {
+        self.spec.completion_mode.as_deref() == Some("Indexed")
+    }
+
+    fn is_reached(&self) -> bool {
+        if condition(self.job.status.as_ref(), "SuccessCriteriaMet") {
+            return true;
+        }
+        match self.completions() {
+            Some(completions) => self.count.succeeded >= completions,
+            // A work queue is done when one pod says so and the others have ended too.
+            None => self.count.succeeded > 0 && self.count.active.is_empty(),
+        }
+    }
+
+    /// Why the Job must fail, if it must.
+    fn failure(&mut self) -> Option<(String, String)> {
+        let conditions = self.job.status.as_ref().and_then(|status| status.conditions.as_ref());
+        let decided = conditions.into_iter().flatten().find(|one| one.type_ == "FailureTarget" && one.status == "True");
+        if let Some(decided) = decided {
+            return Some((decided.reason.clone().unwrap_or_default(), decided.message.clone().unwrap_or_default()));
+        }
+        if let Some(message) = failure::matched_policy(self.spec, &self.count.newly_failed) {
+            return Some(("PodFailurePolicy".to_owned(), message));
+        }
+        if failure::exceeds_backoff_limit(self.spec, &self.count) {
+            return Some(("BackoffLimitExceeded".to_owned(), "Job has reached the specified backoff limit".to_owned()));
+        }
+        let (seconds, start) = (self.spec.active_deadline_seconds?, self.status.start_time.clone()?);
+        if self.spec.suspend == Some(true) {
+            return None;
+        }
+        let rest = SignedDuration::from_secs(seconds) - meta::since(&start, self.context.now);
+        if rest <= SignedDuration::ZERO {
+            return Some(("DeadlineExceeded".to_owned(), "Job was active longer than specified deadline".to_owned()));
+        }
+        self.outcome.requeue_in(meta::unsigned(rest) + Duration::from_millis(10));
+        None
+    }
+
+    fn sync_suspension(&mut self, suspended: bool) -> Vec<Event> {
+        let was = condition(self.job.status.as_ref(), "Suspended");
+        let told = self.status.conditions.iter().flatten().any(|one| one.type_ == "Suspended");
+        let (status, reason, text) = match (suspended, was) {
+            (true, false) => ("True", "JobSuspended", "Job suspended"),
+            (false, true) if told => ("False", "JobResumed", "Job resumed"),
+            _ => return Vec::new(),
+        };
+        self.set_condition("Suspended", status, reason, text);
+        self.status.start_time = if suspended { None } else { Some(meta::time(self.context.now)) };
+        let event = if suspended { "Suspended" } else { "Resumed" };
+        vec![Event::normal(self.job, event, text.to_owned())]
+    }
+
+    /// Makes or deletes pods until there are as many active ones as wanted.
+    fn manage(&mut self) -> Vec<Action> {
+        let active = self.count.active.len();
+        let wanted = match self.completions() {
+            Some(completions) => completions.saturating_sub(self.count.succeeded).min(self.parallelism()),
+            None if self.count.succeeded > 0 => active.min(self.parallelism()),
+            None => self.parallelism(),
+        };
+        if active > wanted {
+            let mut ranked = self.count.active.clone();
+            ranked.sort_by(|a, b| pods::deletion_order((a, 0), (b, 0), self.context.now));
+            return together(ranked.iter().take(active - wanted).map(|pod| self.delete(pod)).collect()).into_iter().collect();
+        }
+        // By default a terminating pod is replaced at once; else only when it has failed.
+        let late = self.spec.pod_replacement_policy.as_deref() == Some("Failed");
+        let occupied = active + if late || self.spec.pod_failure_policy.is_some() { self.count.terminating } else { 0 };
+        let missing = wanted.saturating_sub(occupied).min(BURST);
+        if missing == 0 {
+            return Vec::new();
+        }
+        if let Some(wait) = self.backoff() {
+            self.outcome.requeue_in(wait);
+            return Vec::new();
+        }
+        let creates: Vec<Action> = if self.is_indexed() {
+            let free = self.count.free_indexes(self.completions().unwrap_or(0)).into_iter().take(missing);
+            free.filter_map(|index| self.create(Some(index))).collect()
+        } else {
+            (0..missing).filter_map(|_| self.create(None)).collect()
+        };
+        slow_start(creates)
+    }
+
+    /// How long yet until another pod may be made after failures.
+    fn backoff(&self) -> Option<Duration> {
+        let (failures, last) = self.count.recent_failures?;
+        let exponent = u32::try_from(failures.saturating_sub(1)).unwrap_or(31).min(31);
+        let seconds = BACKOFF_SECONDS.saturating_mul(1 << exponent).min(BACKOFF_SECONDS_MAX);
+        let until = last.checked_add(SignedDuration::from_secs(seconds)).unwrap_or(Timestamp::MAX);
+        (until > self.context.now).then(|| meta::unsigned(until.duration_since(self.context.now)) + Duration::from_millis(10))
+    }
+
+    fn create(&self, index: Option<usize>) -> Option<Action> {
+        let mut pod = pods::from_template(&self.spec.template, self.job, self.context);
+        pod.metadata.finalizers.get_or_insert_default().push(TRACKING.to_owned());
+        if let Some(index) = index {
+            indexes::mark(&mut pod, self.job, index, self.context)?;
+        }
+        let done = Event::normal(self.job, "SuccessfulCreate", format!("Created pod: {}", meta::name(&pod)));
+        let failed = Event::warning(self.job, "FailedCreate", "Error creating: {}".to_owned());
+        Some(Action::create(&pod).tell_done(done).tell_failed(failed))
+    }
+
+    fn delete(&self, pod: &Arc<Pod>) -> Action {
+        let done = Event::normal(self.job, "SuccessfulDelete", format!("Deleted pod: {}", meta::name(&**pod)));
+        let failed = Event::warning(self.job, "FailedDelete", "Error deleting: {}".to_owned());
+        Action::delete(&**pod).tell_done(done).tell_failed(failed)
+    }
+
+    fn fill_status(&mut self) {
+        let number = |count: usize| i32::try_from(count).unwrap_or(i32::MAX);
+        let positive = |count: usize| (count > 0).then(|| number(count));
+        let count = &self.count;
+        self.status.active = positive(count.active.len());
+        self.status.ready = Some(number(count.active.iter().filter(|pod| pods::is_ready(pod)).count()));
+        self.status.terminating = Some(number(count.terminating));
+        self.status.succeeded = positive(count.counted_succeeded);
+        self.status.failed = positive(count.counted_failed);
+        self.status.uncounted_terminated_pods = Some(count.uncounted());
+        if self.is_indexed() {
+            let done = Indexes::from_set(&count.completed);
+            self.status.completed_indexes = (!count.completed.is_empty()).then(|| done.to_string());
+        }
+    }
+
+    /// The last condition comes when all pods have ended and all are counted.
+    fn finish(&mut self, failed: &Option<(String, String)>) -> Vec<Event> {
+        let settled = self.count.active.is_empty() && self.count.terminating == 0 && self.count.is_counted();
+        if !settled {
+            return Vec::new();
+        }
+        if let Some((reason, message)) = failed {
+            self.set_condition("Failed", "True", reason, message);
+            return vec![Event::warning(self.job, reason, message.clone())];
+        }
+        if !condition(Some(&self.status), "SuccessCriteriaMet") {
+            return Vec::new();
+        }
+        self.set_condition("Complete", "True", "CompletionsReached", "Reached expected number of succeeded pods");
+        self.status.completion_time = Some(meta::time(self.context.now));
+        vec![Event::normal(self.job, "Completed", "Job completed".to_owned())]
+    }
+
+    fn set_condition(&mut self, kind: &str, status: &str, reason: &str, message: &str) {
+        let conditions = self.status.conditions.get_or_insert_default();
+        if conditions.iter().any(|one| one.type_ == kind && one.status == status) {
+            return;
+        }
+        conditions.retain(|one| one.type_ != kind);
+        conditions.push(JobCondition {
+            type_: kind.to_owned(),
+            status: status.to_owned(),
+            reason: Some(reason.to_owned()),
+            message: Some(message.to_owned()),
+            last_probe_time: Some(meta::time(self.context.now)),
+            last_transition_time: Some(meta::time(self.context.now)),
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests;
