@@ -24,3 +24,4 @@ pub mod quantity;
 pub mod schema;
 pub mod status;
 pub mod time;
+pub mod yaml;

@@ -6,3 +6,4 @@ mod decode;
 mod proto;
 mod recordings;
 mod writes;
+mod yaml;
