@@ -93,26 +93,40 @@ impl PodNetworker {
     }
 
     /// Connect a sandbox, giving it one address per pod CIDR, the primary first. Repeating it for a sandbox that is
-    /// connected returns what it has.
+    /// connected returns what it has. Different sandboxes may be attached at the same time, one sandbox not.
     pub async fn attach(&self, netns: &Path, pod: &PodIdentity, host_ports: &[HostPort]) -> Result<Vec<IpAddr>> {
-        let mut guard = self.inner.lock().await;
-        let inner = &mut *guard;
+        self.attach_with(netns, pod, host_ports, &[]).await
+    }
+
+    /// As [`PodNetworker::attach`] for a sandbox that lives on from before: it keeps its addresses, even if our record
+    /// of them was lost, and what is missing is repaired.
+    pub async fn check(&self, netns: &Path, pod: &PodIdentity, host_ports: &[HostPort], addresses: &[IpAddr]) -> Result<()> {
+        self.attach_with(netns, pod, host_ports, addresses).await.map(|_| ())
+    }
+
+    async fn attach_with(&self, netns: &Path, pod: &PodIdentity, host_ports: &[HostPort], known: &[IpAddr]) -> Result<Vec<IpAddr>> {
         let link = self.config.instance.pod_link(&pod.sandbox_id);
-        if let Some(lease) = inner.leases.get(&pod.sandbox_id)
-            && self.links.is_up(&link).await?
-        {
-            return Ok(lease.addresses.clone());
-        }
-        if inner.pod_cidrs.is_empty() {
-            return Err(Error::NotReady("the Node has no pod CIDR yet"));
-        }
-        let addresses = inner.leases.pick(&inner.pod_cidrs)?;
-        let lease = Lease { pod: pod.clone(), link: link.clone(), addresses: addresses.clone(), ports: mappings(&addresses, host_ports) };
-        inner.leases.add(lease)?;
-        match self.wire_up(netns, &link, &addresses, inner).await {
+        let connected = self.links.is_up(&link).await?;
+        let addresses = {
+            let mut guard = self.inner.lock().await;
+            let inner = &mut *guard;
+            let addresses = match inner.leases.get(&pod.sandbox_id) {
+                Some(lease) => lease.addresses.clone(),
+                None if !known.is_empty() => known.to_vec(),
+                None if inner.pod_cidrs.is_empty() => return Err(Error::NotReady("the Node has no pod CIDR yet")),
+                None => inner.leases.pick(&inner.pod_cidrs)?,
+            };
+            let ports = mappings(&addresses, host_ports);
+            let lease = Lease { pod: pod.clone(), link: link.clone(), addresses: addresses.clone(), ports };
+            if inner.leases.get(&pod.sandbox_id) != Some(&lease) {
+                inner.leases.add(lease)?;
+            }
+            addresses
+        };
+        match self.wire_up(netns, &link, &addresses, connected).await {
             Ok(()) => Ok(addresses),
             Err(e) => {
-                if let Err(undo) = self.undo(&pod.sandbox_id, inner).await {
+                if let Err(undo) = self.detach(&pod.sandbox_id).await {
                     tracing::warn!(sandbox = pod.sandbox_id, error = %undo, "could not undo a failed attach");
                 }
                 Err(e)
@@ -120,24 +134,21 @@ impl PodNetworker {
         }
     }
 
-    async fn wire_up(&self, netns: &Path, link: &str, addresses: &[IpAddr], inner: &mut Inner) -> Result<()> {
-        let pod_ns = NetNs::open(netns)?;
-        let wire = Wire { link, peer: "eth0", addresses, mtu: self.config.mtu };
-        connect(&self.config.netns, &self.links, &pod_ns, &wire).await?;
-        sync_tables(&self.config, &self.nft, inner)
-    }
-
-    async fn undo(&self, sandbox_id: &str, inner: &mut Inner) -> Result<()> {
-        let Some(lease) = inner.leases.get(sandbox_id).cloned() else { return Ok(()) };
-        self.links.delete(&lease.link).await?;
-        inner.leases.remove(sandbox_id)?;
-        sync_tables(&self.config, &self.nft, inner)
+    async fn wire_up(&self, netns: &Path, link: &str, addresses: &[IpAddr], connected: bool) -> Result<()> {
+        if !connected {
+            let pod_ns = NetNs::open(netns)?;
+            let wire = Wire { link, peer: "eth0", addresses, mtu: self.config.mtu };
+            connect(&self.config.netns, &self.links, &pod_ns, &wire).await?;
+        }
+        sync_tables(&self.config, &self.nft, &mut *self.inner.lock().await)
     }
 
     /// Disconnect a sandbox and free its addresses. One that is not connected is no error.
     pub async fn detach(&self, sandbox_id: &str) -> Result<()> {
+        self.links.delete(&self.config.instance.pod_link(sandbox_id)).await?;
         let mut inner = self.inner.lock().await;
-        self.undo(sandbox_id, &mut inner).await
+        inner.leases.remove(sandbox_id)?;
+        sync_tables(&self.config, &self.nft, &mut inner)
     }
 
     /// What a sandbox has; empty if it is not connected.
@@ -147,10 +158,11 @@ impl PodNetworker {
 
     /// Detach every sandbox that is not in `live`: the truth is the runtime's. Returns the ids that were detached.
     pub async fn retain(&self, live: &BTreeSet<String>) -> Result<Vec<String>> {
-        let mut inner = self.inner.lock().await;
+        let inner = self.inner.lock().await;
         let gone: Vec<String> = inner.leases.ids().filter(|id| !live.contains(*id)).cloned().collect();
+        drop(inner);
         for id in &gone {
-            self.undo(id, &mut inner).await?;
+            self.detach(id).await?;
         }
         Ok(gone)
     }

@@ -56,6 +56,37 @@ async fn addresses_survive_a_restart_and_dead_sandboxes_do_not() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn fifty_pods_at_once_get_fifty_addresses() {
+    if !can_run() {
+        return;
+    }
+    let host = Host::new("192.0.2.1/24").await;
+    let config = host.config("one", "10.244.0.0/16", "10.96.0.0/16");
+    let network = PodNetworker::open(config.clone()).await.unwrap();
+    network.set_pod_cidrs(vec!["10.244.0.0/24".parse().unwrap()]).await.unwrap();
+    let started = std::time::Instant::now();
+    let pods = futures::future::join_all((0..50).map(|_| pod(&network))).await;
+    println!("50 pods attached in {:?}", started.elapsed());
+    assert_eq!(pods.iter().map(|p| p.ip).collect::<BTreeSet<_>>().len(), 50);
+    serve_tcp(&pods[49].netns, 80, "last");
+    assert_eq!(ask_tcp(&pods[0].netns, at(pods[49].ip, 80)).unwrap().name, "last");
+
+    // The records are lost and a link is gone: a check brings back both, with the addresses the sandboxes have.
+    drop(network);
+    std::fs::remove_dir_all(&config.state_dir).unwrap();
+    Links::open(&host.netns).await.unwrap().delete(&config.instance.pod_link(&pods[49].sandbox)).await.unwrap();
+    let network = PodNetworker::open(config).await.unwrap();
+    network.set_pod_cidrs(vec!["10.244.0.0/24".parse().unwrap()]).await.unwrap();
+    for pod in &pods {
+        let identity = PodIdentity { sandbox_id: pod.sandbox.clone(), ..PodIdentity::default() };
+        network.check(&pod.netns.path(), &identity, &[], &[pod.ip]).await.unwrap();
+    }
+    assert_eq!(ask_tcp(&pods[0].netns, at(pods[49].ip, 80)).unwrap().name, "last");
+    let new = pod(&network).await;
+    assert!(!pods.iter().any(|p| p.ip == new.ip));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn host_ports_lead_to_their_pod_even_from_itself() {
     if !can_run() {
         return;
