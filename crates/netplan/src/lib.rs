@@ -8,5 +8,6 @@ pub mod ipam;
 pub mod names;
 pub mod nft;
 pub mod pods;
+pub mod policy;
 pub mod proxy;
 pub mod routes;

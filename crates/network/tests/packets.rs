@@ -11,5 +11,7 @@ mod world;
 mod nodes;
 #[path = "packets/pods.rs"]
 mod pods;
+#[path = "packets/policies.rs"]
+mod policies;
 #[path = "packets/services.rs"]
 mod services;

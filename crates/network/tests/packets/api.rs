@@ -30,6 +30,8 @@ pub struct Api(Arc<Mutex<Server>>);
 fn plural(kind: &str) -> (&'static str, &'static str) {
     match kind {
         "Service" => ("services", "v1"),
+        "Pod" => ("pods", "v1"),
+        "NetworkPolicy" => ("networkpolicies", "networking.k8s.io/v1"),
         "Node" => ("nodes", "v1"),
         "Namespace" => ("namespaces", "v1"),
         "EndpointSlice" => ("endpointslices", "discovery.k8s.io/v1"),

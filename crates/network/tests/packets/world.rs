@@ -131,8 +131,12 @@ fn answer(text: &str) -> Answer {
 }
 
 pub fn ask_tcp(from: &NetNs, to: SocketAddr) -> std::io::Result<Answer> {
+    ask_tcp_within(from, to, PATIENCE.as_millis() as u64)
+}
+
+pub fn ask_tcp_within(from: &NetNs, to: SocketAddr, patience_ms: u64) -> std::io::Result<Answer> {
     from.run(|| {
-        let mut stream = TcpStream::connect_timeout(&to, PATIENCE)?;
+        let mut stream = TcpStream::connect_timeout(&to, Duration::from_millis(patience_ms))?;
         stream.set_read_timeout(Some(PATIENCE))?;
         let mut text = String::new();
         stream.read_to_string(&mut text)?;
