@@ -59,3 +59,71 @@ async fn work(worker: usize, mut connection: Connection, until: Instant, make: M
     }
     Ok((latencies, failures))
 }
+
+#[cfg(test)]
+mod tests {
+    //! Against a small TLS server of the test's own, through a kubeconfig as a user has it.
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD;
+    use bytes::Bytes;
+    use http::{Request, Response};
+    use http_body_util::Full;
+    use hyper::service::service_fn;
+    use hyper_util::rt::TokioIo;
+    use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+    use tokio::net::TcpListener;
+    use tokio_rustls::TlsAcceptor;
+
+    use super::*;
+    use crate::kubeconfig;
+
+    async fn answer(request: Request<hyper::body::Incoming>) -> Result<Response<Full<Bytes>>, hyper::Error> {
+        let authorized = request.headers().get("authorization").is_some_and(|v| v == "Bearer secret");
+        let status = if authorized && request.uri().path() == "/good" { 200 } else { 403 };
+        let mut response = Response::new(Full::new(Bytes::from_static(b"answer")));
+        *response.status_mut() = http::StatusCode::from_u16(status).unwrap();
+        Ok(response)
+    }
+
+    #[tokio::test]
+    async fn a_server_is_loaded_and_failures_are_counted() {
+        let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(made.signing_key.serialize_der()));
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+        let config = config.with_no_client_auth().with_single_cert(vec![made.cert.der().clone()], key).unwrap();
+        let acceptor = TlsAcceptor::from(Arc::new(config));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut serving = JoinSet::new();
+        serving.spawn(async move {
+            let mut connections = JoinSet::new();
+            while let Ok((stream, _)) = listener.accept().await {
+                let acceptor = acceptor.clone();
+                connections.spawn(async move {
+                    let tls = acceptor.accept(stream).await.unwrap();
+                    let served = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(tls), service_fn(answer));
+                    served.await.unwrap();
+                });
+            }
+        });
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("kubeconfig");
+        let ca = STANDARD.encode(made.cert.pem());
+        let text = format!(
+            "current-context: c\ncontexts:\n- name: c\n  context: {{cluster: k, user: u}}\nclusters:\n- name: k\n  cluster:\n    \
+             server: https://{address}\n    certificate-authority-data: {ca}\nusers:\n- name: u\n  user: {{token: secret}}\n"
+        );
+        std::fs::write(&path, text).unwrap();
+        let access = kubeconfig::read(&path, None).unwrap();
+        let server = Server::running(access, Some(std::process::id()));
+        let make: MakeCall = Arc::new(|worker, n| Call::get(if worker == 0 && n == 0 { "/bad" } else { "/good" }));
+        let row = run(&server, "test", 4, Duration::from_millis(200), make).await.unwrap();
+        assert_eq!((row.failures, row.concurrency), (1, 4));
+        assert!(row.server_cpu.is_some() && row.server_peak_bytes.is_some_and(|b| b > 1 << 20));
+        let mut connection = Connection::open(&server.access).await.unwrap();
+        assert_eq!(connection.text(Call::get("/good"), &[]).await.unwrap(), "answer");
+        assert!(connection.text(Call::get("/bad"), &[]).await.unwrap_err().to_string().contains("403"));
+        assert!(connection.text(Call::get("/bad"), &[403]).await.is_ok());
+    }
+}

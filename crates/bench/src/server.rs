@@ -36,12 +36,17 @@ impl Server {
     pub async fn get(options: &Options) -> Result<Self> {
         if let Some(path) = &options.kubeconfig {
             let access = kubeconfig::read(path, options.against.as_deref())?;
-            return Ok(Server { access, pid: options.pid, started_in: Duration::ZERO, process: None, _dir: None });
+            return Ok(Self::running(access, options.pid));
         }
         let (dir, temporary) = data_dir(options)?;
         let mut server = Self::start(options, &dir.join("apiserver")).await?;
         server._dir = temporary;
         Ok(server)
+    }
+
+    /// One that somebody else started.
+    pub fn running(access: Access, pid: Option<u32>) -> Self {
+        Server { access, pid, started_in: Duration::ZERO, process: None, _dir: None }
     }
 
     /// Starts the binary on a directory and waits until it is ready.

@@ -71,7 +71,7 @@ impl Shared {
 }
 
 impl Embedded {
-    /// Opens a data directory, made where it is not there, and locks it.
+    /// Opens a data directory, made where it is not there, and locks it. Reads everything: it blocks for a while.
     pub fn open(dir: impl AsRef<Path>, options: Options) -> Result<Self> {
         let (shared, mut writer) = prepare(Arc::new(RealDisk::open(dir.as_ref())?), options)?;
         let thread = std::thread::Builder::new()

@@ -74,7 +74,7 @@ pub struct Listing {
     pub items: Vec<KeyValue>,
     /// There is more under the prefix after the last item.
     pub more: bool,
-    /// How many keys are under the prefix in all.
+    /// How many keys are under the prefix from where the listing starts, those beyond the limit too.
     pub count: u64,
 }
 

@@ -222,9 +222,6 @@ pub(crate) fn list(map: &Map, revision: Revision, prefix: &str, options: &ListOp
     let mut matching = range(map, prefix, options.after.as_deref());
     let items: Vec<KeyValue> = matching.by_ref().take(limit).map(|i| (**i).clone()).collect();
     let left = matching.count();
-    let count = match options.after {
-        Some(_) => range(map, prefix, None).count(),
-        None => items.len() + left,
-    };
+    let count = items.len() + left;
     Listing { revision, items, more: left > 0, count: count as u64 }
 }

@@ -108,7 +108,7 @@ async fn pages_continue_at_their_revision() {
     let mut options = ListOptions { limit: 3, ..Default::default() };
     loop {
         let page = store.list("/p/", options.clone()).await.unwrap();
-        assert_eq!((page.revision, page.count), (Revision(11), 10));
+        assert_eq!((page.revision, page.count), (Revision(11), 10 - seen.len() as u64));
         seen.extend(page.items.iter().map(|i| i.value.clone()));
         options.after = page.items.last().map(|i| i.key.to_string());
         options.revision = Some(page.revision);
