@@ -1,6 +1,7 @@
 //! Opening a directory: newest snapshot, then the segments after it, in order. Decides what is a torn tail (cut silently:
 //! it was never acknowledged) and what is damage (refused). `embedded` calls it once.
 
+use std::cell::RefCell;
 use std::sync::Arc;
 
 use crate::disk::Disk;
@@ -32,7 +33,8 @@ pub(crate) fn recover(disk: &Arc<dyn Disk>, history_bytes_max: usize) -> Result<
     state.bound_history(history_bytes_max);
     let mut segments: Vec<u64> = names.iter().filter_map(|n| parse_name(n, "log-")).filter(|n| *n >= first).collect();
     segments.sort_unstable();
-    let mut replay = Replay { disk: &**disk, state, now_ms, next: first, bytes: 0, last_frame: None, history_bytes_max };
+    let mut replay =
+        Replay { disk: &**disk, state, now_ms, next: first, bytes: 0, last_frame: None, history_bytes_max, window: RefCell::default() };
     let mut last = replay.segments(&segments, snapshot_bytes > 0)?;
     let mut carry = None;
     if let (Some((_, end)), Some((at, payload))) = (&mut last, replay.last_frame.take()) {
@@ -57,6 +59,17 @@ pub(crate) fn recover(disk: &Arc<dyn Disk>, history_bytes_max: usize) -> Result<
     })
 }
 
+const WINDOW_BYTES: usize = 4 << 20;
+
+/// A part of a segment.
+struct Window {
+    first: u64,
+    at: u64,
+    /// What was asked for; less was read only at the end of the file.
+    max: usize,
+    bytes: Vec<u8>,
+}
+
 struct Replay<'a> {
     disk: &'a dyn Disk,
     state: State,
@@ -66,6 +79,7 @@ struct Replay<'a> {
     /// Where the last frame of the segment begins, and its payload.
     last_frame: Option<(u64, Vec<u8>)>,
     history_bytes_max: usize,
+    window: RefCell<Option<Window>>,
 }
 
 impl Replay<'_> {
@@ -140,7 +154,6 @@ impl Replay<'_> {
 
     /// Whether frames come after a bad one. A crash tears only the last frame.
     fn frames_follow(&self, header: &SegmentHeader, mut at: u64) -> Result<bool> {
-        const WINDOW_BYTES: usize = 4 << 20;
         loop {
             let bytes = self.read(header.first, at, WINDOW_BYTES)?;
             if frame::any_later(&bytes, header.salt, self.next) {
@@ -153,9 +166,23 @@ impl Replay<'_> {
         }
     }
 
+    /// Reads through a window, for most frames are small.
     fn read(&self, first: u64, at: u64, max: usize) -> Result<Vec<u8>> {
+        let mut window = self.window.borrow_mut();
+        let inside = |w: &Window| {
+            let skip = usize::try_from(at.checked_sub(w.at)?).ok()?;
+            let whole = w.first == first && (w.bytes.len() < w.max || skip.checked_add(max)? <= w.bytes.len());
+            whole.then(|| w.bytes[skip.min(w.bytes.len())..skip.saturating_add(max).min(w.bytes.len())].to_vec())
+        };
+        if let Some(bytes) = window.as_ref().and_then(inside) {
+            return Ok(bytes);
+        }
         let name = segment_name(first);
-        self.disk.read(&name, at, max).map_err(|e| Error::Open(format!("reading {}: {e}", self.disk.describe(&name))))
+        let wanted = max.max(WINDOW_BYTES);
+        let bytes = self.disk.read(&name, at, wanted).map_err(|e| Error::Open(format!("reading {}: {e}", self.disk.describe(&name))))?;
+        let read = bytes[..max.min(bytes.len())].to_vec();
+        *window = Some(Window { first, at, max: wanted, bytes });
+        Ok(read)
     }
 
     fn damaged(&self, first: u64, at: u64, what: &str) -> Error {
