@@ -3,6 +3,11 @@
 //!
 //! A list takes a [`Snapshot`]; a watch is a [`Cursor`] into the ring of recent changes with a [`Filter`]. Entries share their
 //! bytes with the embedded store.
+//!
+//! - A consistent list: `consistent().await`, then `snapshot()`; one at any age: `wait_until_fresh(given)`, then `snapshot()`.
+//!   A page that is not the last is `keep`t; its continuation is `snapshot_at(token's revision)`, `range(prefix, after)`.
+//! - A watch from a revision: `watch(prefix, revision, filter)`. With initial events: a list as above, then a watch from its
+//!   revision. `Cursor::next(time of the next bookmark)`; a batch without events is a bookmark at `Batch::revision`.
 
 mod caches;
 mod core;

@@ -229,6 +229,29 @@ async fn a_watch_waits_and_bookmarks_say_how_far_it_is() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_first_change_is_handed_out_at_once_and_a_burst_together() {
+    let store = Arc::new(Embedded::in_memory());
+    let cache = caches(&store, Limits::default()).get("/r/x/", extract);
+    cache.consistent().await.unwrap();
+    let mut cursor = cache.watch("/r/x/", Revision(1), everything()).unwrap();
+    let begin = Instant::now();
+    store.write(put("/r/x/1", bytes("1", 0, 0))).await.unwrap();
+    assert_eq!((cursor.next(None).await.unwrap().events().count(), begin.elapsed()), (1, Duration::ZERO));
+    let burst = async {
+        for n in 0..5 {
+            store.write(put("/r/x/1", bytes("1", 0, n))).await.unwrap();
+            // The cursor has time to see each one alone.
+            for _ in 0..5 {
+                tokio::task::yield_now().await;
+            }
+        }
+    };
+    let (batch, ()) = tokio::join!(cursor.next(None), burst);
+    assert_eq!(batch.unwrap().events().count(), 5);
+    assert!(begin.elapsed() <= Duration::from_millis(2));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_cache_that_lost_its_place_reads_anew_and_ends_its_watches() {
     let store = Arc::new(Embedded::in_memory_with(Options { history_bytes_max: 2000, ..Options::default() }));
     let all = caches(&store, Limits::default());
