@@ -1,5 +1,6 @@
 //! Cells of table rows, per kind, by the rules of upstream's printers. The columns themselves are facts.
 
+pub mod apps;
 pub mod pod;
 
 use serde_json::{Value, json};

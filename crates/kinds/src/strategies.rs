@@ -1,7 +1,10 @@
 //! The strategies of the built-in kinds, and the table that finds them. One file per kind or family.
 
+mod apps;
 pub mod pod;
 mod pod_defaults;
+mod stateful_set;
+pub mod workload;
 
 use std::sync::Arc;
 
@@ -11,6 +14,13 @@ use crate::strategy::{Plain, Strategy};
 pub fn strategy_for(group: &str, resource: &str) -> Arc<dyn Strategy> {
     match (group, resource) {
         ("", "pods") => Arc::new(pod::Pods),
+        ("", "podtemplates") => Arc::new(apps::PodTemplates),
+        ("", "replicationcontrollers") => Arc::new(apps::ReplicationControllers),
+        ("apps", "controllerrevisions") => Arc::new(apps::ControllerRevisions),
+        ("apps", "daemonsets") => Arc::new(apps::DaemonSets),
+        ("apps", "deployments") => Arc::new(apps::Deployments),
+        ("apps", "replicasets") => Arc::new(apps::ReplicaSets),
+        ("apps", "statefulsets") => Arc::new(apps::StatefulSets),
         _ => Arc::new(Plain),
     }
 }

@@ -130,7 +130,7 @@ fn wanted(resp: &Value) -> Option<Causes> {
             let text = |c: &Value, k: &str| c[k].as_str().unwrap_or("").to_owned();
             let list: Causes = causes.iter().map(|c| (text(c, "field"), text(c, "message"))).collect();
             // Errors of requests and patches are not validation's.
-            let foreign = ["patch", "fieldValidation", "propagationPolicy", "[metadata]", "<nil>"];
+            let foreign = ["dryRun", "patch", "fieldValidation", "propagationPolicy", "[metadata]", "<nil>"];
             (!list.iter().any(|(f, _)| foreign.contains(&f.as_str()))).then_some(list)
         }
         _ => None,

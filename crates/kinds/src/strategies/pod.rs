@@ -33,6 +33,9 @@ impl Strategy for Pods {
     }
 
     fn prepare_for_create(&self, ctx: &Context, object: &mut Value) {
+        if let Some(spec) = object.get_mut("spec") {
+            pod_defaults::drop_disabled(spec);
+        }
         let qos = qos_class(object);
         let mut status = json!({"phase": "Pending", "qosClass": qos});
         if opt(object, "spec").is_some_and(|spec| !is_empty(spec, "schedulingGates")) {

@@ -4,7 +4,7 @@ use machinery::quantity::Quantity;
 use serde_json::{Map, Value, json};
 
 use crate::validate::rules::quantity;
-use crate::validate::tree::{flag, has, int0, list_mut, map, opt, s, set, set_default};
+use crate::validate::tree::{flag, has, int0, list_mut, map, opt, remove, s, set, set_default};
 use crate::validate::volume;
 
 const CONTAINERS: [&str; 3] = ["containers", "initContainers", "ephemeralContainers"];
@@ -41,6 +41,16 @@ pub fn spec(spec: &mut Value) {
     if !name.is_empty() {
         set(spec, "serviceAccountName", name.clone());
         set(spec, "serviceAccount", name);
+    }
+}
+
+/// Fields whose feature is off by default are dropped unless the old object has them.
+pub fn drop_disabled(spec: &mut Value) {
+    for volume in list_mut(spec, "volumes") {
+        let Some(projected) = volume.get_mut("projected") else { continue };
+        for source in list_mut(projected, "sources") {
+            remove(source, "clusterTrustBundle");
+        }
     }
 }
 

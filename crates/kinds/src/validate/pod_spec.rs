@@ -84,7 +84,7 @@ fn rest(spec: &Value, p: &Path<'_>, e: &mut ErrorList) {
     if let Some(policy) = opt_s(spec, "preemptionPolicy") {
         match policy {
             "" => e.push(Error::required(&p.child("preemptionPolicy"), "")),
-            policy => one_of(&p.child("preemptionPolicy"), policy, &["Never", "PreemptLowerPriority"], e),
+            policy => one_of(&p.child("preemptionPolicy"), policy, &["PreemptLowerPriority", "Never"], e),
         }
     }
     if map(spec, "overhead").is_some() {

@@ -57,7 +57,7 @@ fn stop_signal(signal: &str, os: &str, p: &Path<'_>, e: &mut ErrorList) {
         e.push(Error::forbidden(p, "may not be set for containers with empty `spec.os.name`"));
     } else if os == "windows" {
         one_of(p, signal, &["SIGKILL", "SIGTERM"], e);
-    } else if !signal.starts_with("SIG") {
+    } else if os == "linux" && !signal.starts_with("SIG") {
         e.push(Error::not_supported(p, &json!(signal), &[]));
     }
 }

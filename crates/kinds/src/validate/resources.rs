@@ -176,7 +176,7 @@ fn pod_level_name(value: &str, p: &Path<'_>, e: &mut ErrorList) {
     if !name(value, p, e) {
         return;
     }
-    if !matches!(value, "cpu" | "memory") && !is_huge_pages(value) {
+    if (is_standard(value) || value.contains('/')) && !matches!(value, "cpu" | "memory") && !is_huge_pages(value) {
         e.push(Error::not_supported(p, &json!(value), &["cpu", "hugepages-", "memory"]));
     }
 }

@@ -175,7 +175,7 @@ pub fn pod(spec: &Value, p: &Path<'_>, e: &mut ErrorList) {
         one_of(&p.child("supplementalGroupsPolicy"), policy, &["Merge", "Strict"], e);
     }
     if let Some(policy) = opt_s(v, "seLinuxChangePolicy") {
-        one_of(&p.child("seLinuxChangePolicy"), policy, &["MountOption", "Recursive"], e);
+        one_of(&p.child("seLinuxChangePolicy"), policy, &["Recursive"], e);
     }
 }
 

@@ -109,6 +109,15 @@ fn node_field_requirement(r: &Value, p: &Path<'_>, e: &mut ErrorList) {
     }
 }
 
+/// A selector ready to match, `None` where it is not valid. Null selects nothing.
+pub fn as_selector(selector: Option<&Value>) -> Option<machinery::labels::Selector> {
+    let mut e = ErrorList::new();
+    if let Some(selector) = selector {
+        label_selector(selector, &Path::new("selector"), &mut e);
+    }
+    if e.is_empty() { machinery::labels::from_label_selector(selector).ok() } else { None }
+}
+
 /// Whether a selector selects a set of labels; an unreadable one selects nothing.
 pub fn selects(selector: Option<&Value>, labels: Option<&Value>) -> bool {
     machinery::labels::from_label_selector(selector).is_ok_and(|s| s.matches(&labels.unwrap_or(&Value::Null)))

@@ -140,7 +140,8 @@ pub enum Mountable {
 
 /// The volume of a name in a pod spec, and what it is.
 pub fn find(spec: &Value, name: &str) -> Option<Mountable> {
-    let volume = list(spec, "volumes").iter().find(|v| s(v, "name") == name)?;
+    // Upstream forgets volumes whose names are wrong.
+    let volume = list(spec, "volumes").iter().find(|v| s(v, "name") == name && machinery::names::dns1123_label(name).is_empty())?;
     Some(if has(volume, "persistentVolumeClaim") || has(volume, "ephemeral") {
         Mountable::Claim
     } else if has(volume, "image") {
