@@ -120,6 +120,19 @@ impl NodeNamespace {
         NetNs::remove(&Self::path(run_dir, node))
     }
 
+    /// Remove the names of all extra nodes under a run directory, whatever they are; their links go with [`teardown`].
+    pub fn remove_all(run_dir: &Path) -> Result<()> {
+        let directory = run_dir.join("netns");
+        let entries = match std::fs::read_dir(&directory) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            other => other.map_err(|e| Error::file("read directory", &directory, e))?,
+        };
+        for entry in entries {
+            NetNs::remove(&entry.map_err(|e| Error::file("read directory", &directory, e))?.path())?;
+        }
+        std::fs::remove_dir(&directory).map_err(|e| Error::file("remove", directory, e))
+    }
+
     fn path(run_dir: &Path, node: &str) -> PathBuf {
         run_dir.join("netns").join(node)
     }

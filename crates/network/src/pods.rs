@@ -87,6 +87,11 @@ impl PodNetworker {
         Ok(())
     }
 
+    /// Look at the node's own addresses again: what it sends to Services comes from them.
+    pub async fn refresh(&self) -> Result<()> {
+        crate::node::prepare(&self.config, &self.links).await
+    }
+
     /// Whether pods can be attached: the CRI condition NetworkReady.
     pub async fn is_ready(&self) -> bool {
         !self.inner.lock().await.pod_cidrs.is_empty()

@@ -67,7 +67,7 @@ impl Proxy {
         if let Some(at) = self.options.healthz {
             health.serve_healthz(at)?;
         }
-        let mut worker = Worker { proxy: self, rules: Some(rules), health };
+        let mut worker = Worker { proxy: Arc::new(self), rules: Some(rules), health };
         worker.run(cancel).await;
         Ok(())
     }
@@ -103,7 +103,7 @@ impl Proxy {
 }
 
 struct Worker {
-    proxy: Proxy,
+    proxy: Arc<Proxy>,
     /// Away while a blocking thread works with it.
     rules: Option<Rules>,
     health: Health,
@@ -126,6 +126,8 @@ impl Worker {
             () = ready => {}
         }
         let mut due = Instant::now();
+        // As long as the last change took, so that a storm of changes to many Services takes half a core at most.
+        let mut pause = COALESCE;
         loop {
             tokio::select! {
                 biased;
@@ -133,12 +135,15 @@ impl Worker {
                 () = sleep_until(due) => {
                     // What came meanwhile is in the informers already.
                     while services.try_next().is_some() || slices.try_next().is_some() || nodes.try_next().is_some() {}
-                    due = Instant::now() + if self.sync().await { RESYNC } else { RETRY };
+                    let started = Instant::now();
+                    let after = if self.sync().await { RESYNC } else { RETRY };
+                    pause = started.elapsed().max(COALESCE);
+                    due = Instant::now() + after;
                 }
-                _ = services.next() => due = due.min(Instant::now() + COALESCE),
-                _ = slices.next() => due = due.min(Instant::now() + COALESCE),
+                _ = services.next() => due = due.min(Instant::now() + pause),
+                _ = slices.next() => due = due.min(Instant::now() + pause),
                 change = nodes.next() => if *change.key.name == *self.proxy.options.node_name {
-                    due = due.min(Instant::now() + COALESCE);
+                    due = due.min(Instant::now() + pause);
                 },
             }
         }
@@ -147,8 +152,6 @@ impl Worker {
     /// Whether the kernel now has what the API says.
     async fn sync(&mut self) -> bool {
         self.health.queued();
-        let plan = self.proxy.plan();
-        self.health.set_services(&plan.health_checks);
         let rules = match self.rules.take() {
             Some(rules) => rules,
             None => match Rules::open(&self.proxy.options.netns, &self.proxy.options.instance) {
@@ -159,14 +162,18 @@ impl Worker {
                 }
             },
         };
+        let proxy = self.proxy.clone();
         let work = tokio::task::spawn_blocking(move || {
             let mut rules = rules;
+            let plan = proxy.plan();
+            let checks = plan.health_checks.clone();
             let outcome = rules.apply(plan);
-            (rules, outcome)
+            (rules, checks, outcome)
         });
         match work.await {
-            Ok((rules, outcome)) => {
+            Ok((rules, checks, outcome)) => {
                 self.rules = Some(rules);
+                self.health.set_services(&checks);
                 match outcome {
                     Ok(()) => {
                         self.health.updated();

@@ -78,6 +78,7 @@ impl Router {
         if !self.nodes.has_synced() {
             return Ok(());
         }
+        self.pods.refresh().await?;
         let nodes = self.nodes.list();
         let mut neighbours = Vec::new();
         let mut own_cidrs = Vec::new();

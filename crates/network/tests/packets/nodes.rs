@@ -127,7 +127,6 @@ async fn two_nodes_on_one_machine() {
         node_cidr: Some("100.64.255.0/24".parse().unwrap()),
         ..host.config("pair", "10.244.0.0/16", "10.96.0.0/16")
     };
-    // A resolver of the world outside: the test's own namespace, where forwarding happens, has this address.
     let one = node(&api, config("node-1", &host.netns), false, Vec::new()).await;
     let two = node(&api, config("node-2", &second.netns), true, Vec::new()).await;
     let (a, b) = (pod(&one.network).await, pod(&two.network).await);
@@ -157,11 +156,60 @@ async fn two_nodes_on_one_machine() {
     healthz(&second.netns);
 
     drop((one, two));
+    // As `skiff down` does it: first the extra nodes' insides, then the host's, then the namespaces.
     for netns in [&host.netns, &second.netns] {
         teardown(&instance, netns).await.unwrap();
         let links = Links::open(netns).await.unwrap();
         assert!(links.named(&instance.link_prefix()).await.unwrap().is_empty());
         assert!(links.routes().await.unwrap().iter().all(|(_, r)| r.owner.is_none()));
+    }
+    NodeNamespace::remove_all(&host.dir()).unwrap();
+    assert!(!second.path.exists());
+    NodeNamespace::remove_all(&host.dir()).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_without_any_address_gets_one() {
+    if !can_run() {
+        return;
+    }
+    let netns = NetNs::anonymous().unwrap();
+    Links::open(&netns).await.unwrap().set_up("lo").await.unwrap();
+    let instance = Instance::new("bare");
+    let fallback: IpAddr = "100.64.255.1".parse().unwrap();
+    for _ in 0..2 {
+        assert_eq!(network::ensure_node_address(&netns, &instance, fallback).await.unwrap(), [fallback]);
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let config = NodeConfig {
+        instance: instance.clone(),
+        node_name: "node-1".into(),
+        netns: netns.clone(),
+        state_dir: dir.path().into(),
+        cluster_cidrs: vec!["10.244.0.0/16".parse().unwrap()],
+        service_cidrs: vec!["10.96.0.0/16".parse().unwrap()],
+        node_cidr: None,
+        mtu: None,
+    };
+    let network = PodNetworker::open(config.clone()).await.unwrap();
+    network.set_pod_cidrs(vec!["10.244.0.0/24".parse().unwrap()]).await.unwrap();
+    let server = pod(&network).await;
+    serve_tcp(&server.netns, 8080, "server");
+    serve_tcp(&netns, 6443, "api");
+    assert_eq!(ask_tcp(&server.netns, at(fallback, 6443)).unwrap(), Answer { name: "api".into(), saw: server.ip });
+    // Services with an endpoint on the host (kubernetes.default) and in a pod, from the host and from the pod.
+    let objects = [("10.96.0.1", fallback, 6443), ("10.96.0.2", server.ip, 8080)].map(|(vip, ip, port)| {
+        let service = json!({"metadata": {"namespace": "default", "name": vip}, "spec": {"clusterIP": vip, "ports": [{"port": 443}]}});
+        let slice =
+            json!({"metadata": {"name": "s"}, "addressType": "IPv4", "ports": [{"port": port}], "endpoints": [{"addresses": [ip]}]});
+        (serde_json::from_value(service).unwrap(), serde_json::from_value(slice).unwrap())
+    });
+    let inputs = objects.iter().map(|(service, slice)| (service, vec![slice]));
+    let mut rules = network::proxy::Rules::open(&netns, &instance).unwrap();
+    rules.apply(netplan::proxy::plan(&proxy_config(&config), inputs)).unwrap();
+    for from in [&netns, &server.netns] {
+        assert_eq!(ask_tcp(from, at("10.96.0.1", 443)).unwrap().name, "api");
+        assert_eq!(ask_tcp(from, at("10.96.0.2", 443)).unwrap().name, "server");
     }
 }
 

@@ -241,3 +241,58 @@ async fn udp_clients_move_on_when_their_endpoint_is_gone() {
     assert_eq!(ask_udp(&early).unwrap().name, "b");
     assert_eq!(ask_udp(&by_port).unwrap().name, "b");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ten_thousand_services_are_one_transaction_and_a_change_is_a_small_one() {
+    if !can_run() {
+        return;
+    }
+    let mut cluster = Cluster::new().await;
+    let servers = cluster.servers(3, 8080).await;
+    let all: Vec<&Pod> = servers.iter().collect();
+    let mut objects: Vec<_> = (0..10_000u32).map(|i| cluster_ip(&format!("10.96.{}.{}", 1 + i / 250, 1 + i % 250), &all)).collect();
+    let inputs = |objects: &[(Service, EndpointSlice)], proxy: &ProxyConfig| {
+        let started = std::time::Instant::now();
+        let planned = plan(proxy, objects.iter().map(|(service, slice)| (service, vec![slice])));
+        println!("planned in {:?}", started.elapsed());
+        planned
+    };
+    for change in ["all", "one less endpoint", "nothing"] {
+        if change == "one less endpoint" {
+            objects[9_999] = cluster_ip("10.96.40.250", &all[..2]);
+        }
+        let planned = inputs(&objects, &cluster.proxy);
+        let started = std::time::Instant::now();
+        cluster.rules.apply(planned).unwrap();
+        println!("{change}: applied in {:?}", started.elapsed());
+    }
+    assert_eq!(who_answers(&servers[0].netns, "10.96.1.1", 80, 60).len(), 3);
+    assert_eq!(who_answers(&servers[0].netns, "10.96.40.250", 80, 60).len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ipv6_pods_and_services() {
+    if !can_run() {
+        return;
+    }
+    let host = Host::new("192.0.2.1/24").await;
+    let mut config = host.config("six", "10.244.0.0/16", "10.96.0.0/16");
+    config.cluster_cidrs.push("fd00:10:244::/56".parse().unwrap());
+    config.service_cidrs.push("fd00:10:96::/112".parse().unwrap());
+    let network = PodNetworker::open(config.clone()).await.unwrap();
+    network.set_pod_cidrs(vec!["fd00:10:244::/64".parse().unwrap(), "10.244.0.0/24".parse().unwrap()]).await.unwrap();
+    let (server, client) = (pod(&network).await, pod(&network).await);
+    assert!(server.ip.is_ipv6());
+    serve_tcp(&server.netns, 8080, "server");
+    assert_eq!(ask_tcp(&client.netns, at(server.ip, 8080)).unwrap(), Answer { name: "server".into(), saw: client.ip });
+    let service = json!({"metadata": {"namespace": "default", "name": "six"}, "spec": {"clusterIP": "fd00:10:96::7",
+        "clusterIPs": ["fd00:10:96::7"], "ports": [{"port": 80}, {"port": 81, "name": "nobody"}]}});
+    let slice = json!({"metadata": {"namespace": "default", "name": "six"}, "addressType": "IPv6", "ports": [{"port": 8080}],
+        "endpoints": [{"addresses": [server.ip]}]});
+    let (service, slice): (Service, EndpointSlice) = (serde_json::from_value(service).unwrap(), serde_json::from_value(slice).unwrap());
+    let mut rules = Rules::open(&config.netns, &config.instance).unwrap();
+    rules.apply(plan(&proxy_config(&config), std::iter::once((&service, vec![&slice])))).unwrap();
+    assert_eq!(ask_tcp(&client.netns, at("fd00:10:96::7", 80)).unwrap(), Answer { name: "server".into(), saw: client.ip });
+    let error = ask_tcp(&client.netns, at("fd00:10:96::7", 81)).unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionRefused);
+}
