@@ -5,6 +5,8 @@
 
 pub mod cgroup;
 mod config;
+mod ids;
+pub mod images;
 mod network;
 pub mod seccomp;
 pub mod shim;
