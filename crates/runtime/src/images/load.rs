@@ -170,7 +170,8 @@ pub fn load(images: &Images, path: &Path) -> Result<Vec<Image>> {
         let index: OciIndex = archive.json("index.json")?;
         let mut loaded = Vec::new();
         for descriptor in &index.manifests {
-            let name = ["io.containerd.image.name", "org.opencontainers.image.ref.name"].iter().find_map(|key| descriptor.annotations.get(*key));
+            let name =
+                ["io.containerd.image.name", "org.opencontainers.image.ref.name"].iter().find_map(|key| descriptor.annotations.get(*key));
             let tag = name.filter(|n| n.contains('/') || n.contains(':')).map(|n| normalize(n)).transpose()?.map(|r| r.whole());
             loaded.push(load_oci(images, &archive, &descriptor.digest, tag, 0)?);
         }
@@ -185,7 +186,8 @@ fn load_docker(images: &Images, archive: &Archive) -> Result<Vec<Image>> {
     for manifest in manifests {
         let config = archive.bytes(&manifest.config)?;
         let tags = manifest.repo_tags.unwrap_or_default().iter().map(|t| normalize(t).map(|r| r.whole())).collect::<Result<Vec<_>>>()?;
-        let sources = manifest.layers.iter().map(|name| Ok(LayerSource { file: archive.path(name)?, digest: None })).collect::<Result<Vec<_>>>()?;
+        let sources =
+            manifest.layers.iter().map(|name| Ok(LayerSource { file: archive.path(name)?, digest: None })).collect::<Result<Vec<_>>>()?;
         loaded.push(images.install(&config, &sources, &tags, &[], false)?);
     }
     Ok(loaded)
@@ -196,7 +198,11 @@ fn load_oci(images: &Images, archive: &Archive, digest: &str, tag: Option<String
     let damaged = |e: serde_json::Error| ImageError::unsound(format!("manifest {digest}: {e}"));
     if let (Ok(index), true) = (serde_json::from_slice::<OciIndex>(&bytes), depth < INDEX_DEPTH_MAX) {
         let ours = |d: &&Descriptor| d.platform.as_ref().is_none_or(|p| p.os == "linux" && p.architecture == architecture());
-        let chosen = index.manifests.iter().find(ours).ok_or_else(|| ImageError::unsound(format!("it has no variant for linux/{}", architecture())))?;
+        let chosen = index
+            .manifests
+            .iter()
+            .find(ours)
+            .ok_or_else(|| ImageError::unsound(format!("it has no variant for linux/{}", architecture())))?;
         return load_oci(images, archive, &chosen.digest, tag, depth + 1);
     }
     let manifest: OciManifest = serde_json::from_slice(&bytes).map_err(damaged)?;

@@ -81,7 +81,8 @@ impl Images {
             _ => std::fs::create_dir_all(&temporary).map_err(ImageError::io("make a temporary directory"))?,
         }
         let index = match std::fs::read(dir.join("index.json")) {
-            Ok(bytes) => serde_json::from_slice(&bytes).map_err(|e| ImageError::io(format!("read {}", dir.join("index.json").display()))(e.into()))?,
+            Ok(bytes) => serde_json::from_slice(&bytes)
+                .map_err(|e| ImageError::io(format!("read {}", dir.join("index.json").display()))(e.into()))?,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Index::default(),
             Err(error) => return Err(ImageError::io("read the image index")(error)),
         };
@@ -174,7 +175,8 @@ impl Images {
             lower.push(self.layer_dir(&chain));
             layers.push(chain);
         }
-        let image = Image { id: digest(config), tags: tags.to_vec(), digests: digests.to_vec(), layers, size_bytes, config: file.config, pinned };
+        let image =
+            Image { id: digest(config), tags: tags.to_vec(), digests: digests.to_vec(), layers, size_bytes, config: file.config, pinned };
         self.record(image)
     }
 
@@ -270,7 +272,9 @@ impl Images {
         drop(index);
         for chain in unneeded {
             let trash = self.0.dir.join("tmp").join(crate::ids::random());
-            std::fs::rename(self.layer_dir(&chain), &trash).and_then(|()| std::fs::remove_dir_all(&trash)).map_err(ImageError::io("remove a layer"))?;
+            std::fs::rename(self.layer_dir(&chain), &trash)
+                .and_then(|()| std::fs::remove_dir_all(&trash))
+                .map_err(ImageError::io("remove a layer"))?;
         }
         Ok(())
     }

@@ -42,7 +42,8 @@ fn errno(doing: impl Into<String>) -> impl FnOnce(rustix::io::Errno) -> ImageErr
 
 /// Unpacks the tar `stream` into the empty directory `top`, on top of `lower` (lowest first). Returns the bytes of its files.
 pub fn unpack(stream: &mut dyn Read, top: &Path, lower: &[PathBuf], limits: &ImageLimits) -> Result<u64> {
-    let root = rustix::fs::open(top, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).map_err(errno("open the layer's directory"))?;
+    let root = rustix::fs::open(top, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+        .map_err(errno("open the layer's directory"))?;
     let mut layer = Layer { top, root, lower, bytes: 0 };
     let mut archive = Archive::new(stream);
     let entries = archive.entries().map_err(ImageError::io("read the layer"))?.raw(true);
@@ -149,7 +150,8 @@ impl Layer<'_> {
             if let Some(metadata) = covered {
                 use std::os::unix::fs::MetadataExt;
                 let made = self.open_directory(path)?;
-                rustix::fs::fchown(&made, Some(Uid::from_raw(metadata.uid())), Some(Gid::from_raw(metadata.gid()))).map_err(errno("chown"))?;
+                rustix::fs::fchown(&made, Some(Uid::from_raw(metadata.uid())), Some(Gid::from_raw(metadata.gid())))
+                    .map_err(errno("chown"))?;
                 rustix::fs::fchmod(&made, Mode::from_raw_mode(metadata.mode() & 0o7777)).map_err(errno("chmod"))?;
             }
             Ok(())
@@ -165,7 +167,11 @@ impl Layer<'_> {
         let kind = entry.header().entry_type();
         let Some((name, directory)) = parts.split_last() else {
             let is_root = kind.is_dir();
-            return if is_root { set(&self.root, &attributes, &shown) } else { Err(ImageError::unsound(format!("entry {shown:?} has no name"))) };
+            return if is_root {
+                set(&self.root, &attributes, &shown)
+            } else {
+                Err(ImageError::unsound(format!("entry {shown:?} has no name")))
+            };
         };
         let parent = self.parent(directory)?;
         if let Some(hidden) = name.as_bytes().strip_prefix(b".wh.") {
@@ -175,30 +181,41 @@ impl Layer<'_> {
         match kind {
             EntryType::Directory => {
                 make_directory(&parent, name, &what())?;
-                let made = rustix::fs::openat(&parent, name, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty()).map_err(errno(what()))?;
+                let made = rustix::fs::openat(
+                    &parent,
+                    name,
+                    OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC,
+                    Mode::empty(),
+                )
+                .map_err(errno(what()))?;
                 set(&made, &attributes, &shown)
             }
             EntryType::Regular | EntryType::Continuous => {
                 remove(&parent, name)?;
                 let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
                 let mut file = File::from(rustix::fs::openat(&parent, name, flags, Mode::from_raw_mode(0o600)).map_err(errno(what()))?);
-                self.bytes += io::copy(entry, &mut file).map_err(|e| if e.raw_os_error().is_some() { ImageError::io(what())(e) } else { damaged(e) })?;
+                self.bytes += io::copy(entry, &mut file)
+                    .map_err(|e| if e.raw_os_error().is_some() { ImageError::io(what())(e) } else { damaged(e) })?;
                 set(&OwnedFd::from(file), &attributes, &shown)
             }
             EntryType::Symlink | EntryType::Link => {
                 let target = extensions.pax.get("linkpath").or(extensions.link.as_ref()).cloned();
-                let target = target.or_else(|| entry.link_name_bytes().map(|l| l.into_owned())).ok_or_else(|| ImageError::unsound(format!("link {shown:?} has no target")))?;
+                let target = target
+                    .or_else(|| entry.link_name_bytes().map(|l| l.into_owned()))
+                    .ok_or_else(|| ImageError::unsound(format!("link {shown:?} has no target")))?;
                 if kind == EntryType::Link {
                     return self.hard_link(&parent, name, &target, &shown);
                 }
                 remove(&parent, name)?;
                 rustix::fs::symlinkat(OsStr::from_bytes(&target), &parent, name).map_err(errno(what()))?;
-                rustix::fs::chownat(&parent, name, Some(attributes.uid), Some(attributes.gid), AtFlags::SYMLINK_NOFOLLOW).map_err(errno(what()))
+                rustix::fs::chownat(&parent, name, Some(attributes.uid), Some(attributes.gid), AtFlags::SYMLINK_NOFOLLOW)
+                    .map_err(errno(what()))
             }
             EntryType::Fifo => {
                 remove(&parent, name)?;
                 rustix::fs::mknodat(&parent, name, FileType::Fifo, attributes.mode, 0).map_err(errno(what()))?;
-                rustix::fs::chownat(&parent, name, Some(attributes.uid), Some(attributes.gid), AtFlags::SYMLINK_NOFOLLOW).map_err(errno(what()))
+                rustix::fs::chownat(&parent, name, Some(attributes.uid), Some(attributes.gid), AtFlags::SYMLINK_NOFOLLOW)
+                    .map_err(errno(what()))
             }
             // Every container gets a /dev of its own, so nodes there are never seen; elsewhere they have no business.
             EntryType::Char | EntryType::Block if parts[0] == "dev" => Ok(()),

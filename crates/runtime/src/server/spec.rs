@@ -76,7 +76,7 @@ fn environment(inputs: &Inputs<'_>) -> Vec<(String, String)> {
         set(key, value);
     }
     for entry in &inputs.container.envs {
-        set(&entry.key, &entry.value);
+        set(&entry.key, &String::from_utf8_lossy(&entry.value));
     }
     env
 }

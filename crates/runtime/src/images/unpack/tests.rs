@@ -77,7 +77,10 @@ fn later_entries_replace_earlier_ones() {
     if !root() {
         return;
     }
-    let (dir, outcome) = try_unpack(&[(Directory, "a", ""), (Regular, "a/b", "x"), (Regular, "a", "file"), (Directory, "a", ""), (Regular, "a/c", "y")], &[]);
+    let (dir, outcome) = try_unpack(
+        &[(Directory, "a", ""), (Regular, "a/b", "x"), (Regular, "a", "file"), (Directory, "a", ""), (Regular, "a/c", "y")],
+        &[],
+    );
     outcome.unwrap();
     assert_eq!(std::fs::read_dir(dir.path().join("a")).unwrap().count(), 1);
 }
@@ -90,7 +93,8 @@ fn links_of_lower_layers_are_followed_and_whiteouts_converted() {
     use std::os::unix::fs::FileTypeExt;
     let (low, outcome) = try_unpack(&[(Directory, "usr/lib", ""), (Symlink, "lib", "usr/lib"), (Regular, "usr/lib/old", "old")], &[]);
     outcome.unwrap();
-    let entries = [(Regular, "lib/new", "new"), (Regular, "usr/lib/.wh.old", ""), (Link, "copy", "usr/lib/new"), (Regular, "etc/.wh..wh..opq", "")];
+    let entries =
+        [(Regular, "lib/new", "new"), (Regular, "usr/lib/.wh.old", ""), (Link, "copy", "usr/lib/new"), (Regular, "etc/.wh..wh..opq", "")];
     let (top, outcome) = try_unpack(&entries, &[low.path().to_owned()]);
     outcome.unwrap();
     assert_eq!(std::fs::read(top.path().join("usr/lib/new")).unwrap(), b"new");

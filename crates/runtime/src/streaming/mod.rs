@@ -1,0 +1,152 @@
+//! Exec, attach and port-forward: an HTTP server on loopback behind single-use URLs, speaking Kubernetes' WebSocket
+//! subprotocols. The API server reaches it through the kubelet.
+
+mod descriptor;
+mod session;
+mod websocket;
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::{Request, Response, StatusCode, header};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper_util::rt::TokioIo;
+use tokio::net::{TcpListener, TcpStream};
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+
+pub use session::Session;
+
+use crate::ids;
+use crate::server::Server;
+
+/// An unused URL is good for this long, as upstream's.
+const TICKET_AGE_MAX: Duration = Duration::from_secs(60);
+const TICKETS_MAX: usize = 1000;
+
+/// What a URL stands for.
+#[derive(Clone, Debug)]
+pub enum Ticket {
+    Exec { container: String, command: Vec<String>, tty: bool, stdin: bool },
+    Attach { container: String, stdin: bool },
+    PortForward { sandbox: String, ports: Vec<u16> },
+}
+
+/// The listener and the tickets it honours.
+pub struct Streams {
+    listener: Mutex<Option<TcpListener>>,
+    address: SocketAddr,
+    tickets: Mutex<HashMap<String, (Ticket, Instant)>>,
+}
+
+impl Streams {
+    pub async fn bind() -> io::Result<Self> {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let address = listener.local_addr()?;
+        Ok(Self { listener: Mutex::new(Some(listener)), address, tickets: Mutex::default() })
+    }
+
+    /// A URL that stands for `ticket`, once.
+    pub fn ticket(&self, kind: &str, ticket: Ticket) -> String {
+        let token = ids::random();
+        let mut tickets = self.tickets.lock().unwrap_or_else(PoisonError::into_inner);
+        tickets.retain(|_, (_, made)| made.elapsed() < TICKET_AGE_MAX);
+        if tickets.len() >= TICKETS_MAX {
+            tickets.clear();
+        }
+        tickets.insert(token.clone(), (ticket, Instant::now()));
+        format!("http://{}/{kind}/{token}", self.address)
+    }
+
+    fn redeem(&self, path: &str) -> Option<Ticket> {
+        let token = path.rsplit('/').next()?;
+        let (ticket, made) = self.tickets.lock().unwrap_or_else(PoisonError::into_inner).remove(token)?;
+        (made.elapsed() < TICKET_AGE_MAX).then_some(ticket)
+    }
+}
+
+/// Serves until the server is cancelled.
+pub(crate) async fn serve(server: Arc<Server>) {
+    let Some(listener) = server.streams.listener.lock().unwrap_or_else(PoisonError::into_inner).take() else { return };
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = server.cancel.cancelled() => return,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((socket, _)) => drop(server.tasks.spawn(connection(Arc::clone(&server), socket))),
+            Err(error) => {
+                tracing::warn!(%error, "accept a stream");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+async fn connection(server: Arc<Server>, socket: TcpStream) {
+    let handler = hyper::service::service_fn(|request| {
+        let server = Arc::clone(&server);
+        async move { Ok::<_, Infallible>(answer(&server, request)) }
+    });
+    let serving = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(socket), handler).with_upgrades();
+    let outcome = tokio::select! {
+        biased;
+        () = server.cancel.cancelled() => return,
+        outcome = serving => outcome,
+    };
+    if let Err(error) = outcome {
+        tracing::debug!(%error, "a stream's connection");
+    }
+}
+
+fn refuse(status: StatusCode, text: &str) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::from(format!("{text}\n")));
+    *response.status_mut() = status;
+    response
+}
+
+fn answer(server: &Arc<Server>, mut request: Request<Incoming>) -> Response<Full<Bytes>> {
+    let value = |name: header::HeaderName| request.headers().get(name).and_then(|v| v.to_str().ok()).unwrap_or_default().to_owned();
+    if !value(header::UPGRADE).eq_ignore_ascii_case("websocket") {
+        return refuse(StatusCode::BAD_REQUEST, "you must specify at least 1 WebSocket subprotocol: only WebSocket upgrades are served");
+    }
+    let key = value(header::SEC_WEBSOCKET_KEY);
+    let offered = value(header::SEC_WEBSOCKET_PROTOCOL);
+    let Some(ticket) = server.streams.redeem(request.uri().path()) else { return refuse(StatusCode::NOT_FOUND, "unknown or used token") };
+    let Some(protocol) = websocket::choose(&offered, &ticket) else {
+        return refuse(StatusCode::BAD_REQUEST, "no supported subprotocol was offered");
+    };
+    let upgrade = hyper::upgrade::on(&mut request);
+    let task = Arc::clone(server);
+    server.tasks.spawn(async move {
+        let upgraded = match upgrade.await {
+            Ok(upgraded) => upgraded,
+            Err(error) => return tracing::debug!(%error, "upgrade a stream"),
+        };
+        tokio::select! {
+            biased;
+            () = task.cancel.cancelled() => {}
+            () = websocket::run(&task, upgraded, ticket, protocol) => {}
+        }
+    });
+    let mut response = Response::new(Full::default());
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    let accept = derive_accept_key(key.as_bytes());
+    for (name, value) in [
+        (header::CONNECTION, "Upgrade"),
+        (header::UPGRADE, "websocket"),
+        (header::SEC_WEBSOCKET_ACCEPT, accept.as_str()),
+        (header::SEC_WEBSOCKET_PROTOCOL, protocol.name()),
+    ] {
+        if let Ok(value) = value.parse() {
+            response.headers_mut().insert(name, value);
+        }
+    }
+    response
+}
