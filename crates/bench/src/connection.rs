@@ -64,6 +64,8 @@ impl Connection {
         if let Some(token) = &self.token {
             request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
         }
+        // The connection may still be busy with the end of the last answer.
+        self.sender.ready().await?;
         Ok(self.sender.send_request(request.body(Full::new(call.body))?).await?)
     }
 
