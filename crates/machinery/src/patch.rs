@@ -3,12 +3,14 @@
 
 mod json;
 mod merge;
+mod shown;
 mod strategic;
 
 use crate::status::StatusError;
 
 pub use self::json::{JsonPatch, OPERATIONS_MAX};
 pub use self::merge::merge;
+pub use self::shown::shown;
 pub use self::strategic::strategic;
 
 /// Why a patch was refused.

@@ -4,8 +4,8 @@ use machinery::field::{Error, ErrorList, Path};
 use serde_json::{Value, json};
 
 use super::workload::{
-    StatusOnly, Wording, count, default_template, drop_disabled, int_or_percent, keep_status, matching_labels, not_over_hundred, reset_status,
-    selector_and_template, status_counts,
+    StatusOnly, Wording, count, default_template, drop_disabled, int_or_percent, keep_status, matching_labels, not_over_hundred,
+    reset_status, selector_and_template, status_counts,
 };
 use crate::strategy::{Context, Strategy};
 use crate::validate::go;
@@ -118,8 +118,16 @@ fn deployment_strategy(v: &Value, p: &Path<'_>, e: &mut ErrorList) {
 }
 
 fn deployment_status(new: &Value, old: &Value, e: &mut ErrorList) {
-    let counts =
-        ["observedGeneration", "replicas", "updatedReplicas", "readyReplicas", "availableReplicas", "unavailableReplicas", "terminatingReplicas", "collisionCount"];
+    let counts = [
+        "observedGeneration",
+        "replicas",
+        "updatedReplicas",
+        "readyReplicas",
+        "availableReplicas",
+        "unavailableReplicas",
+        "terminatingReplicas",
+        "collisionCount",
+    ];
     let bounds = [
         ("updatedReplicas", "replicas", "status.replicas"),
         ("readyReplicas", "replicas", "status.replicas"),

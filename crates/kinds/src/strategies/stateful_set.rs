@@ -13,8 +13,15 @@ use crate::validate::volume::claim;
 
 const ONLY: &str = "updates to statefulset spec for fields other than 'replicas', 'ordinals', 'template', 'updateStrategy', \
 'revisionHistoryLimit', 'persistentVolumeClaimRetentionPolicy' and 'minReadySeconds' are forbidden";
-const CHANGEABLE: [&str; 7] =
-    ["replicas", "ordinals", "template", "updateStrategy", "revisionHistoryLimit", "persistentVolumeClaimRetentionPolicy", "minReadySeconds"];
+const CHANGEABLE: [&str; 7] = [
+    "replicas",
+    "ordinals",
+    "template",
+    "updateStrategy",
+    "revisionHistoryLimit",
+    "persistentVolumeClaimRetentionPolicy",
+    "minReadySeconds",
+];
 
 pub struct StatefulSets;
 
@@ -146,7 +153,8 @@ fn retention(v: &Value, p: &Path<'_>, e: &mut ErrorList) {
 }
 
 fn status(new: &Value, _old: &Value, e: &mut ErrorList) {
-    let counts = ["replicas", "readyReplicas", "currentReplicas", "updatedReplicas", "observedGeneration", "collisionCount", "availableReplicas"];
+    let counts =
+        ["replicas", "readyReplicas", "currentReplicas", "updatedReplicas", "observedGeneration", "collisionCount", "availableReplicas"];
     let bounds = [
         ("readyReplicas", "replicas", "status.replicas"),
         ("currentReplicas", "replicas", "status.replicas"),

@@ -73,7 +73,8 @@ pub fn int_or_percent(v: &Value, key: &str, p: &Path<'_>, e: &mut ErrorList) {
 }
 
 pub fn not_over_hundred(v: &Value, key: &str, p: &Path<'_>, e: &mut ErrorList) {
-    let over = opt(v, key).and_then(Value::as_str).and_then(|t| t.strip_suffix('%')).and_then(|n| n.parse::<i64>().ok()).is_some_and(|n| n > 100);
+    let over =
+        opt(v, key).and_then(Value::as_str).and_then(|t| t.strip_suffix('%')).and_then(|n| n.parse::<i64>().ok()).is_some_and(|n| n > 100);
     if over {
         e.push(Error::invalid(&p.child(key), &v[key], "must not be greater than 100%"));
     }

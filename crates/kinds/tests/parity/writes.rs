@@ -18,6 +18,7 @@ const NOW: &str = "2026-01-01T00:00:00Z";
 const STRATEGIC: &str = "(strategic)";
 
 /// What became of a request.
+#[derive(Debug)]
 enum Outcome {
     Object(Value),
     Refused(u16, String),
@@ -114,6 +115,9 @@ fn patch(row: &Resource, old: Option<&Value>, raw: &str, kind: &str, writer: &Wr
     };
     match patched {
         Ok(object) => {
+            if let Some(shown) = shown(row, raw, kind, &object) {
+                SHOWN.with(|s| *s.borrow_mut() = shown);
+            }
             let mark = if kind.contains("strategic") { STRATEGIC } else { "" };
             finish(row, Some(old), object, &Writer { subresource: mark, ..*writer })
         }
@@ -122,6 +126,49 @@ fn patch(row: &Resource, old: Option<&Value>, raw: &str, kind: &str, writer: &Wr
             Outcome::Refused(status.code, status.message)
         }
     }
+}
+
+thread_local! {
+    /// The last patched object as error texts print it.
+    static SHOWN: std::cell::RefCell<String> = const { std::cell::RefCell::new(String::new()) };
+}
+
+fn shown(row: &Resource, raw: &str, kind: &str, patched: &Value) -> Option<String> {
+    let touched = match kind {
+        "application/merge-patch+json" => serde_json::from_str(raw).ok()?,
+        "application/json-patch+json" => JsonPatch::parse(raw.as_bytes()).ok()?.touched(),
+        _ => return None,
+    };
+    Some(machinery::patch::shown(types(), row.ty, patched, &touched))
+}
+
+#[test]
+fn refused_objects_are_shown_as_upstream_shows_them() {
+    let mut score = Score::default();
+    for group in ["crud", "merge", "updates"] {
+        each(group, |name, step, status, answer, outcome| {
+            let kind = step["headers"]["Content-Type"].as_str().unwrap_or("");
+            let message = answer["details"]["causes"][0]["message"].as_str().unwrap_or("");
+            if status != 422
+                || !kind.ends_with("-patch+json")
+                || kind.contains("strategic")
+                || answer["details"]["causes"][0]["field"] != "patch"
+            {
+                return;
+            }
+            // Placeholders stand for values of other steps; only the order of keys can be compared.
+            let keys = |t: &str| -> Vec<String> {
+                t.split('"').filter(|p| p.chars().all(|c| c.is_ascii_alphanumeric())).map(str::to_owned).collect()
+            };
+            let Some(quoted) = message.strip_prefix("Invalid value: ") else { return };
+            let Some(want) = serde_json::Deserializer::from_str(quoted).into_iter::<String>().next().and_then(Result::ok) else { return };
+            let got = SHOWN.with(|s| s.borrow().clone());
+            let same = keys(&want) == keys(&got);
+            score.add(same, || format!("{name} {}\n want {want:.1500}\n  got {got:.1500}\n{outcome:.20?}", step["json"]));
+        });
+    }
+    println!("shown objects: {} of {}", score.same, score.same + score.different);
+    assert!(score.different * 10 <= score.same);
 }
 
 /// Times are set aside; the order of entries too.

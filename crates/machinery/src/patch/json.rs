@@ -1,7 +1,7 @@
 //! JSON patch, RFC 6902, as the library upstream uses carries it out: replacing a missing key of an object adds it, negative
 //! indices count from the end.
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::PatchError;
 use crate::field::go_quote;
@@ -49,6 +49,22 @@ impl JsonPatch {
             strict.extend(unknown.map(|k| format!("json patch unknown field {}", go_quote(&format!("[{index}].{k}")))));
         }
         Ok(Self { operations, strict })
+    }
+
+    /// The objects and lists the operations go into, as a tree of their keys: for [`super::shown`].
+    pub fn touched(&self) -> Value {
+        let mut out = Value::Object(Map::new());
+        for operation in &self.operations {
+            for key in ["path", "from"] {
+                let Some((steps, _)) = operation.get(key).and_then(Value::as_str).and_then(split) else { continue };
+                let mut at = &mut out;
+                for step in steps {
+                    let Value::Object(map) = at else { break };
+                    at = map.entry(step).or_insert_with(|| Value::Object(Map::new()));
+                }
+            }
+        }
+        out
     }
 
     /// Carries the operations out in order; all or nothing.
