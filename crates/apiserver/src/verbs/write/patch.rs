@@ -80,10 +80,18 @@ pub fn applied(ctx: &Ctx, target: &Target, patch: &Patch, old: Option<&Value>) -
         }
     };
     let gvk = resource.gvk();
-    strict.extend(body::typed(&mut value, resource.ty).map_err(|e| invalid(target, patch, &parsed, &e))?);
+    let refuse = |why: &str| invalid(&shown(target, patch, &parsed, current), why);
+    let unknown = machinery::decode::decode(kinds::types(), resource.ty, &mut value).map_err(|e| match patch.kind {
+        Kind::Strategic => refuse(&e.restore),
+        _ => refuse(&e.text),
+    })?;
+    strict.extend(unknown);
     check_identity(&value, &gvk)?;
-    let warnings = judge(ctx, target, patch, &parsed, strict)?;
-    Ok((value, warnings))
+    match ctx.options.validation {
+        FieldValidation::Ignore => Ok((value, Vec::new())),
+        FieldValidation::Strict if !strict.is_empty() => Err(refuse(&machinery::decode::strict_text(&strict))),
+        _ => Ok((value, strict)),
+    }
 }
 
 /// A patch applied to something that is not stored: a Scale.
@@ -121,27 +129,39 @@ fn check_identity(value: &Value, gvk: &GroupVersionKind) -> Result<(), StatusErr
     Err(StatusError::bad_request(format!("{given} does not match the expected {gvk}")))
 }
 
-/// 422 about the patch itself.
-fn invalid(_target: &Target, patch: &Patch, parsed: &Value, why: &str) -> StatusError {
-    let shown = match patch.kind {
-        Kind::Strategic => machinery::apply::go_print(parsed),
-        _ => String::from_utf8_lossy(&patch.bytes).into_owned(),
+/// What upstream shows of a patch it refuses: a strategic one itself, for others the patched object, so it is patched again.
+fn shown(target: &Target, patch: &Patch, parsed: &Value, current: &Value) -> String {
+    let (types, ty) = (kinds::types(), target.resource.ty);
+    let patched = match patch.kind {
+        Kind::Json => JsonPatch::parse(&patch.bytes).ok().and_then(|p| Some((p.apply(current).ok()?, p.touched()))),
+        Kind::Merge => machinery::patch::merge(current, &patch.bytes).ok().map(|(value, _)| (value, parsed.clone())),
+        Kind::Strategic | Kind::Apply => None,
     };
-    let error = field::Error::invalid_str(&Path::new("patch"), &shown, why);
+    match patched {
+        Some((value, touched)) => machinery::patch::shown(types, ty, &value, &touched),
+        None => machinery::apply::go_print(parsed),
+    }
+}
+
+/// 422 about the patch itself.
+fn invalid(shown: &str, why: &str) -> StatusError {
+    let error = field::Error::invalid_str(&Path::new("patch"), shown, why);
     StatusError::invalid(&GroupKind::default(), "", &[error])
 }
 
-fn judge(ctx: &Ctx, target: &Target, patch: &Patch, parsed: &Value, strict: Vec<String>) -> Result<Vec<String>, StatusError> {
+fn judge(ctx: &Ctx, patch: &Patch, strict: Vec<String>) -> Result<Vec<String>, StatusError> {
     match ctx.options.validation {
         FieldValidation::Ignore => Ok(Vec::new()),
-        FieldValidation::Strict if !strict.is_empty() => Err(invalid(target, patch, parsed, &machinery::decode::strict_text(&strict))),
+        FieldValidation::Strict if !strict.is_empty() => {
+            Err(invalid(&String::from_utf8_lossy(&patch.bytes), &machinery::decode::strict_text(&strict)))
+        }
         _ => Ok(strict),
     }
 }
 
 fn apply(ctx: &Ctx, target: &Target, patch: &Patch, old: Option<&Value>) -> Result<(Value, Vec<String>), StatusError> {
     let resource = &target.resource;
-    let (config, mut strict) = body::yaml(&patch.bytes)?;
+    let (config, strict) = body::yaml(&patch.bytes)?;
     let gvk = resource.gvk();
     if !config.is_object() {
         return Err(StatusError::bad_request("error decoding YAML: the body is not an object"));
@@ -154,9 +174,8 @@ fn apply(ctx: &Ctx, target: &Target, patch: &Patch, old: Option<&Value>) -> Resu
             return Err(StatusError::bad_request(text));
         }
     }
-    let mut probe = config.clone();
-    strict.extend(body::typed(&mut probe, resource.ty).map_err(|e| invalid(target, patch, &config, &e))?);
-    let warnings = judge(ctx, target, patch, &config, strict)?;
+    // Unknown fields and wrong types are the typed parser's to refuse, whatever the field validation.
+    let warnings = judge(ctx, patch, strict)?;
     let writer = super::writer(ctx, target, &gvk.api_version());
     let applied = machinery::apply::apply(kinds::types(), resource.ty, old, &config, &writer.as_writer(), ctx.options.force);
     let applied = applied.map_err(|e| {
