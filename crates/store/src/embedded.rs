@@ -73,7 +73,12 @@ impl Shared {
 impl Embedded {
     /// Opens a data directory, made where it is not there, and locks it. Reads everything: it blocks for a while.
     pub fn open(dir: impl AsRef<Path>, options: Options) -> Result<Self> {
-        let (shared, mut writer) = prepare(Arc::new(RealDisk::open(dir.as_ref())?), options)?;
+        Self::with_disk_and_thread(Arc::new(RealDisk::open(dir.as_ref())?), options)
+    }
+
+    /// Opens any disk as [`Embedded::open`] does the file system's.
+    pub fn with_disk_and_thread(disk: Arc<dyn Disk>, options: Options) -> Result<Self> {
+        let (shared, mut writer) = prepare(disk, options)?;
         let thread = std::thread::Builder::new()
             .name("store-writer".into())
             .spawn({

@@ -39,6 +39,7 @@ impl Writer {
 
     /// The thread: until the engine is closed.
     pub(crate) fn run(&mut self, shared: &Shared) {
+        let _guard = PanicGuard(shared);
         loop {
             let closing = {
                 let core = shared.lock();
@@ -240,6 +241,20 @@ impl Writer {
         if !matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) {
             self.stopped = true;
             shared.lock().writable = Writable::Stopped(why);
+        }
+    }
+}
+
+/// Should the thread panic, nobody must wait for it forever.
+struct PanicGuard<'a>(&'a Shared);
+
+impl Drop for PanicGuard<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let mut core = self.0.lock();
+            let batch = core.take();
+            let why = "the writer thread panicked; restart, and report this".to_owned();
+            core.fail(batch, &why, Writable::Stopped(why.clone()));
         }
     }
 }

@@ -276,6 +276,61 @@ async fn a_watch_that_falls_behind_ends() {
     assert!(matches!(open.next().await, Some(Err(Error::Unavailable(_)))));
 }
 
+/// A disk whose appends panic.
+struct Panics(SimDisk, Arc<std::sync::atomic::AtomicBool>);
+
+struct PanicFile(Box<dyn store::disk::DiskFile>, Arc<std::sync::atomic::AtomicBool>);
+
+impl store::disk::DiskFile for PanicFile {
+    fn append(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        assert!(!self.1.load(std::sync::atomic::Ordering::Relaxed), "as the test wants it");
+        self.0.append(bytes)
+    }
+    fn sync(&mut self) -> std::io::Result<()> {
+        self.0.sync()
+    }
+}
+
+impl store::disk::Disk for Panics {
+    fn list(&self) -> std::io::Result<Vec<String>> {
+        self.0.list()
+    }
+    fn read(&self, name: &str, offset: u64, max: usize) -> std::io::Result<Vec<u8>> {
+        self.0.read(name, offset, max)
+    }
+    fn create(&self, name: &str) -> std::io::Result<Box<dyn store::disk::DiskFile>> {
+        Ok(Box::new(PanicFile(self.0.create(name)?, self.1.clone())))
+    }
+    fn rename(&self, from: &str, to: &str) -> std::io::Result<()> {
+        self.0.rename(from, to)
+    }
+    fn remove(&self, name: &str) -> std::io::Result<()> {
+        self.0.remove(name)
+    }
+    fn sync_dir(&self) -> std::io::Result<()> {
+        self.0.sync_dir()
+    }
+    fn free_bytes(&self) -> std::io::Result<u64> {
+        self.0.free_bytes()
+    }
+    fn describe(&self, name: &str) -> String {
+        self.0.describe(name)
+    }
+}
+
+#[tokio::test]
+async fn nobody_waits_for_a_writer_that_panicked() {
+    let panics = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let disk = Arc::new(Panics(SimDisk::new(1), panics.clone()));
+    let store = Embedded::with_disk_and_thread(disk, Options::default()).unwrap();
+    store.write(put("/a", "1", Expect::Anything)).await.unwrap();
+    panics.store(true, std::sync::atomic::Ordering::Relaxed);
+    assert!(matches!(store.write(put("/a", "2", Expect::Anything)).await, Err(Error::Unavailable(_))));
+    let again = tokio::time::timeout(Duration::from_secs(5), store.write(put("/a", "3", Expect::Anything))).await;
+    assert!(matches!(again, Ok(Err(Error::ReadOnly(_) | Error::Unavailable(_)))));
+    assert_eq!(show(&[store.get("/a").await.unwrap().1.unwrap()]), ["/a=1@2"]);
+}
+
 /// Watchers of several prefixes, some slow, while many write and history is compacted: each sees every change once, in order.
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
 async fn watches_miss_nothing_and_repeat_nothing() {
