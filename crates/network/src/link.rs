@@ -7,7 +7,7 @@ use futures::TryStreamExt;
 use ipnet::IpNet;
 use nix::libc;
 use rtnetlink::packet_route::AddressFamily;
-use rtnetlink::packet_route::address::AddressAttribute;
+use rtnetlink::packet_route::address::{AddressAttribute, AddressHeaderFlags};
 use rtnetlink::packet_route::link::{InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkMessage};
 use rtnetlink::packet_route::neighbour::{NeighbourFlags, NeighbourState};
 use rtnetlink::packet_route::route::{RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope};
@@ -142,7 +142,13 @@ impl Links {
     }
 
     pub async fn add_address(&self, index: u32, address: IpNet) -> Result<()> {
-        let added = self.handle.address().add(index, address.addr(), address.prefix_len()).execute().await;
+        let mut request = self.handle.address().add(index, address.addr(), address.prefix_len());
+        if address.addr().is_ipv6() {
+            // The address is ours alone. Looking for duplicates would keep it useless until the link's carrier is
+            // noticed, which takes up to a second.
+            request.message_mut().header.flags |= AddressHeaderFlags::Nodad;
+        }
+        let added = request.execute().await;
         ignore(added, libc::EEXIST, ()).map_err(|e| failed(format!("add address {address}"), e))
     }
 

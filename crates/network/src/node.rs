@@ -34,8 +34,8 @@ pub struct NodeConfig {
 /// Forwarding on, and packets to the service networks routed, so that the nftables rules see them even on a node
 /// without a default route.
 pub(crate) async fn prepare(config: &NodeConfig, links: &Links) -> Result<()> {
-    let settings = [("ipv4/ip_forward".into(), "1"), ("ipv6/conf/all/forwarding".into(), "1")];
-    sysctl::set(&config.netns, &settings)?;
+    let v6 = config.cluster_cidrs.iter().chain(&config.service_cidrs).any(|net| net.addr().is_ipv6());
+    forward(&config.netns, v6)?;
     let link = links.add_dummy(&config.instance.service_link()).await?;
     let source = node_addresses(&config.netns).await?;
     for cidr in &config.service_cidrs {
@@ -43,6 +43,16 @@ pub(crate) async fn prepare(config: &NodeConfig, links: &Links) -> Result<()> {
         links.replace_route(link, &Route { source, ..Route::to(cidr.trunc()) }).await?;
     }
     Ok(())
+}
+
+/// IPv6 only where the cluster has it: a forwarding host no longer believes router advertisements, and may so lose its
+/// own default route.
+fn forward(netns: &NetNs, v6: bool) -> Result<()> {
+    let mut settings = vec![("ipv4/ip_forward".to_owned(), "1")];
+    if v6 {
+        settings.push(("ipv6/conf/all/forwarding".to_owned(), "1"));
+    }
+    sysctl::set(netns, &settings)
 }
 
 /// The addresses a node in this namespace is known by, at most one per family: the source of its default route, else
@@ -109,7 +119,7 @@ impl NodeNamespace {
         }
         NetNs::remove(&path)?;
         let netns = NetNs::create(&path)?;
-        sysctl::set(host, &[("ipv4/ip_forward".into(), "1"), ("ipv6/conf/all/forwarding".into(), "1")])?;
+        forward(host, addresses.iter().any(IpAddr::is_ipv6))?;
         connect(host, &links, &netns, &Wire { link: &link, peer: "eth0", addresses, mtu: None }).await?;
         Ok(NodeNamespace { netns, path, addresses: addresses.to_vec() })
     }

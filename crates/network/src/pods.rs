@@ -214,6 +214,8 @@ pub(crate) fn link_sysctls(netns: &NetNs, link: &str) -> Result<()> {
         (format!("ipv4/conf/{link}/rp_filter"), "1"),
         (format!("ipv4/conf/{link}/send_redirects"), "0"),
         (format!("ipv6/conf/{link}/accept_ra"), "0"),
+        // Nobody else is on the link, and ICMPv6 errors need an address at once.
+        (format!("ipv6/conf/{link}/accept_dad"), "0"),
     ];
     sysctl::set(netns, &settings)
 }

@@ -214,3 +214,77 @@ fn wire(record: &Record, zone: &Zone) -> Option<WireRecord> {
     };
     Some(WireRecord::from_rdata(fqdn(&record.name)?, TTL_SECONDS, data))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn zone() -> Zone {
+        Zone { domain: "cluster.local".into(), servers: Vec::new() }
+    }
+
+    fn question(edns: Option<u16>, transport: Transport) -> Question {
+        let mut message = Message::query();
+        message.add_query(Query::query(Name::from_ascii("Web.default.svc.cluster.local.").unwrap(), WireType::A));
+        if let Some(size) = edns {
+            let mut edns = hickory_proto::op::Edns::new();
+            edns.set_max_payload(size);
+            message.set_edns(edns);
+        }
+        Question::parse(&message.to_vec().unwrap(), transport).unwrap()
+    }
+
+    #[test]
+    fn an_answer_too_long_for_its_client_is_cut_and_says_so() {
+        let record = |n: u8| Record { name: "web.default.svc.cluster.local".into(), data: Data::A([10, 0, 0, n].into()) };
+        let answer = Answer::Records { answers: (0..60).map(record).collect(), additionals: Vec::new() };
+        for (edns, transport, truncated) in [
+            (None, Transport::Udp, true),
+            (Some(600), Transport::Udp, true),
+            (Some(4096), Transport::Udp, false),
+            (None, Transport::Tcp, false),
+        ] {
+            let question = question(edns, transport);
+            let bytes = question.answer(&answer, &zone());
+            let reply = Message::from_vec(&bytes).unwrap();
+            assert_eq!(reply.metadata.truncation, truncated, "{edns:?} {transport:?}");
+            assert_eq!(reply.answers.len(), if truncated { 0 } else { 60 });
+            assert_eq!(reply.edns.is_some(), edns.is_some());
+            assert!(transport == Transport::Tcp || bytes.len() <= usize::from(edns.unwrap_or(512).min(UDP_BYTES_MAX)));
+        }
+    }
+
+    #[test]
+    fn the_question_is_echoed_as_asked() {
+        let reply = Message::from_vec(&question(None, Transport::Udp).answer(&Answer::NoName, &zone())).unwrap();
+        assert_eq!(reply.queries[0].name().to_ascii(), "Web.default.svc.cluster.local.");
+        assert_eq!(reply.metadata.response_code, ResponseCode::NXDomain);
+        assert!(matches!(&reply.authorities[0].data, RData::SOA(soa) if soa.minimum == TTL_SECONDS));
+    }
+
+    #[test]
+    fn broken_packets_get_an_error_or_nothing() {
+        let whole = question(None, Transport::Udp).request().to_vec();
+        for len in 0..whole.len() {
+            let reply = Question::parse(&whole[..len], Transport::Udp).unwrap_err();
+            assert_eq!(reply.is_some(), len >= 12, "{len} bytes");
+        }
+        let mut response = whole.clone();
+        response[2] |= 0x80;
+        assert!(Question::parse(&response, Transport::Udp).unwrap_err().is_none());
+        let mut update = whole.clone();
+        update[2] |= 5 << 3;
+        let reply = Message::from_vec(&Question::parse(&update, Transport::Udp).unwrap_err().unwrap()).unwrap();
+        assert_eq!(reply.metadata.response_code, ResponseCode::NotImp);
+        // Any byte may be anything.
+        for at in 0..whole.len() {
+            for value in [0, 1, 0x3f, 0x40, 0xc0, 0xff] {
+                let mut bytes = whole.clone();
+                bytes[at] = value;
+                if let Ok(question) = Question::parse(&bytes, Transport::Udp) {
+                    assert!(!question.failure().is_empty());
+                }
+            }
+        }
+    }
+}
