@@ -1,11 +1,47 @@
 //! Random names and the present time: the only place of this crate that makes either for objects.
 
+use std::cell::RefCell;
+
 const ALPHABET: &[u8; 27] = b"bcdfghjklmnpqrstvwxz2456789";
 /// Generated names are cut so that the five random letters fit into 63.
 const GENERATED_BASE_MAX: usize = 58;
 
+thread_local! {
+    static SIMULATED: RefCell<Option<Simulated>> = const { RefCell::new(None) };
+}
+
+/// What stands in for randomness and time on this thread while a simulation runs on it.
+struct Simulated {
+    seed: u64,
+    clock: Box<dyn Fn() -> jiff::Timestamp>,
+}
+
+/// Takes names and times of objects from a seed and a clock, on this thread, so that a run of a single-threaded simulation
+/// can be repeated. Tokens and certificates stay real.
+pub fn simulate(seed: u64, clock: impl Fn() -> jiff::Timestamp + 'static) {
+    SIMULATED.with_borrow_mut(|simulated| *simulated = Some(Simulated { seed, clock: Box::new(clock) }));
+}
+
+/// Splitmix64.
+fn simulated_bytes(bytes: &mut [u8]) -> bool {
+    SIMULATED.with_borrow_mut(|simulated| {
+        let Some(Simulated { seed, .. }) = simulated else { return false };
+        for chunk in bytes.chunks_mut(8) {
+            *seed = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            let mut z = *seed;
+            z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            chunk.copy_from_slice(&(z ^ (z >> 31)).to_le_bytes()[..chunk.len()]);
+        }
+        true
+    })
+}
+
 fn random<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];
+    if simulated_bytes(&mut bytes) {
+        return bytes;
+    }
     if aws_lc_rs::rand::fill(&mut bytes).is_err() {
         // The operating system's generator does not fail after start; a process without one must not go on.
         tracing::error!("no randomness");
@@ -44,7 +80,8 @@ pub fn generate_name(base: &str) -> String {
 
 /// RFC 3339 in seconds, as metav1.Time.
 pub fn now() -> String {
-    time_text(jiff::Timestamp::now())
+    let simulated = SIMULATED.with_borrow(|simulated| simulated.as_ref().map(|simulated| (simulated.clock)()));
+    time_text(simulated.unwrap_or_else(jiff::Timestamp::now))
 }
 
 pub fn time_text(at: jiff::Timestamp) -> String {

@@ -33,5 +33,6 @@ mod verbs;
 pub use config::Config;
 pub use error::Error;
 pub use http::Body;
+pub use identifiers::simulate;
 pub use in_process::InProcess;
 pub use server::{Handle, Server};
