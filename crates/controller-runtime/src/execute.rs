@@ -74,6 +74,7 @@ impl Executor {
             }
             Action::RequireLive { target, uid } => return (Vec::new(), self.require_live(target, uid).await),
             Action::RequireAbsent { target } => return (Vec::new(), self.require_absent(target).await),
+            Action::Replace { target, .. } => ("replace", target, &None, &None),
             Action::Create { target, done, failed, .. } => ("create", target, done, failed),
             Action::Patch { target, done, failed, .. } => ("patch", target, done, failed),
             Action::Delete { target, done, failed, .. } => ("delete", target, done, failed),
@@ -129,6 +130,11 @@ impl Executor {
                 let body = serde_json::to_vec(object).map_err(kube::Error::SerdeError)?;
                 Request::new(target.collection_path()).create(&PostParams::default(), body)
             }
+            Action::Replace { target, object } => {
+                let body = serde_json::to_vec(object).map_err(kube::Error::SerdeError)?;
+                Request::new(target.collection_path()).replace(&target.name, &PostParams::default(), body)
+            }
+            Action::Patch { target, subresource, update: true, patch, .. } => return self.update(target, *subresource, patch).await,
             Action::Patch { target, subresource, patch, .. } => {
                 let request = Request::new(target.collection_path());
                 let (params, patch) = (PatchParams::default(), Patch::Merge(patch));
@@ -147,6 +153,24 @@ impl Executor {
                 Request::new(target.collection_path()).delete(&target.name, &params)
             }
             Action::Record(_) | Action::RequireLive { .. } | Action::RequireAbsent { .. } | Action::Together(_) => return Ok(Value::Null),
+        };
+        self.client.request(request.map_err(kube::Error::BuildRequest)?).await
+    }
+
+    /// Reads, merges and writes back; a conflict when the object is not the one that the patch was computed from.
+    async fn update(&self, target: &Target, subresource: Option<&str>, patch: &Value) -> kube::Result<Value> {
+        let mut object = self.get(target).await?.unwrap_or(Value::Null);
+        let same = |field: &str| object["metadata"][field] == patch["metadata"][field];
+        if !same("uid") || !same("resourceVersion") {
+            let status = kube::core::Status { code: 409, reason: "Conflict".to_owned(), ..kube::core::Status::default() };
+            return Err(kube::Error::Api(status.boxed()));
+        }
+        controllers::action::merge(&mut object, patch);
+        let body = serde_json::to_vec(&object).map_err(kube::Error::SerdeError)?;
+        let (request, params) = (Request::new(target.collection_path()), PostParams::default());
+        let request = match subresource {
+            Some(subresource) => request.replace_subresource(subresource, &target.name, &params, body),
+            None => request.replace(&target.name, &params, body),
         };
         self.client.request(request.map_err(kube::Error::BuildRequest)?).await
     }

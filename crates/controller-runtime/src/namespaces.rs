@@ -71,7 +71,7 @@ async fn empty(caches: &Caches, executor: &Executor, config: &Config, key: &Key)
     let remains = delete_content(executor.client(), &key.name).await;
     if let Some(conditions) = namespace::conditions(&namespace, &remains, config.clock.now()) {
         let patch = json!({"status": {"conditions": conditions}});
-        let (written, result) = executor.execute_all(&[Action::patch(&*namespace, patch).on_subresource("status")]).await;
+        let (written, result) = executor.execute_all(&[Action::update(&*namespace, patch).on_subresource("status")]).await;
         result?;
         if let Err(error) = caches.settle(&written).await {
             tracing::error!(%error, "cannot wait for the caches");

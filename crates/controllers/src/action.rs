@@ -111,6 +111,8 @@ pub enum Action {
     Patch {
         target: Target,
         subresource: Option<&'static str>,
+        /// Read, merge and update instead of patching: what upstream's controllers do, and what their roles allow.
+        update: bool,
         patch: Value,
         done: Option<Event>,
         failed: Option<Event>,
@@ -124,6 +126,11 @@ pub enum Action {
         grace_seconds: Option<i64>,
         done: Option<Event>,
         failed: Option<Event>,
+    },
+    /// An update with the whole object.
+    Replace {
+        target: Target,
+        object: Value,
     },
     /// Asks the API server itself whether this incarnation lives and is not being deleted; stops here if not.
     RequireLive {
@@ -155,14 +162,23 @@ impl Action {
         let meta = object.metadata();
         patch["metadata"]["uid"] = json!(meta.uid);
         patch["metadata"]["resourceVersion"] = json!(meta.resource_version);
-        Self::Patch { target: Target::of(object), subresource: None, patch, done: None, failed: None }
+        Self::Patch { target: Target::of(object), subresource: None, update: false, patch, done: None, failed: None }
     }
 
-    /// A patch of the status from one value to another; `None` when they are equal.
-    pub fn patch_status<K: Metadata<Ty = ObjectMeta>, S: Serialize>(object: &K, old: &Option<S>, new: &S) -> Option<Self> {
+    /// As [`Action::patch`], where the controller's role has `get` and `update` but not `patch`.
+    pub fn update<K: Metadata<Ty = ObjectMeta>>(object: &K, patch: Value) -> Self {
+        let mut action = Self::patch(object, patch);
+        if let Self::Patch { update, .. } = &mut action {
+            *update = true;
+        }
+        action
+    }
+
+    /// An update of the status from one value to another; `None` when they are equal.
+    pub fn update_status<K: Metadata<Ty = ObjectMeta>, S: Serialize>(object: &K, old: &Option<S>, new: &S) -> Option<Self> {
         let old = old.as_ref().map(to_value).unwrap_or_else(|| json!({}));
         let status = merge_diff(&old, &to_value(new))?;
-        Some(Self::patch(object, json!({ "status": status })).on_subresource("status"))
+        Some(Self::update(object, json!({ "status": status })).on_subresource("status"))
     }
 
     pub fn on_subresource(mut self, name: &'static str) -> Self {
@@ -229,4 +245,23 @@ pub fn merge_diff(old: &Value, new: &Value) -> Option<Value> {
         patch.insert(name.clone(), Value::Null);
     }
     (!patch.is_empty()).then_some(Value::Object(patch))
+}
+
+/// Applies a JSON merge patch.
+pub fn merge(target: &mut Value, patch: &Value) {
+    let Value::Object(patch) = patch else {
+        *target = patch.clone();
+        return;
+    };
+    if !target.is_object() {
+        *target = json!({});
+    }
+    let Some(fields) = target.as_object_mut() else { return };
+    for (name, value) in patch {
+        if value.is_null() {
+            fields.remove(name);
+        } else {
+            merge(fields.entry(name.clone()).or_insert(Value::Null), value);
+        }
+    }
 }

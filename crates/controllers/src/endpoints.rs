@@ -85,7 +85,7 @@ fn update(
     }
     patch["metadata"]["annotations"][TRIGGER] = json!(trigger);
     let failed = format!("Failed to update endpoint {}: {{}}", meta::key(existing));
-    Some(Action::patch(existing, patch).tell_failed(Event::warning(existing, "FailedToUpdateEndpoint", failed)))
+    Some(Action::update(existing, patch).tell_failed(Event::warning(existing, "FailedToUpdateEndpoint", failed)))
 }
 
 /// Addresses with the same ports share a subset; whether some were left out.

@@ -47,7 +47,7 @@ impl Item {
     fn patch(&self, mut patch: serde_json::Value) -> Action {
         patch["metadata"]["uid"] = json!(self.meta.uid);
         patch["metadata"]["resourceVersion"] = json!(self.meta.resource_version);
-        Action::Patch { target: self.target.clone(), subresource: None, patch, done: None, failed: None }
+        Action::Patch { target: self.target.clone(), subresource: None, update: false, patch, done: None, failed: None }
     }
 
     fn without_owners(&self, gone: impl Fn(&OwnerReference) -> bool) -> Action {

@@ -9,7 +9,7 @@ use k8s_openapi::{Metadata, Resource};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use crate::action::{Action, Target};
+use crate::action::{Action, Target, merge};
 use crate::view::{Config, Context, Failure, Key, Lister, View};
 use crate::{Controller, k8s, meta};
 
@@ -170,6 +170,7 @@ impl Model {
             Action::Create { target, .. } => ("create", target),
             Action::Patch { target, .. } => ("patch", target),
             Action::Delete { target, .. } => ("delete", target),
+            Action::Replace { target, .. } => ("replace", target),
             Action::RequireLive { target, .. } | Action::RequireAbsent { target } => ("require", target),
         };
         let key = key_of(target);
@@ -189,6 +190,7 @@ impl Model {
                 patch["metadata"].as_object_mut().unwrap().remove("resourceVersion");
                 self.write(key.clone(), &patch);
             }
+            Action::Replace { object, .. } => self.write(key.clone(), object),
             Action::Delete { grace_seconds, .. } => self.delete(&key, *grace_seconds),
             _ => {}
         }
@@ -213,25 +215,6 @@ impl Model {
 
 fn key_of(target: &Target) -> (String, String, String) {
     (target.kind.clone(), target.namespace.clone(), target.name.clone())
-}
-
-/// RFC 7386.
-fn merge(target: &mut Value, patch: &Value) {
-    let Value::Object(patch) = patch else {
-        *target = patch.clone();
-        return;
-    };
-    if !target.is_object() {
-        *target = json!({});
-    }
-    let Some(fields) = target.as_object_mut() else { return };
-    for (name, value) in patch {
-        if value.is_null() {
-            fields.remove(name);
-        } else {
-            merge(fields.entry(name.clone()).or_insert(Value::Null), value);
-        }
-    }
 }
 
 /// A pod becomes as a kubelet would report it.

@@ -45,7 +45,7 @@ pub fn reconcile(view: &View<'_>, key: &Key, context: &Context<'_>) -> Outcome {
     let status = new_status(&set, &active, terminating, context);
     let settled = status.ready_replicas == status.available_replicas;
     // The status first: when pods cannot be made, it must say so.
-    outcome.actions.extend(Action::patch_status(&*set, &set.status, &status));
+    outcome.actions.extend(Action::update_status(&*set, &set.status, &status));
     if !meta::is_deleting(&*set) {
         outcome.actions.extend(manage_replicas(view, &set, &active, context));
     }

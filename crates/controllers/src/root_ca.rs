@@ -5,9 +5,8 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use serde_json::json;
 
-use crate::action::{Action, Outcome};
+use crate::action::{Action, Outcome, Target, to_value};
 use crate::service_account::is_active;
 use crate::view::{Context, Key, View, Watch};
 use crate::{Controller, meta};
@@ -47,8 +46,9 @@ pub fn reconcile(view: &View<'_>, key: &Key, context: &Context<'_>) -> Outcome {
     if map.data.as_ref() == Some(&data) && meta::annotation(&*map, DESCRIPTION_KEY) == Some(DESCRIPTION) {
         return Outcome::nothing();
     }
-    let gone = map.data.iter().flatten().filter(|(name, _)| *name != DATA_KEY).map(|(name, _)| (name.clone(), json!(null)));
-    let mut new: serde_json::Map<_, _> = gone.collect();
-    new.insert(DATA_KEY.to_owned(), json!(context.config.root_ca));
-    vec![Action::patch(&*map, json!({"metadata": {"annotations": {DESCRIPTION_KEY: DESCRIPTION}}, "data": new}))].into()
+    let mut new = ConfigMap::clone(&map);
+    new.metadata.annotations.get_or_insert_default().insert(DESCRIPTION_KEY.to_owned(), DESCRIPTION.to_owned());
+    new.data = Some(data);
+    // The role has no `get`, so the whole object comes from the cache.
+    vec![Action::Replace { target: Target::of(&*map), object: to_value(&new) }].into()
 }

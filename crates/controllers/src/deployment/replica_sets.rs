@@ -289,10 +289,10 @@ impl<'a> Revisions<'a> {
 
     /// Writes the status and, as upstream, the revision annotation along with it.
     pub fn status_action(&self) -> Option<Action> {
-        let status = Action::patch_status(self.deployment, &self.deployment.status, &self.status);
+        let status = Action::update_status(self.deployment, &self.deployment.status, &self.status);
         let revision = self.revision.as_deref().filter(|revision| meta::annotation(self.deployment, REVISION) != Some(revision));
         let Some(revision) = revision else { return status };
-        let mut action = status.unwrap_or_else(|| Action::patch(self.deployment, json!({})).on_subresource("status"));
+        let mut action = status.unwrap_or_else(|| Action::update(self.deployment, json!({})).on_subresource("status"));
         if let Action::Patch { patch, .. } = &mut action {
             patch["metadata"]["annotations"] = json!({ REVISION: revision });
         }

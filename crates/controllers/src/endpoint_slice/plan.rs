@@ -155,7 +155,7 @@ fn update(service: &Service, slice: &EndpointSlice, draft: &Draft, trigger: Time
     if let Some(diff) = merge_diff(&to_value(&old_labels), &to_value(&labels(service))) {
         patch["metadata"]["labels"] = diff;
     }
-    patch.as_object().is_some_and(|patch| !patch.is_empty()).then(|| Action::patch(slice, patch))
+    patch.as_object().is_some_and(|patch| !patch.is_empty()).then(|| Action::update(slice, patch))
 }
 
 fn create(

@@ -118,7 +118,7 @@ impl Pass<'_> {
         self.fill_status();
         events.extend(self.finish(&failed));
         // The UIDs are written down before any finalizer goes.
-        self.outcome.actions.extend(Action::patch_status(self.job, &self.job.status, &self.status));
+        self.outcome.actions.extend(Action::update_status(self.job, &self.job.status, &self.status));
         self.outcome.actions.extend(events.into_iter().map(Action::Record));
         self.outcome.actions.extend(together(self.count.to_untrack.iter().filter_map(untrack).collect()));
         self.outcome.actions.extend(changes);
