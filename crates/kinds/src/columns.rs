@@ -2,6 +2,7 @@
 
 pub mod apps;
 pub mod pod;
+pub mod service;
 
 use serde_json::{Value, json};
 

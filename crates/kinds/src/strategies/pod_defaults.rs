@@ -50,6 +50,16 @@ pub fn drop_disabled(spec: &mut Value) {
         let Some(projected) = volume.get_mut("projected") else { continue };
         for source in list_mut(projected, "sources") {
             remove(source, "clusterTrustBundle");
+            remove(source, "podCertificate");
+        }
+    }
+    for key in CONTAINERS {
+        for c in list_mut(spec, key) {
+            let Some(lifecycle) = c.get_mut("lifecycle").filter(|l| has(l, "stopSignal")) else { continue };
+            remove(lifecycle, "stopSignal");
+            if lifecycle.as_object().is_some_and(Map::is_empty) {
+                remove(c, "lifecycle");
+            }
         }
     }
 }
@@ -95,7 +105,8 @@ fn pod_level(spec: &mut Value) {
     }
     let mut requests = spec.get("resources").and_then(|r| map(r, "requests")).cloned().unwrap_or_default();
     for (name, limit) in &limits {
-        if requests.contains_key(name) {
+        let supported = matches!(name.as_str(), "cpu" | "memory") || name.starts_with("hugepages-");
+        if !supported || requests.contains_key(name) {
             continue;
         }
         let sum = sum_of_requests(spec, name).filter(|_| !name.starts_with("hugepages-"));

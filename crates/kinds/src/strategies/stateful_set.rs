@@ -80,7 +80,12 @@ impl Strategy for StatefulSets {
         if let Some(ordinals) = opt(v, "ordinals") {
             non_negative(ordinals, "start", &p.child("ordinals"), &mut e);
         }
-        let template = opt(v, "template").unwrap_or(&empty);
+        let at = p.child("volumeClaimTemplates");
+        for (i, c) in list(v, "volumeClaimTemplates").iter().enumerate() {
+            claim::spec(opt(c, "spec").unwrap_or(&empty), &at.index(i).child("spec"), &mut e);
+        }
+        let with_claims = template_with_claims(v);
+        let template = with_claims.as_ref().or_else(|| opt(v, "template")).unwrap_or(&empty);
         let at_template = p.child("template");
         if let Some(selector) = selector_of(v, "statefulset", "", &p, &mut e) {
             template_rules(template, &selector, &at_template, &mut e);
@@ -88,10 +93,6 @@ impl Strategy for StatefulSets {
         forever(template, "StatefulSet", &at_template, &mut e);
         if !s(v, "serviceName").is_empty() {
             dns_label(&p.child("serviceName"), s(v, "serviceName"), &mut e);
-        }
-        let at = p.child("volumeClaimTemplates");
-        for (i, c) in list(v, "volumeClaimTemplates").iter().enumerate() {
-            claim::spec(opt(c, "spec").unwrap_or(&empty), &at.index(i).child("spec"), &mut e);
         }
         e
     }
@@ -118,6 +119,25 @@ impl Strategy for StatefulSets {
     fn cells(&self, object: &Value, now: i64) -> Option<Vec<Value>> {
         Some(crate::columns::apps::stateful_set(object, now))
     }
+}
+
+/// The template with a volume for each claim, as the controller will make its pods; `None` where there are no claims.
+fn template_with_claims(v: &Value) -> Option<Value> {
+    let claims = list(v, "volumeClaimTemplates");
+    if claims.is_empty() {
+        return None;
+    }
+    let mut template = opt(v, "template")?.clone();
+    let name_of = |c: &Value| opt(c, "metadata").map_or("", |m| s(m, "name")).to_owned();
+    let mut volumes: Vec<Value> =
+        claims.iter().map(|c| json!({"name": name_of(c), "persistentVolumeClaim": {"claimName": name_of(c)}})).collect();
+    let own = opt(&template, "spec").map_or(&[][..], |spec| list(spec, "volumes"));
+    let others: Vec<Value> = own.iter().filter(|o| !claims.iter().any(|c| name_of(c) == s(o, "name"))).cloned().collect();
+    volumes.extend(others);
+    if let Some(spec) = template.get_mut("spec") {
+        set(spec, "volumes", volumes);
+    }
+    Some(template)
 }
 
 fn update_strategy(v: &Value, p: &Path<'_>, e: &mut ErrorList) {

@@ -107,7 +107,7 @@ fn host_ports(containers: &[Value], p: &Path<'_>, e: &mut ErrorList) {
 }
 
 /// A restart policy of the container's own, and rules by exit code.
-fn restart(c: &Value, p: &Path<'_>, e: &mut ErrorList) {
+fn restart(c: &Value, init: bool, p: &Path<'_>, e: &mut ErrorList) {
     if let Some(policy) = opt_s(c, "restartPolicy") {
         one_of(&p.child("restartPolicy"), policy, &["Always", "Never", "OnFailure"], e);
     }
@@ -116,6 +116,9 @@ fn restart(c: &Value, p: &Path<'_>, e: &mut ErrorList) {
     }
     if !has(c, "restartPolicy") {
         e.push(Error::required(&p.child("restartPolicy"), "must specify restartPolicy when restart rules are used"));
+        if init {
+            return;
+        }
     }
     let at = p.child("restartPolicyRules");
     let rules = list(c, "restartPolicyRules");
@@ -157,7 +160,7 @@ pub fn regular<'a>(pod: &Pod<'a>, p: &Path<'_>, names: &mut Vec<&'a str>, e: &mu
         shared(c, pod, &at, e);
         unique_name(c, names, &at, e);
         probes(c, pod, &at, e);
-        restart(c, &at, e);
+        restart(c, false, &at, e);
     }
     host_ports(containers, &at, e);
 }
@@ -177,7 +180,7 @@ pub fn init<'a>(pod: &Pod<'a>, p: &Path<'_>, names: &mut Vec<&'a str>, e: &mut E
     for (i, c) in list(pod.spec, "initContainers").iter().enumerate() {
         let at = at.index(i);
         shared(c, pod, &at, e);
-        restart(c, &at, e);
+        restart(c, true, &at, e);
         unique_name(c, names, &at, e);
         host_ports(std::slice::from_ref(c), &p.child("initContainers"), e);
         if s(c, "restartPolicy") == "Always" {

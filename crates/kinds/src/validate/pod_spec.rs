@@ -5,7 +5,7 @@ use machinery::names_net;
 use serde_json::{Value, json};
 
 use super::container::{self, Pod};
-use super::rules::{dns_label, dns_subdomain, in_range, labels, named, one_of, qualified, required};
+use super::rules::{dns_label, dns_subdomain, in_range, labels, named, one_of, qualified};
 use super::tree::{flag, flag_is, has, int, is_empty, list, map, opt, opt_s, s, strings};
 use super::{affinity, go, resources, scheduling, security, volume};
 
@@ -40,10 +40,6 @@ pub fn pod_spec(spec: &Value, meta: &Value, alone: bool, p: &Path<'_>, e: &mut E
     }
     labels(spec, "nodeSelector", p, e);
     security::pod(spec, p, e);
-    let at = p.child("imagePullSecrets");
-    for (i, secret) in list(spec, "imagePullSecrets").iter().enumerate() {
-        required(secret, "name", &at.index(i), e);
-    }
     affinity::affinity(spec, p, e);
     dns_config(spec, p, e);
     let at = p.child("readinessGates");

@@ -61,8 +61,6 @@ pub fn topology_spread(spec: &Value, p: &Path<'_>, e: &mut ErrorList) {
         let (key, when) = (s(c, "topologyKey"), s(c, "whenUnsatisfiable"));
         if key.is_empty() {
             e.push(Error::required(&p.child("topologyKey"), "can not be empty"));
-        } else {
-            qualified(&p.child("topologyKey"), key, e);
         }
         one_of(&p.child("whenUnsatisfiable"), when, &["DoNotSchedule", "ScheduleAnyway"], e);
         if all[..i].iter().any(|other| s(other, "topologyKey") == key && s(other, "whenUnsatisfiable") == when) {

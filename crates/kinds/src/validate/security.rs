@@ -47,6 +47,10 @@ pub fn seccomp(v: &Value, p: &Path<'_>, e: &mut ErrorList) {
     let Some(profile) = opt(v, "seccompProfile") else { return };
     let p = p.child("seccompProfile");
     let (ty, local) = (s(profile, "type"), opt_s(profile, "localhostProfile"));
+    match ty {
+        "" => e.push(Error::required(&p.child("type"), "type is required when seccompProfile is set")),
+        ty => one_of(&p.child("type"), ty, &PROFILES, e),
+    }
     let at = p.child("localhostProfile");
     match (ty == "Localhost", local) {
         (true, None) => e.push(Error::required(&at, "must be set when seccomp type is Localhost")),
@@ -55,10 +59,6 @@ pub fn seccomp(v: &Value, p: &Path<'_>, e: &mut ErrorList) {
             e.push(go::invalid(&at, profile, "core.v1.SeccompProfile", "can only be set when seccomp type is Localhost"));
         }
         (false, None) => {}
-    }
-    match ty {
-        "" => e.push(Error::required(&p.child("type"), "type is required when seccompProfile is set")),
-        ty => one_of(&p.child("type"), ty, &PROFILES, e),
     }
 }
 

@@ -51,7 +51,16 @@ pub fn node_selector(selector: &Value, p: &Path<'_>, e: &mut ErrorList) {
         return;
     }
     for (i, term) in list(selector, "nodeSelectorTerms").iter().enumerate() {
-        node_selector_term(term, &at.index(i), e);
+        let at = at.index(i);
+        node_selector_term(term, &at, e);
+        let expressions = at.child("matchExpressions");
+        for (j, r) in list(term, "matchExpressions").iter().enumerate() {
+            let at = expressions.index(j);
+            let values = at.child("values");
+            for (k, value) in list(r, "values").iter().filter_map(Value::as_str).enumerate() {
+                named(&values.index(k), value, names::label_value(value), e);
+            }
+        }
     }
 }
 

@@ -21,11 +21,13 @@ pub fn template(template: &Value, p: &Path<'_>, e: &mut ErrorList) {
 }
 
 /// Annotations that mean something to pods (`ValidatePodSpecificAnnotations`).
-pub fn pod_annotations(meta: &Value, _spec: &Value, p: &Path<'_>, e: &mut ErrorList) {
+pub fn pod_annotations(meta: &Value, spec: &Value, p: &Path<'_>, e: &mut ErrorList) {
     for (key, value) in super::tree::entries(meta, "annotations") {
         let value = value.as_str().unwrap_or("");
         if key == "kubernetes.io/config.mirror" && value.is_empty() {
             e.push(Error::required(&p.key(key), ""));
+        } else if key == "kubernetes.io/config.mirror" && super::tree::s(spec, "nodeName").is_empty() {
+            e.push(Error::invalid_str(&p.key(key), value, "must set spec.nodeName if mirror pod annotation is set"));
         }
         if key == "controller.kubernetes.io/pod-deletion-cost" && value.parse::<i32>().is_err() {
             e.push(Error::invalid_str(&p.key(key), value, "must be a 32bit integer"));

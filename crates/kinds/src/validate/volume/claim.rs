@@ -96,7 +96,7 @@ fn data_source(v: &Value, p: &Path<'_>, e: &mut ErrorList) {
             super::super::rules::dns_label(&at.child("namespace"), namespace, e);
             if has(v, "dataSource") {
                 let text = "may not be specified when dataSourceRef.namespace is specified";
-                e.push(super::super::go::invalid(&p.child("dataSource"), &v["dataSource"], "core.v1.TypedLocalObjectReference", text));
+                e.push(Error::invalid(p, &json!({}), text));
             }
             return;
         }

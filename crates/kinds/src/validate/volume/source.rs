@@ -288,9 +288,8 @@ pub fn csi_inline(v: &Value, p: &Path<'_>, e: &mut ErrorList) {
     let p = p.child("csi");
     super::csi_driver_name(s(v, "driver"), &p.child("driver"), e);
     if let Some(secret) = opt(v, "nodePublishSecretRef") {
-        let at = p.child("nodePublishSecretRef");
-        if required(secret, "name", &at, e) {
-            dns_subdomain(&at.child("name"), s(secret, "name"), e);
+        if required(secret, "name", &p.child("nodePublishSecretRef"), e) {
+            dns_subdomain(&p.child("name"), s(secret, "name"), e);
         }
     }
 }

@@ -1,0 +1,228 @@
+//! Endpoints and EndpointSlices.
+
+use machinery::field::{Error, ErrorList, Path};
+use machinery::{names, names_net};
+use serde_json::{Value, json};
+
+use super::service::non_special;
+use crate::columns::{age, name};
+use crate::strategy::{Context, Strategy};
+use crate::validate::rules::{dns_label, dns_subdomain, named, one_of, port, qualified};
+use crate::validate::tree::{int, int0, is_empty, list, list_mut, opt, opt_s, s, set_default, strings};
+
+const PROTOCOLS: [&str; 3] = ["SCTP", "TCP", "UDP"];
+
+pub struct Endpoints;
+
+impl Strategy for Endpoints {
+    fn validate(&self, _ctx: &Context, object: &Value) -> ErrorList {
+        let (mut e, subsets) = (ErrorList::new(), Path::new("subsets"));
+        for (i, subset) in list(object, "subsets").iter().enumerate() {
+            let p = subsets.index(i);
+            if is_empty(subset, "addresses") && is_empty(subset, "notReadyAddresses") {
+                e.push(Error::required(&p, "must specify `addresses` or `notReadyAddresses`"));
+            }
+            for key in ["addresses", "notReadyAddresses"] {
+                let at = p.child(key);
+                for (j, address) in list(subset, key).iter().enumerate() {
+                    endpoint_address(address, &at.index(j), &mut e);
+                }
+            }
+            let (at, many) = (p.child("ports"), list(subset, "ports").len() > 1);
+            for (j, v) in list(subset, "ports").iter().enumerate() {
+                endpoint_port(v, many, &at.index(j), &mut e);
+            }
+        }
+        e
+    }
+
+    fn cells(&self, o: &Value, now: i64) -> Option<Vec<Value>> {
+        Some(vec![name(o), json!(endpoints_text(o)), age(o, now)])
+    }
+}
+
+fn endpoint_address(v: &Value, p: &Path<'_>, e: &mut ErrorList) {
+    e.extend(names_net::ip_legacy(&p.child("ip"), s(v, "ip"), false));
+    if !s(v, "hostname").is_empty() {
+        dns_label(&p.child("hostname"), s(v, "hostname"), e);
+    }
+    if let Some(node) = opt_s(v, "nodeName") {
+        dns_subdomain(&p.child("nodeName"), node, e);
+    }
+    non_special(s(v, "ip"), &p.child("ip"), e);
+}
+
+fn endpoint_port(v: &Value, must_name: bool, p: &Path<'_>, e: &mut ErrorList) {
+    if must_name && s(v, "name").is_empty() {
+        e.push(Error::required(&p.child("name"), ""));
+    } else if !s(v, "name").is_empty() {
+        dns_label(&p.child("name"), s(v, "name"), e);
+    }
+    port(&p.child("port"), int0(v, "port"), e);
+    match s(v, "protocol") {
+        "" => e.push(Error::required(&p.child("protocol"), "")),
+        protocol => one_of(&p.child("protocol"), protocol, &PROTOCOLS, e),
+    }
+    if let Some(protocol) = opt_s(v, "appProtocol") {
+        qualified(&p.child("appProtocol"), protocol, e);
+    }
+}
+
+/// The first three addresses with ports, and how many more.
+fn endpoints_text(o: &Value) -> String {
+    let mut all: Vec<String> = Vec::new();
+    for subset in list(o, "subsets") {
+        let ports = list(subset, "ports");
+        if ports.is_empty() {
+            all.extend(list(subset, "addresses").iter().map(|a| s(a, "ip").to_owned()));
+        }
+        for p in ports {
+            all.extend(list(subset, "addresses").iter().map(|a| {
+                let ip = s(a, "ip");
+                if ip.contains(':') { format!("[{ip}]:{}", int0(p, "port")) } else { format!("{ip}:{}", int0(p, "port")) }
+            }));
+        }
+    }
+    first_three(&all, "<none>")
+}
+
+fn first_three(all: &[String], none: &str) -> String {
+    match all.len() {
+        0 => none.to_owned(),
+        1..=3 => all.join(","),
+        n => format!("{} + {} more...", all[..3].join(","), n - 3),
+    }
+}
+
+pub struct EndpointSlices;
+
+impl Strategy for EndpointSlices {
+    fn default(&self, _ctx: &Context, object: &mut Value) {
+        for p in list_mut(object, "ports") {
+            if opt_s(p, "name").is_none() {
+                crate::validate::tree::set(p, "name", "");
+            }
+            if opt_s(p, "protocol").is_none() {
+                set_default(p, "protocol", "TCP");
+            }
+        }
+    }
+
+    fn validate(&self, _ctx: &Context, object: &Value) -> ErrorList {
+        let mut e = ErrorList::new();
+        let (ty, at) = (s(object, "addressType"), Path::new("addressType"));
+        match ty {
+            "" => e.push(Error::required(&at, "")),
+            ty => one_of(&at, ty, &["FQDN", "IPv4", "IPv6"], &mut e),
+        }
+        let at = Path::new("endpoints");
+        let endpoints = list(object, "endpoints");
+        if endpoints.len() > 1000 {
+            e.push(Error::too_many(&at, endpoints.len(), 1000));
+            return e;
+        }
+        for (i, v) in endpoints.iter().enumerate() {
+            endpoint(v, ty, &at.index(i), &mut e);
+        }
+        slice_ports(object, &mut e);
+        e
+    }
+
+    fn validate_update(&self, ctx: &Context, new: &Value, old: &Value) -> ErrorList {
+        let mut e = self.validate(ctx, new);
+        if s(new, "addressType") != s(old, "addressType") {
+            e.push(Error::invalid_str(&Path::new("addressType"), s(new, "addressType"), "field is immutable"));
+        }
+        e
+    }
+
+    fn cells(&self, o: &Value, now: i64) -> Option<Vec<Value>> {
+        let ports: Vec<String> =
+            list(o, "ports").iter().map(|p| int(p, "port").map_or_else(|| "*".to_owned(), |n| n.to_string())).collect();
+        let ips: Vec<String> = list(o, "endpoints").iter().flat_map(|v| strings(v, "addresses").map(str::to_owned)).collect();
+        let ports = if ports.is_empty() { "<unset>".to_owned() } else { first_three(&ports, "<unset>") };
+        Some(vec![name(o), json!(s(o, "addressType")), json!(ports), json!(first_three(&ips, "<unset>")), age(o, now)])
+    }
+}
+
+fn endpoint(v: &Value, ty: &str, p: &Path<'_>, e: &mut ErrorList) {
+    let at = p.child("addresses");
+    let addresses = list(v, "addresses");
+    if addresses.is_empty() {
+        e.push(Error::required(&at, "must contain at least 1 address"));
+    } else if addresses.len() > 100 {
+        e.push(Error::too_many(&at, addresses.len(), 100));
+    }
+    for (i, address) in strings(v, "addresses").enumerate() {
+        let at = at.index(i);
+        match ty {
+            "IPv4" | "IPv6" => {
+                let errors = names_net::ip_legacy(&at, address, false);
+                let good = errors.is_empty();
+                e.extend(errors);
+                if good {
+                    if names_net::is_v6_text(address) != (ty == "IPv6") {
+                        e.push(Error::invalid_str(&at, address, format!("must be an {ty} address")));
+                    }
+                    non_special(address, &at, e);
+                }
+            }
+            "FQDN" => named(&at, address, names::fully_qualified_domain_name(address), e),
+            _ => {}
+        }
+    }
+    if let Some(node) = opt_s(v, "nodeName") {
+        dns_subdomain(&p.child("nodeName"), node, e);
+    }
+    machinery::metadata::labels(v.get("deprecatedTopology"), &p.child("deprecatedTopology"), e);
+    if let Some(hostname) = opt_s(v, "hostname") {
+        dns_label(&p.child("hostname"), hostname, e);
+    }
+    let Some(hints) = opt(v, "hints") else { return };
+    let hints_at = p.child("hints");
+    let zones = hints_at.child("forZones");
+    let all = list(hints, "forZones");
+    for (i, zone) in all.iter().enumerate() {
+        let at = zones.index(i);
+        let zone_name = s(zone, "name");
+        if all[..i].iter().any(|o| s(o, "name") == zone_name) {
+            e.push(Error::duplicate(&at.child("name"), &json!(zone_name)));
+        }
+        named(&at.child("name"), zone_name, names::label_value(zone_name), e);
+    }
+    let nodes = hints_at.child("forNodes");
+    let all = list(hints, "forNodes");
+    for (i, node) in all.iter().enumerate() {
+        let at = nodes.index(i);
+        if all[..i].iter().any(|o| s(o, "name") == s(node, "name")) {
+            e.push(Error::duplicate(&at.child("name"), &json!(s(node, "name"))));
+        }
+        dns_subdomain(&at.child("name"), s(node, "name"), e);
+    }
+}
+
+fn slice_ports(object: &Value, e: &mut ErrorList) {
+    let at = Path::new("ports");
+    let ports = list(object, "ports");
+    if ports.len() > 20_000 {
+        e.push(Error::too_many(&at, ports.len(), 20_000));
+        return;
+    }
+    for (i, v) in ports.iter().enumerate() {
+        let p = at.index(i);
+        let port_name = s(v, "name");
+        if !port_name.is_empty() {
+            dns_label(&p.child("name"), port_name, e);
+        }
+        if ports[..i].iter().any(|o| s(o, "name") == port_name) {
+            e.push(Error::duplicate(&p.child("name"), &json!(port_name)));
+        }
+        match opt_s(v, "protocol") {
+            None => e.push(Error::required(&p.child("protocol"), "")),
+            Some(protocol) => one_of(&p.child("protocol"), protocol, &PROTOCOLS, e),
+        }
+        if let Some(protocol) = opt_s(v, "appProtocol") {
+            qualified(&p.child("appProtocol"), protocol, e);
+        }
+    }
+}
