@@ -58,12 +58,18 @@ fn col<'a>(row: &'a Row, name: &str) -> &'a str {
     }
 }
 
+/// What is declared: structs with fields, and named scalars.
+struct Known {
+    structs: BTreeSet<String>,
+    scalars: BTreeSet<String>,
+}
+
 /// A definition's name, or that of the type it is an alias of.
-fn canonical(name: &str, known: &BTreeSet<String>) -> String {
-    if !known.contains(name) {
+fn canonical(name: &str, known: &Known) -> String {
+    if !known.structs.contains(name) {
         for (alias, of) in [("v1beta1.", "v1."), ("v1alpha1.", "v1.")] {
             let renamed = name.replace(alias, of);
-            if renamed != name && known.contains(&renamed) {
+            if renamed != name && known.structs.contains(&renamed) {
                 return renamed;
             }
         }
@@ -73,8 +79,9 @@ fn canonical(name: &str, known: &BTreeSet<String>) -> String {
 
 fn types(reference: &Path) -> Result<String> {
     let rows = read_tsv(&reference.join("fields.tsv"))?;
-    let mut known: BTreeSet<String> = rows.iter().map(|r| col(r, "definition").to_owned()).collect();
     let declared = read_tsv(&reference.join("types.tsv"))?;
+    let scalars = declared.iter().filter(|r| col(r, "shape") == "scalar").map(|r| col(r, "definition").to_owned()).collect();
+    let mut known = Known { structs: rows.iter().map(|r| col(r, "definition").to_owned()).collect(), scalars };
     let mut atomic: BTreeSet<String> = BTreeSet::new();
     for row in &declared {
         let name = col(row, "definition");
@@ -82,8 +89,8 @@ fn types(reference: &Path) -> Result<String> {
             atomic.insert(name.to_owned());
         }
         // Structs without fields are types too, unless they are an alias of one that has some.
-        if col(row, "shape") == "struct" && !known.contains(name) && canonical(name, &known) == name {
-            known.insert(name.to_owned());
+        if col(row, "shape") == "struct" && !known.structs.contains(name) && canonical(name, &known) == name {
+            known.structs.insert(name.to_owned());
         }
     }
     let swagger = read_json(&reference.join("swagger.json"))?;
@@ -93,7 +100,7 @@ fn types(reference: &Path) -> Result<String> {
         }
     }
     let mut by_type: BTreeMap<&str, Vec<&Row>> = BTreeMap::new();
-    for name in &known {
+    for name in &known.structs {
         if PACKAGES.iter().any(|p| name.starts_with(p)) && !SPECIAL.contains(&name.rsplit('.').next().unwrap_or("")) {
             by_type.insert(name, Vec::new());
         }
@@ -118,7 +125,7 @@ fn types(reference: &Path) -> Result<String> {
     Ok(out)
 }
 
-fn field_line(row: &Row, package: &str, known: &BTreeSet<String>) -> Result<String> {
+fn field_line(row: &Row, package: &str, known: &Known) -> Result<String> {
     let json = col(row, "json");
     let inline = col(row, "inline") == "1";
     if json.is_empty() && !inline {
@@ -130,10 +137,10 @@ fn field_line(row: &Row, package: &str, known: &BTreeSet<String>) -> Result<Stri
     let go = if capitalised == go { "" } else { go };
     let wrapped = col(row, "pb_type").contains("ExtraValue") || col(row, "pb_type").contains("OptionalNames");
     let ty = type_expr(col(row, "shape"), col(row, "elem"), package, known, wrapped);
-    Ok(format!("{}\t{go}\t{ty}\t{}\n", if inline { "<" } else { json }, flags(row)))
+    Ok(format!("{}\t{go}\t{ty}\t{}\n", if inline { "<" } else { json }, flags(row, known)))
 }
 
-fn flags(row: &Row) -> String {
+fn flags(row: &Row, known: &Known) -> String {
     let mut flags: Vec<String> = Vec::new();
     let number = col(row, "pb_num");
     if !number.is_empty() {
@@ -167,6 +174,9 @@ fn flags(row: &Row) -> String {
     if strategy.contains("retainKeys") {
         flags.push("retain".to_owned());
     }
+    if let Some(name) = go_type(row, known) {
+        flags.push(format!("go:{name}"));
+    }
     let default = match col(row, "default") {
         "ref(AzureDataDiskCachingReadWrite)" => "\"ReadWrite\"",
         "ref(AzureSharedBlobDisk)" => "\"Shared\"",
@@ -178,7 +188,30 @@ fn flags(row: &Row) -> String {
     flags.join(" ")
 }
 
-fn type_expr(shape: &str, elem: &str, package: &str, known: &BTreeSet<String>, wrapped: bool) -> String {
+/// The Go type of a field where it does not follow from its shape: named scalars of other packages, maps with named keys.
+fn go_type(row: &Row, known: &Known) -> Option<String> {
+    let (package, _) = col(row, "definition").rsplit_once('.')?;
+    let version = package.rsplit('.').next()?;
+    let qualified =
+        |name: &str| if known.scalars.contains(&format!("{package}.{name}")) { format!("{version}.{name}") } else { format!("v1.{name}") };
+    let named = |text: &str| text.split_once('(').and_then(|(_, n)| n.strip_suffix(')')).map(qualified);
+    let elem = col(row, "elem");
+    if col(row, "shape") != "map" {
+        return named(elem)
+            .filter(|n| !known.scalars.contains(&format!("{package}.{}", n.split('.').nth(1).unwrap_or(""))) && !n.ends_with(".UID"));
+    }
+    let (key, value) = elem.split_once(':')?;
+    let value_type = match value {
+        "list<string>" => return Some(format!("{version}.ExtraValue")).filter(|_| col(row, "pb_type").contains("ExtraValue")),
+        "io.k8s.apimachinery.pkg.api.resource.Quantity" => "resource.Quantity".to_owned(),
+        _ => named(value).unwrap_or_else(|| value.rsplit('.').take(2).collect::<Vec<_>>().into_iter().rev().collect::<Vec<_>>().join(".")),
+    };
+    let resource_list =
+        key == "string(ResourceName)" && value_type == "resource.Quantity" && !col(row, "definition").contains("NodeAllocatable");
+    named(key).filter(|_| !resource_list).map(|key| format!("map[{key}]{value_type}"))
+}
+
+fn type_expr(shape: &str, elem: &str, package: &str, known: &Known, wrapped: bool) -> String {
     match shape {
         "list" => format!("[{}", elem_expr(elem, package, known, wrapped)),
         "map" => format!("{{{}", elem_expr(elem.split_once(':').map_or(elem, |(_, value)| value), package, known, wrapped)),
@@ -186,7 +219,7 @@ fn type_expr(shape: &str, elem: &str, package: &str, known: &BTreeSet<String>, w
     }
 }
 
-fn elem_expr(elem: &str, package: &str, known: &BTreeSet<String>, wrapped: bool) -> String {
+fn elem_expr(elem: &str, package: &str, known: &Known, wrapped: bool) -> String {
     if let Some(inner) = elem.strip_prefix("list<").and_then(|e| e.strip_suffix('>')) {
         return format!("{}{}", if wrapped { "(" } else { "[" }, elem_expr(inner, package, known, false));
     }

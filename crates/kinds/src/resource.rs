@@ -143,6 +143,16 @@ impl Resource {
         GroupKind { group: self.group.clone(), kind: self.kind.clone() }
     }
 
+    /// Fields a writer through a subresource does not own, as dotted paths; `""` is the resource itself.
+    pub fn reset_fields_of(&self, subresource: &str) -> Vec<String> {
+        match subresource {
+            "" => self.reset_fields.clone(),
+            "status" => crate::table::status_reset_fields(&self.group, &self.resource).iter().map(|p| (*p).to_owned()).collect(),
+            "approval" => vec!["spec".to_owned(), "status.certificate".to_owned()],
+            _ => Vec::new(),
+        }
+    }
+
     pub fn subresource(&self, name: &str) -> Option<&Subresource> {
         self.subresources.iter().find(|s| s.name == name)
     }

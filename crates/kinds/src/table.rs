@@ -42,6 +42,23 @@ const CONNECT_OPTIONS: [&str; 7] = [
     "ServiceProxyOptions",
 ];
 
+/// What writers through `status` do not own where it is more than `spec`.
+const STATUS_RESETS: [(&str, &str, &[&str]); 9] = [
+    ("", "pods", &["spec", "metadata.deletionTimestamp", "metadata.ownerReferences"]),
+    ("apps", "deployments", &["spec", "metadata.labels"]),
+    ("admissionregistration.k8s.io", "validatingadmissionpolicies", &["spec", "metadata"]),
+    ("apiextensions.k8s.io", "customresourcedefinitions", &["spec", "metadata"]),
+    ("certificates.k8s.io", "certificatesigningrequests", &["spec", "status.conditions"]),
+    ("flowcontrol.apiserver.k8s.io", "flowschemas", &["spec", "metadata"]),
+    ("flowcontrol.apiserver.k8s.io", "prioritylevelconfigurations", &["spec", "metadata"]),
+    ("networking.k8s.io", "servicecidrs", &["spec", "metadata"]),
+    ("storage.k8s.io", "volumeattachments", &["spec", "metadata"]),
+];
+
+pub(crate) fn status_reset_fields(group: &str, resource: &str) -> &'static [&'static str] {
+    STATUS_RESETS.iter().find(|(g, r, _)| *g == group && *r == resource).map_or(&["spec"], |(_, _, paths)| paths)
+}
+
 /// All built-in resources.
 pub fn table() -> &'static Table {
     &TABLE

@@ -4,7 +4,8 @@
 //! name (empty: the JSON name capitalised), type, flags. Types: `s b i l w x f d` scalars, `y` bytes, `q` quantity, `o`
 //! IntOrString, `t` Time, `u` MicroTime, `D` Duration, `F` FieldsV1, `*` any JSON, `|a |b |s` the apiextensions unions,
 //! a scalar's letter may be followed by the name of its Go type; `[T` list, `(T` list that is a message in protobuf, `{T` map, `@Name` a struct of the same package, `@~` and `@^` one of
-//! `io.k8s.api.` and of meta/v1. Flags: protobuf number, letters `p`ointer, omit`e`mpty, omit`z`ero, `r`equired, and words.
+//! `io.k8s.api.` and of meta/v1. Flags: protobuf number, letters `p`ointer, omit`e`mpty, omit`z`ero, `r`equired, and words
+//! (`go:` a Go type that does not follow from the rest).
 
 use std::collections::HashMap;
 use std::sync::LazyLock;
@@ -110,7 +111,9 @@ impl<'a> Loader<'a> {
             }
             field.proto_within = within.numbers.as_slice().into();
             field.go_within = within.names.as_slice().into();
-            field.go_type = go_type(ty, package);
+            if field.go_type.is_empty() {
+                field.go_type = go_type(ty, package);
+            }
             if flags.split(' ').any(|w| w == "granular") {
                 self.granular.push((name.to_owned(), field.name.clone()));
             }
@@ -237,6 +240,8 @@ fn flag_words(field: &mut Field, list: &mut (Topology, bool), flags: &str) {
             field.proto = number;
         } else if let Some(keys) = word.strip_prefix("map:") {
             list.0 = Topology::Map(keys.split(',').map(str::to_owned).collect());
+        } else if let Some(name) = word.strip_prefix("go:") {
+            name.clone_into(&mut field.go_type);
         } else if let Some(key) = word.strip_prefix("merge:") {
             field.patch_merge = true;
             key.clone_into(&mut field.merge_key);

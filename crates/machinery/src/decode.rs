@@ -174,7 +174,7 @@ impl<'t> Decoder<'t> {
             Type::Either(either) => self.either(*either, value, at),
             Type::Scalar(s) => scalar::decode(*s, value).map_err(|refusal| match refusal {
                 scalar::Refusal::Type { found, wanted } => {
-                    let named = field.map(|f| f.go_type.as_str()).filter(|n| !n.is_empty());
+                    let named = field.map(|f| f.go_type.as_str()).filter(|n| !n.is_empty() && !n.starts_with("map["));
                     let restore = format!("cannot convert {} to {}", go_value_type(value), scalar::go_kind(*s));
                     cannot_unmarshal(&found, named.unwrap_or(wanted), restore, at)
                 }
@@ -254,6 +254,15 @@ impl<'t> Decoder<'t> {
         cannot_unmarshal(kind_of(found), &self.go_type(ty, field), restore, at)
     }
 
+    /// As `go_type`, where Go names the type itself and not what its JSON is.
+    fn item_type(&self, ty: TypeId, field: Option<&Field>) -> String {
+        match self.types.get(ty) {
+            Type::Scalar(Scalar::Time) => "v1.Time".to_owned(),
+            Type::Scalar(Scalar::Quantity) => "resource.Quantity".to_owned(),
+            _ => self.go_type(ty, field),
+        }
+    }
+
     /// A type as Go prints it: `v1.PodSpec`, `[]v1.Volume`, `map[string]string`.
     fn go_type(&self, ty: TypeId, field: Option<&Field>) -> String {
         match self.types.get(ty) {
@@ -262,10 +271,12 @@ impl<'t> Decoder<'t> {
                 let (name, version) = (parts.next().unwrap_or(""), parts.next().unwrap_or(""));
                 format!("{version}.{name}")
             }
-            Type::List(list) => format!("[]{}", self.go_type(list.elem, field)),
+            Type::List(list) if list.wrapped => field.map(|f| f.go_type.clone()).unwrap_or_default(),
+            Type::List(list) => format!("[]{}", self.item_type(list.elem, field)),
+            Type::Map(_) if field.is_some_and(|f| f.go_type.starts_with("map[")) => field.map(|f| f.go_type.clone()).unwrap_or_default(),
             // The only map type with a name of its own.
             Type::Map(map) if matches!(self.types.get(map.elem), Type::Scalar(Scalar::Quantity)) => "v1.ResourceList".to_owned(),
-            Type::Map(map) => format!("map[string]{}", self.go_type(map.elem, field)),
+            Type::Map(map) => format!("map[string]{}", self.item_type(map.elem, field)),
             Type::Scalar(s) => match field.map(|f| f.go_type.as_str()) {
                 Some(named) if !named.is_empty() => named.to_owned(),
                 _ => scalar::go_name(*s).to_owned(),

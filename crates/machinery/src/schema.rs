@@ -123,7 +123,8 @@ pub struct Field {
     /// For a field of an inlined struct that is a message of its own in protobuf: the numbers of the messages around it,
     /// outermost first. Mostly empty.
     pub proto_within: Box<[u32]>,
-    /// The Go type of a named scalar (`v1.PullPolicy`), of the list's or map's items where the field is one; empty: Go's own.
+    /// The Go type of a named scalar (`v1.PullPolicy`), of the list's or map's items where the field is one,
+    /// or the whole map (`map[v1.QualifiedName]resource.Quantity`); empty: Go's own.
     pub go_type: String,
     /// The inlined Go structs the field comes from, outermost first: decode errors name them (`spec.volumes.VolumeSource.nfs`).
     pub go_within: Box<[String]>,
