@@ -19,7 +19,7 @@ lint:
 
 # Replay recorded answers of upstream against a fresh API server: `just parity crud`.
 parity *groups:
-    bash docs/parity.sh {{groups}}
+    cargo build --release -p skiff && bash xtask/parity.sh {{groups}}
 
 # The budgets, measured.
 bench *what:

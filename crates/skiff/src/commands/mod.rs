@@ -1,0 +1,8 @@
+//! One file per command a person types.
+
+pub mod doctor;
+pub mod down;
+pub mod image;
+pub mod node;
+pub mod status;
+pub mod up;

@@ -1,0 +1,341 @@
+//! What runs in the background: the daemon (the whole control plane and the first node) and the agents of extra nodes.
+//! This is the wiring diagram; it reads top to bottom.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use apiserver::Handle;
+use auth::User;
+use client::Informers;
+use controller_runtime::ControllerManager;
+use ipnet::IpNet;
+use kube::Client;
+use network::{NetNs, NodeNamespace};
+use tokio::runtime::Builder;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::instance::{Dirs, Instance, make_private, write_atomically};
+use crate::node::{self, Clients, NodeSetup};
+use crate::roles::kube_apiserver::{open_store, write_admin_kubeconfig};
+use crate::roles::{kube_controller_manager, stop_on_signal};
+use crate::supervisor::{EXIT_HOPELESS, error_file};
+use crate::{control, hello_image};
+
+type Ended = (&'static str, Result<()>);
+
+/// The daemon's main.
+pub fn main(dirs: &Dirs) -> ExitCode {
+    supervised(dirs, "daemon", || daemon(dirs))
+}
+
+/// An extra node's main.
+pub fn node_main(dirs: &Dirs, number: u16) -> ExitCode {
+    let name = match dirs.load() {
+        Ok(Some(instance)) => instance.node_name(number),
+        _ => format!("node {number}"),
+    };
+    supervised(dirs, &name, || agent(dirs, number))
+}
+
+/// Runs a main; leaves the reason of a failed start where `up` finds it. A failure after the start is a crash, which the
+/// supervisor answers by starting anew.
+fn supervised(dirs: &Dirs, name: &str, main: impl FnOnce() -> Result<Started>) -> ExitCode {
+    crate::log::init();
+    // Without its supervisor nobody would restart or stop this process.
+    if let Err(error) = nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGTERM) {
+        tracing::warn!(%error, "this process will not end with its supervisor");
+    }
+    match main() {
+        Ok(Started) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{name}: {error:#}");
+            if !hopeless(&error) {
+                return ExitCode::FAILURE;
+            }
+            if let Err(error) = write_atomically(&error_file(dirs, name), format!("{error:#}\n").as_bytes()) {
+                tracing::error!("{error:#}");
+            }
+            ExitCode::from(u8::try_from(EXIT_HOPELESS).unwrap_or(1))
+        }
+    }
+}
+
+/// It ran and was told to end.
+struct Started;
+
+/// A start failed in a way that trying again will not mend.
+#[derive(Debug, thiserror::Error)]
+#[error("the start failed")]
+struct Hopeless;
+
+fn hopeless(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<Hopeless>().is_some()
+}
+
+fn load(dirs: &Dirs) -> Result<Instance> {
+    dirs.load()?.context("no cluster lives here: run `skiff up`")
+}
+
+fn daemon(dirs: &Dirs) -> Result<Started> {
+    let instance = load(dirs)?;
+    // API and node work have runtimes of their own: a busy node must not make the API wait, nor the other way round.
+    let api_runtime = Builder::new_multi_thread().thread_name("api").enable_all().build()?;
+    let node_runtime = Builder::new_multi_thread().thread_name("node").worker_threads(2).enable_all().build()?;
+    let ended = api_runtime.block_on(async {
+        let cancel = CancellationToken::new();
+        let mut tasks: JoinSet<Ended> = JoinSet::new();
+        let stop = cancel.clone();
+        tasks.spawn(async move {
+            stop_on_signal(stop).await;
+            ("signals", Ok(()))
+        });
+        let host = NetNs::current()?;
+        let fallback = first_node_address(&instance)?;
+        let network_instance = network::Instance::new(&instance.id);
+        let addresses = network::ensure_node_address(&host, &network_instance, fallback).await.context("finding this machine's address")?;
+        let handle = control_plane(dirs, &instance, &addresses).await.map_err(|e| e.context(Hopeless))?;
+        prepare_nodes(dirs, &instance, &handle, &addresses)?;
+        components(&instance, &handle, &mut tasks, &cancel)?;
+        let setup = first_node(dirs, &instance, &handle, addresses)?;
+        let clients = Clients {
+            kubelet: client::in_process(handle.service_as(node_user(&setup.name))),
+            proxy: Informers::new(client::in_process(handle.service_as(User::new("system:kube-proxy", &[])))),
+        };
+        let (node_dirs, token) = (dirs.clone(), cancel.clone());
+        let running = node_runtime.spawn(async move { run_node(node_dirs, setup, clients, token).await });
+        tasks.spawn(async move { ("node", running.await.unwrap_or_else(|e| Err(e.into()))) });
+        let outcome = first_failure(&mut tasks, &cancel).await;
+        handle.shutdown().await;
+        outcome
+    });
+    node_runtime.shutdown_timeout(Duration::from_secs(2));
+    api_runtime.shutdown_timeout(Duration::from_secs(2));
+    ended.map(|()| Started)
+}
+
+/// Waits for every part. The first that ends by itself ends the others.
+async fn first_failure(tasks: &mut JoinSet<Ended>, cancel: &CancellationToken) -> Result<()> {
+    let mut outcome = Ok(());
+    while !cancel.is_cancelled() {
+        let Some(ended) = tasks.join_next().await else { break };
+        let (name, result) = ended.context("a part of the daemon panicked")?;
+        if !cancel.is_cancelled() {
+            outcome = Err(result.err().unwrap_or_else(|| anyhow::anyhow!("it ended by itself")).context(format!("{name} failed")));
+            cancel.cancel();
+        }
+    }
+    let drained = tokio::time::timeout(Duration::from_secs(10), async {
+        while let Some(ended) = tasks.join_next().await {
+            if let Ok((name, Err(error))) = ended {
+                tracing::warn!("{name}: {error:#}");
+            }
+        }
+    });
+    if drained.await.is_err() {
+        tracing::warn!("some parts did not end in time");
+    }
+    outcome
+}
+
+async fn control_plane(dirs: &Dirs, instance: &Instance, addresses: &[IpAddr]) -> Result<Handle> {
+    let mut config = apiserver::Config::new(dirs.pki());
+    config.secure_port = instance.api_port;
+    config.advertise_address = addresses.first().copied();
+    config.service_cluster_ip_ranges = vec![instance.service_cidr.clone()];
+    config.extra_sans = addresses.iter().map(IpAddr::to_string).chain(host_name()).collect();
+    let store = open_store(&dirs.data.join("store"))?;
+    let handle = apiserver::Server::start(config, store).await.context("starting the API server")?;
+    write_admin_kubeconfig(&handle, &instance.server(), &dirs.admin_kubeconfig())?;
+    Ok(handle)
+}
+
+/// Controllers and scheduler, each under its own name.
+fn components(instance: &Instance, handle: &Handle, tasks: &mut JoinSet<Ended>, cancel: &CancellationToken) -> Result<()> {
+    // One decoded copy of each object serves all of them.
+    let informers = Informers::new(client::in_process(handle.service_as(User::apiserver())));
+    let mut config = kube_controller_manager::settings(&instance.pod_cidr, 24, handle.ca())?;
+    config.informers = Some(informers.clone());
+    let service = {
+        let handle_service = handle.service_factory();
+        move |name: &str| client::in_process(handle_service(controller_user(name)))
+    };
+    let token = cancel.clone();
+    tasks.spawn(async move { ("controllers", ControllerManager::run(config, service, token).await.map_err(anyhow::Error::from)) });
+    let scheduler_client: Client = client::in_process(handle.service_as(User::new("system:kube-scheduler", &[])));
+    let token = cancel.clone();
+    tasks.spawn(async move {
+        let ended = scheduler::run(scheduler::Config::default(), scheduler_client, &informers, token).await;
+        ("scheduler", ended.map_err(anyhow::Error::from))
+    });
+    Ok(())
+}
+
+fn controller_user(name: &str) -> User {
+    if name.starts_with("system:") { User::new(name, &[]) } else { User::service_account("kube-system", name) }
+}
+
+fn node_user(name: &str) -> User {
+    User::new(format!("system:node:{name}"), &[auth::user::NODES])
+}
+
+fn host_name() -> Option<String> {
+    fs::read_to_string("/proc/sys/kernel/hostname").ok().map(|s| s.trim().to_owned()).filter(|s| !s.is_empty())
+}
+
+/// The address of this machine on the links to extra nodes, and its only one where it has no other.
+fn first_node_address(instance: &Instance) -> Result<IpAddr> {
+    node_address(instance, 1)
+}
+
+fn node_address(instance: &Instance, number: u16) -> Result<IpAddr> {
+    let range: IpNet = instance.node_network.parse().context("the instance's node network")?;
+    range.hosts().nth(usize::from(number) - 1).context("no more addresses for nodes")
+}
+
+/// What an extra node's agent starts from: folders and credentials.
+fn prepare_nodes(dirs: &Dirs, instance: &Instance, handle: &Handle, addresses: &[IpAddr]) -> Result<()> {
+    for number in 1..=instance.nodes {
+        let name = instance.node_name(number);
+        make_private(&dirs.node_data(&name))?;
+        make_private(&dirs.node_run(&name))?;
+        if number == 1 {
+            continue;
+        }
+        let pki = handle.pki();
+        let server = format!("https://{}", SocketAddr::new(*addresses.first().context("this machine has no address")?, instance.api_port));
+        for (file, stem, user, groups) in [
+            ("kubelet.kubeconfig", format!("kubelet-{name}"), format!("system:node:{name}"), vec!["system:nodes"]),
+            ("kube-proxy.kubeconfig", "kube-proxy".to_owned(), "system:kube-proxy".to_owned(), vec![]),
+        ] {
+            let identity = pki.client(&stem, &user, &groups).with_context(|| format!("issuing the certificate of {user}"))?;
+            let text = apiserver::pki::kubeconfig("skiff", &user, &server, pki.ca_pem(), &identity);
+            write_atomically(&dirs.node_data(&name).join(file), text.as_bytes())?;
+        }
+        let serving = kubelet_serving(handle, &name, &[node_address(instance, number)?])?;
+        let serving = serde_json::json!({ "certificate": serving.0, "key": serving.1, "ca": pki.ca_pem() });
+        write_atomically(&dirs.node_data(&name).join("kubelet-serving.json"), &serde_json::to_vec(&serving)?)?;
+    }
+    Ok(())
+}
+
+/// PEM of a kubelet's serving certificate and key.
+fn kubelet_serving(handle: &Handle, name: &str, addresses: &[IpAddr]) -> Result<(String, String)> {
+    let sans: Vec<String> = addresses.iter().map(IpAddr::to_string).chain([name.to_owned()]).collect();
+    let user = format!("system:node:{name}");
+    let identity = handle.pki().serving(&format!("kubelet-serving-{name}"), &user, &["system:nodes"], &sans)?;
+    Ok((identity.certificate_pem, identity.key_pem))
+}
+
+fn first_node(dirs: &Dirs, instance: &Instance, handle: &Handle, addresses: Vec<IpAddr>) -> Result<NodeSetup> {
+    let name = instance.node_name(1);
+    let (certificate_pem, key_pem) = kubelet_serving(handle, &name, &addresses)?;
+    let review = client::in_process(handle.service_as(node_user(&name)));
+    let server = kubelet::ServerConfig {
+        address: SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), instance.kubelet_port),
+        certificate_pem,
+        key_pem,
+        client_ca_pem: handle.ca().to_owned(),
+        authorize: crate::roles::kubelet::by_review(review),
+    };
+    setup(dirs, instance, 1, addresses, server)
+}
+
+fn setup(dirs: &Dirs, instance: &Instance, number: u16, addresses: Vec<IpAddr>, server: kubelet::ServerConfig) -> Result<NodeSetup> {
+    let name = instance.node_name(number);
+    Ok(NodeSetup {
+        data_dir: dirs.node_data(&name),
+        run_dir: dirs.node_run(&name),
+        instance: instance.id.clone(),
+        addresses,
+        service_cidr: instance.service_cidr.parse().context("the instance's service range")?,
+        pod_cidr: instance.pod_cidr.parse().context("the instance's pod range")?,
+        node_cidr: Some(instance.node_network.parse().context("the instance's node network")?),
+        uplink_routes_pods: number > 1,
+        proxy_health: Some(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), instance.proxy_health_port)),
+        kubelet_server: Some(server),
+        cluster_domain: "cluster.local".to_owned(),
+        resolv_conf: PathBuf::from("/etc/resolv.conf"),
+        max_pods: 110,
+        node_labels: BTreeMap::new(),
+        register_with_taints: Vec::new(),
+        name,
+    })
+}
+
+async fn run_node(dirs: Dirs, setup: NodeSetup, clients: Clients, cancel: CancellationToken) -> Result<()> {
+    let (name, token) = (setup.name.clone(), cancel.clone());
+    let mut control = JoinSet::new();
+    let serve = async |images: runtime::Images| {
+        hello_image::ensure(&images).await?;
+        control.spawn(async move { control::serve(&dirs, &name, images, token).await });
+        Ok(())
+    };
+    let ended = node::run(setup, clients, serve, cancel).await;
+    control.shutdown().await;
+    ended
+}
+
+/// An extra node: a machine of its own as far as the network goes.
+fn agent(dirs: &Dirs, number: u16) -> Result<Started> {
+    let instance = load(dirs)?;
+    let name = instance.node_name(number);
+    let address = node_address(&instance, number)?;
+    let data = dirs.node_data(&name);
+    wait_for(&data.join("kubelet-serving.json"))?;
+    let host = NetNs::current()?;
+    let network_instance = network::Instance::new(&instance.id);
+    let made = Builder::new_current_thread()
+        .enable_all()
+        .build()?
+        .block_on(NodeNamespace::create(&network_instance, &host, &dirs.run, &name, &[address]))
+        .context("making the node's network namespace")?;
+    // Before any other thread exists: all that follows lives in the node's namespace.
+    nix::sched::setns(std::fs::File::open(&made.path)?, nix::sched::CloneFlags::CLONE_NEWNET).context("entering the node's network namespace")?;
+    let runtime = Builder::new_multi_thread().thread_name("node").worker_threads(2).enable_all().build()?;
+    let ended = runtime.block_on(async {
+        let cancel = CancellationToken::new();
+        let signals = tokio::spawn(stop_on_signal(cancel.clone()));
+        let kubelet_client = client::from_kubeconfig(&data.join("kubelet.kubeconfig")).await?;
+        let proxy = client::from_kubeconfig(&data.join("kube-proxy.kubeconfig")).await?;
+        let serving: serde_json::Value = serde_json::from_slice(&fs::read(data.join("kubelet-serving.json"))?)?;
+        let text = |key: &str| serving[key].as_str().unwrap_or("").to_owned();
+        let server = kubelet::ServerConfig {
+            address: SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 10250),
+            certificate_pem: text("certificate"),
+            key_pem: text("key"),
+            client_ca_pem: text("ca"),
+            authorize: crate::roles::kubelet::by_review(kubelet_client.clone()),
+        };
+        let setup = setup(dirs, &instance, number, made.addresses.clone(), server)?;
+        let clients = Clients { kubelet: kubelet_client, proxy: Informers::new(proxy) };
+        let ended = run_node(dirs.clone(), setup, clients, cancel).await;
+        signals.abort();
+        ended
+    });
+    runtime.shutdown_timeout(Duration::from_secs(2));
+    ended.map(|()| Started)
+}
+
+/// The daemon writes a node's credentials; its agent may be a little earlier.
+fn wait_for(path: &Path) -> Result<()> {
+    for _ in 0..3000 {
+        if path.exists() {
+            return Ok(());
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    bail!("the daemon has not written {}", path.display())
+}
+
+/// Takes apart what a node has on this machine outside its data: processes, mounts, cgroups.
+pub async fn teardown_node(dirs: &Dirs, instance: &Instance, name: &str) -> Result<()> {
+    let config = node::runtime_config(&dirs.node_data(name), &dirs.node_run(name), &instance.id, name);
+    runtime::teardown(&config).await.with_context(|| format!("stopping the pods of {name}"))?;
+    kubelet::teardown(&dirs.node_data(name).join("kubelet")).with_context(|| format!("unmounting the volumes of {name}"))
+}

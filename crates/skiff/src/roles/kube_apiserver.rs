@@ -1,0 +1,146 @@
+//! `skiff kube-apiserver`
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+
+use crate::instance::{make_private, write_atomically};
+
+/// Upstream's main flags, and `--data-dir` for the embedded datastore.
+#[derive(Args)]
+pub struct Flags {
+    /// Where the datastore, the PKI and admin.kubeconfig are kept
+    #[arg(long)]
+    data_dir: PathBuf,
+    /// The folder of certificates and keys; missing ones are made [default: DATA_DIR/pki]
+    #[arg(long)]
+    cert_dir: Option<PathBuf>,
+    #[arg(long, default_value = "0.0.0.0")]
+    bind_address: IpAddr,
+    /// 0: any free port
+    #[arg(long, default_value_t = 6443)]
+    secure_port: u16,
+    #[arg(long)]
+    advertise_address: Option<IpAddr>,
+    #[arg(long, value_delimiter = ',', default_value = "10.96.0.0/16")]
+    service_cluster_ip_range: Vec<String>,
+    #[arg(long, default_value = "30000-32767")]
+    service_node_port_range: String,
+    #[arg(long, default_value = "https://kubernetes.default.svc.cluster.local")]
+    service_account_issuer: String,
+    #[arg(long, value_delimiter = ',')]
+    api_audiences: Vec<String>,
+    /// Minutes or hours, as 1h
+    #[arg(long, default_value = "1h")]
+    event_ttl: String,
+    #[arg(long, default_value_t = true, action = clap::ArgAction::Set)]
+    anonymous_auth: bool,
+    /// Only Node,RBAC is known
+    #[arg(long, value_delimiter = ',', default_value = "Node,RBAC")]
+    authorization_mode: Vec<String>,
+    #[arg(long, value_delimiter = ',')]
+    enable_admission_plugins: Vec<String>,
+    #[arg(long, value_delimiter = ',')]
+    disable_admission_plugins: Vec<String>,
+    /// Privileged pods are always allowed to be asked for; PodSecurity decides
+    #[arg(long, default_value_t = true, action = clap::ArgAction::Set)]
+    allow_privileged: bool,
+    #[arg(long, default_value_t = 600)]
+    max_requests_inflight: usize,
+}
+
+pub fn run(flags: &Flags) -> Result<()> {
+    super::run(|cancel| async move {
+        if flags.authorization_mode != ["Node", "RBAC"] {
+            bail!("--authorization-mode {}: only Node,RBAC is known", flags.authorization_mode.join(","));
+        }
+        if !flags.allow_privileged {
+            bail!("--allow-privileged=false is not supported: use the PodSecurity labels of namespaces");
+        }
+        let config = config(flags)?;
+        make_private(&flags.data_dir)?;
+        let store = open_store(&flags.data_dir.join("store"))?;
+        let handle = apiserver::Server::start(config, store).await.context("starting the API server")?;
+        let url = format!("https://127.0.0.1:{}", handle.local_addr.port());
+        write_admin_kubeconfig(&handle, &url, &flags.data_dir.join("admin.kubeconfig"))?;
+        tracing::info!(%url, kubeconfig = %flags.data_dir.join("admin.kubeconfig").display(), "ready");
+        cancel.cancelled().await;
+        handle.shutdown().await;
+        Ok(())
+    })
+}
+
+fn config(flags: &Flags) -> Result<apiserver::Config> {
+    let mut config = apiserver::Config::new(flags.cert_dir.clone().unwrap_or_else(|| flags.data_dir.join("pki")));
+    config.bind_address = flags.bind_address;
+    config.secure_port = flags.secure_port;
+    config.advertise_address = flags.advertise_address;
+    config.service_cluster_ip_ranges.clone_from(&flags.service_cluster_ip_range);
+    config.service_node_ports = ports(&flags.service_node_port_range)?;
+    config.service_account_issuer.clone_from(&flags.service_account_issuer);
+    config.api_audiences.clone_from(&flags.api_audiences);
+    config.event_ttl = duration(&flags.event_ttl)?;
+    config.anonymous_auth = flags.anonymous_auth;
+    config.enable_admission_plugins.clone_from(&flags.enable_admission_plugins);
+    config.disable_admission_plugins.clone_from(&flags.disable_admission_plugins);
+    config.max_requests_in_flight = flags.max_requests_inflight;
+    Ok(config)
+}
+
+/// Opens the embedded datastore.
+pub fn open_store(dir: &std::path::Path) -> Result<Arc<dyn store::Store>> {
+    make_private(dir)?;
+    let store = store::Embedded::open(dir, store::Options::default()).with_context(|| format!("opening the datastore in {}", dir.display()))?;
+    Ok(Arc::new(store))
+}
+
+/// Issues an administrator's certificate and writes a kubeconfig with it.
+pub fn write_admin_kubeconfig(handle: &apiserver::Handle, url: &str, path: &std::path::Path) -> Result<()> {
+    let pki = handle.pki();
+    let identity = pki.client("admin", "kubernetes-admin", &["system:masters"]).context("issuing the administrator's certificate")?;
+    let text = apiserver::pki::kubeconfig("skiff", "kubernetes-admin", url, pki.ca_pem(), &identity);
+    write_atomically(path, text.as_bytes())
+}
+
+/// `30000-32767`
+fn ports(text: &str) -> Result<(u16, u16)> {
+    let parsed = text.split_once('-').and_then(|(a, b)| Some((a.parse::<u16>().ok()?, b.parse::<u16>().ok()?)));
+    parsed.filter(|(a, b)| a <= b).with_context(|| format!("--service-node-port-range {text}: must be as 30000-32767"))
+}
+
+/// Go's `1h30m`, of hours, minutes and seconds.
+fn duration(text: &str) -> Result<Duration> {
+    let (mut total, mut number) = (0, String::new());
+    for c in text.chars() {
+        let unit = match c {
+            '0'..='9' => {
+                number.push(c);
+                continue;
+            }
+            'h' => 3600,
+            'm' => 60,
+            's' => 1,
+            _ => bail!("{text}: not a duration as 1h30m"),
+        };
+        total += unit * number.parse::<u64>().with_context(|| format!("{text}: not a duration as 1h30m"))?;
+        number.clear();
+    }
+    if number.is_empty() && !text.is_empty() { Ok(Duration::from_secs(total)) } else { bail!("{text}: not a duration as 1h30m") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_that_are_texts() {
+        assert_eq!(ports("30000-32767").unwrap(), (30000, 32767));
+        assert!(ports("5-4").is_err() && ports("x").is_err());
+        assert_eq!(duration("1h30m").unwrap(), Duration::from_secs(5400));
+        assert!(duration("90").is_err() && duration("").is_err() && duration("1d").is_err());
+    }
+}

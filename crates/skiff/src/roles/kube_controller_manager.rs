@@ -1,0 +1,53 @@
+//! `skiff kube-controller-manager`
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use clap::Args;
+use client::Election;
+use controller_runtime::ControllerManager;
+
+#[derive(Args)]
+pub struct Flags {
+    #[arg(long)]
+    kubeconfig: PathBuf,
+    #[arg(long, default_value_t = true, action = clap::ArgAction::Set)]
+    leader_elect: bool,
+    /// Pods of the whole cluster; each node gets a part
+    #[arg(long, default_value = "10.244.0.0/16")]
+    cluster_cidr: String,
+    #[arg(long, default_value_t = 24)]
+    node_cidr_mask_size: u8,
+    /// Put into every namespace for pods to trust the API server by
+    #[arg(long)]
+    root_ca_file: PathBuf,
+    /// `-name` switches a controller off
+    #[arg(long, value_delimiter = ',', allow_hyphen_values = true, default_value = "*")]
+    controllers: Vec<String>,
+}
+
+pub fn run(flags: &Flags) -> Result<()> {
+    super::run(|cancel| async move {
+        let client = client::from_kubeconfig(&flags.kubeconfig).await?;
+        let ca = std::fs::read_to_string(&flags.root_ca_file).with_context(|| format!("reading {}", flags.root_ca_file.display()))?;
+        let mut config = settings(&flags.cluster_cidr, flags.node_cidr_mask_size, &ca)?;
+        config.election = flags.leader_elect.then(|| Election::new("kube-controller-manager", &identity()));
+        config.disabled = flags.controllers.iter().filter_map(|c| c.strip_prefix('-').map(str::to_owned)).collect();
+        ControllerManager::run(config, move |_| client.clone(), cancel).await.context("running the controllers")
+    })
+}
+
+/// What the controllers of a cluster need to know.
+pub fn settings(cluster_cidr: &str, mask: u8, ca: &str) -> Result<controller_runtime::Config> {
+    let mut config = controller_runtime::Config::default();
+    config.controllers.cluster_cidrs = vec![cluster_cidr.parse().with_context(|| format!("--cluster-cidr {cluster_cidr}"))?];
+    config.controllers.node_cidr_mask_sizes = vec![mask];
+    config.controllers.root_ca = ca.to_owned();
+    Ok(config)
+}
+
+/// Host name and a number that no other process has: who holds a lease.
+pub fn identity() -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    format!("{}_{:016x}", host.trim(), client::Entropy::from_system().next_u64())
+}

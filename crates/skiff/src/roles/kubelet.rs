@@ -1,0 +1,192 @@
+//! `skiff kubelet`: the node agent with the embedded runtime and pod network, or, with `--container-runtime-endpoint`, the
+//! agent alone.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use client::Informers;
+use futures::FutureExt;
+use k8s_openapi::api::authorization::v1::SubjectAccessReview;
+use k8s_openapi::api::core::v1::Taint;
+use kube::Client;
+use kube::api::{Api, PostParams};
+use serde_json::json;
+
+use crate::node::{self, Clients, NodeSetup};
+
+#[derive(Args)]
+pub struct Flags {
+    #[arg(long)]
+    kubeconfig: PathBuf,
+    /// Of the service proxy and DNS, where they run here [default: the kubelet's]
+    #[arg(long)]
+    proxy_kubeconfig: Option<PathBuf>,
+    /// This node's name [default: the host's name]
+    #[arg(long)]
+    hostname_override: Option<String>,
+    #[arg(long, value_delimiter = ',')]
+    node_ip: Vec<IpAddr>,
+    #[arg(long, default_value = "/var/lib/kubelet")]
+    root_dir: PathBuf,
+    #[arg(long, default_value = "/run/skiff-kubelet")]
+    run_dir: PathBuf,
+    /// containerd's or CRI-O's socket; without it the embedded runtime serves
+    #[arg(long)]
+    container_runtime_endpoint: Option<String>,
+    #[arg(long, default_value_t = 10250)]
+    port: u16,
+    #[arg(long)]
+    tls_cert_file: Option<PathBuf>,
+    #[arg(long)]
+    tls_private_key_file: Option<PathBuf>,
+    #[arg(long)]
+    client_ca_file: Option<PathBuf>,
+    #[arg(long, value_delimiter = ',')]
+    cluster_dns: Vec<IpAddr>,
+    #[arg(long, default_value = "cluster.local")]
+    cluster_domain: String,
+    #[arg(long, default_value = "10.96.0.0/16")]
+    service_cluster_ip_range: ipnet::IpNet,
+    #[arg(long, default_value = "10.244.0.0/16")]
+    cluster_cidr: ipnet::IpNet,
+    #[arg(long, default_value_t = 110)]
+    max_pods: u32,
+    #[arg(long, default_value = "/etc/resolv.conf")]
+    resolv_conf: PathBuf,
+    /// key=value
+    #[arg(long, value_delimiter = ',')]
+    node_labels: Vec<String>,
+    /// key=value:effect
+    #[arg(long, value_delimiter = ',')]
+    register_with_taints: Vec<String>,
+    /// The cluster's id on this machine, where several run side by side
+    #[arg(long, default_value = "0")]
+    instance: String,
+}
+
+pub fn run(flags: &Flags) -> Result<()> {
+    super::run(|cancel| async move {
+        let client = client::from_kubeconfig(&flags.kubeconfig).await?;
+        let name = node_name(flags.hostname_override.as_deref())?;
+        let addresses = if flags.node_ip.is_empty() {
+            network::node_addresses(&network::NetNs::current()?).await.context("finding this machine's address")?
+        } else {
+            flags.node_ip.clone()
+        };
+        let server = server(flags, &client)?;
+        if let Some(endpoint) = &flags.container_runtime_endpoint {
+            let config = plain_config(flags, &name, addresses, server)?;
+            let socket = PathBuf::from(endpoint.trim_start_matches("unix://"));
+            return kubelet::run(config, client, &socket, cancel).await.context("running the kubelet");
+        }
+        let setup = NodeSetup {
+            instance: flags.instance.clone(),
+            data_dir: flags.root_dir.clone(),
+            run_dir: flags.run_dir.clone(),
+            addresses,
+            service_cidr: flags.service_cluster_ip_range,
+            pod_cidr: flags.cluster_cidr,
+            node_cidr: None,
+            uplink_routes_pods: false,
+            proxy_health: Some(SocketAddr::from(([0, 0, 0, 0], 10256))),
+            kubelet_server: server,
+            cluster_domain: flags.cluster_domain.clone(),
+            resolv_conf: flags.resolv_conf.clone(),
+            max_pods: flags.max_pods,
+            node_labels: labels(&flags.node_labels)?,
+            register_with_taints: flags.register_with_taints.iter().map(|t| taint(t)).collect::<Result<_>>()?,
+            name,
+        };
+        crate::instance::make_private(&setup.data_dir)?;
+        crate::instance::make_private(&setup.run_dir)?;
+        let proxy = match &flags.proxy_kubeconfig {
+            Some(path) => client::from_kubeconfig(path).await?,
+            None => client.clone(),
+        };
+        let clients = Clients { kubelet: client, proxy: Informers::new(proxy) };
+        node::run(setup, clients, async |images| crate::hello_image::ensure(&images).await, cancel).await
+    })
+}
+
+fn plain_config(flags: &Flags, name: &str, addresses: Vec<IpAddr>, server: Option<kubelet::ServerConfig>) -> Result<kubelet::Config> {
+    let mut config = kubelet::Config::new(name);
+    config.node_ips = addresses;
+    config.root_dir.clone_from(&flags.root_dir);
+    if !flags.cluster_dns.is_empty() {
+        config.cluster_dns.clone_from(&flags.cluster_dns);
+    }
+    config.cluster_domain.clone_from(&flags.cluster_domain);
+    config.resolv_conf.clone_from(&flags.resolv_conf);
+    config.max_pods = flags.max_pods;
+    config.node_labels = labels(&flags.node_labels)?;
+    config.register_with_taints = flags.register_with_taints.iter().map(|t| taint(t)).collect::<Result<_>>()?;
+    config.server = server;
+    Ok(config)
+}
+
+fn server(flags: &Flags, client: &Client) -> Result<Option<kubelet::ServerConfig>> {
+    let (Some(certificate), Some(key), Some(ca)) = (&flags.tls_cert_file, &flags.tls_private_key_file, &flags.client_ca_file) else {
+        tracing::warn!("without --tls-cert-file, --tls-private-key-file and --client-ca-file there are no logs and no exec");
+        return Ok(None);
+    };
+    let read = |path: &PathBuf| std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()));
+    Ok(Some(kubelet::ServerConfig {
+        address: SocketAddr::from(([0, 0, 0, 0], flags.port)),
+        certificate_pem: read(certificate)?,
+        key_pem: read(key)?,
+        client_ca_pem: read(ca)?,
+        authorize: by_review(client.clone()),
+    }))
+}
+
+/// Asks the API server whether a request to the kubelet's own server is allowed, as upstream's webhook mode does.
+pub fn by_review(client: Client) -> kubelet::Authorizer {
+    Arc::new(move |request: kubelet::Request| {
+        let api: Api<SubjectAccessReview> = Api::all(client.clone());
+        async move {
+            for subresource in &request.subresources {
+                let review = json!({
+                    "apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview", "metadata": {},
+                    "spec": {
+                        "user": request.user, "groups": request.groups,
+                        "resourceAttributes": { "verb": request.verb, "resource": "nodes", "subresource": subresource },
+                    },
+                });
+                let Ok(review) = serde_json::from_value::<SubjectAccessReview>(review) else { return false };
+                match api.create(&PostParams::default(), &review).await {
+                    Ok(answer) if answer.status.as_ref().is_some_and(|s| s.allowed) => return true,
+                    Ok(_) => {}
+                    Err(error) => tracing::warn!(%error, "a request to the kubelet could not be reviewed"),
+                }
+            }
+            false
+        }
+        .boxed()
+    })
+}
+
+/// The name given, else the host's.
+pub fn node_name(given: Option<&str>) -> Result<String> {
+    let name = match given {
+        Some(name) => name.to_owned(),
+        None => std::fs::read_to_string("/proc/sys/kernel/hostname").context("reading the host's name")?,
+    };
+    let name = name.trim().to_lowercase();
+    if name.is_empty() { bail!("this host has no name: give one with --hostname-override") } else { Ok(name) }
+}
+
+fn labels(list: &[String]) -> Result<BTreeMap<String, String>> {
+    let pair = |l: &String| l.split_once('=').map(|(k, v)| (k.to_owned(), v.to_owned())).with_context(|| format!("--node-labels {l}: must be key=value"));
+    list.iter().map(pair).collect()
+}
+
+/// `key=value:effect` or `key:effect`
+fn taint(text: &str) -> Result<Taint> {
+    let (head, effect) = text.rsplit_once(':').with_context(|| format!("--register-with-taints {text}: must be key=value:effect"))?;
+    let (key, value) = head.split_once('=').unwrap_or((head, ""));
+    Ok(Taint { key: key.to_owned(), value: (!value.is_empty()).then(|| value.to_owned()), effect: effect.to_owned(), time_added: None })
+}

@@ -1,0 +1,48 @@
+//! One file per component that can run alone, with upstream's main flags.
+
+pub mod kube_apiserver;
+pub mod kube_controller_manager;
+pub mod kube_proxy;
+pub mod kube_scheduler;
+pub mod kubelet;
+
+use anyhow::{Context, Result};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+/// Runs one component until TERM or INT. A second signal ends the process at once.
+pub fn run<F, T>(component: F) -> Result<()>
+where
+    F: FnOnce(CancellationToken) -> T,
+    T: Future<Output = Result<()>>,
+{
+    crate::log::init();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting the async runtime")?;
+    let ended = runtime.block_on(async {
+        let cancel = CancellationToken::new();
+        let stop = tokio::spawn(stop_on_signal(cancel.clone()));
+        let ended = component(cancel).await;
+        stop.abort();
+        ended
+    });
+    runtime.shutdown_timeout(std::time::Duration::from_secs(1));
+    ended
+}
+
+/// Cancels at the first TERM or INT; exits at the second.
+pub async fn stop_on_signal(cancel: CancellationToken) {
+    let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
+        tracing::error!("signals cannot be handled");
+        return;
+    };
+    for round in 0..2 {
+        tokio::select! { biased;
+            _ = term.recv() => {}
+            _ = int.recv() => {}
+        }
+        if round == 1 {
+            std::process::exit(130);
+        }
+        cancel.cancel();
+    }
+}
