@@ -94,7 +94,8 @@ fn config(flags: &Flags) -> Result<apiserver::Config> {
 /// Opens the embedded datastore.
 pub fn open_store(dir: &std::path::Path) -> Result<Arc<dyn store::Store>> {
     make_private(dir)?;
-    let store = store::Embedded::open(dir, store::Options::default()).with_context(|| format!("opening the datastore in {}", dir.display()))?;
+    let store =
+        store::Embedded::open(dir, store::Options::default()).with_context(|| format!("opening the datastore in {}", dir.display()))?;
     Ok(Arc::new(store))
 }
 

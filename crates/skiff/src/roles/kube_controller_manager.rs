@@ -30,7 +30,7 @@ pub fn run(flags: &Flags) -> Result<()> {
     super::run(|cancel| async move {
         let client = client::from_kubeconfig(&flags.kubeconfig).await?;
         let ca = std::fs::read_to_string(&flags.root_ca_file).with_context(|| format!("reading {}", flags.root_ca_file.display()))?;
-        let mut config = settings(&flags.cluster_cidr, flags.node_cidr_mask_size, &ca)?;
+        let mut config = settings(&flags.cluster_cidr, flags.node_cidr_mask_size, &ca);
         config.election = flags.leader_elect.then(|| Election::new("kube-controller-manager", &identity()));
         config.disabled = flags.controllers.iter().filter_map(|c| c.strip_prefix('-').map(str::to_owned)).collect();
         ControllerManager::run(config, move |_| client.clone(), cancel).await.context("running the controllers")
@@ -38,12 +38,12 @@ pub fn run(flags: &Flags) -> Result<()> {
 }
 
 /// What the controllers of a cluster need to know.
-pub fn settings(cluster_cidr: &str, mask: u8, ca: &str) -> Result<controller_runtime::Config> {
+pub fn settings(cluster_cidr: &str, mask: u8, ca: &str) -> controller_runtime::Config {
     let mut config = controller_runtime::Config::default();
-    config.controllers.cluster_cidrs = vec![cluster_cidr.parse().with_context(|| format!("--cluster-cidr {cluster_cidr}"))?];
-    config.controllers.node_cidr_mask_sizes = vec![mask];
+    config.controllers.cluster_cidrs = cluster_cidr.split(',').map(str::to_owned).collect();
+    config.controllers.node_cidr_mask_v4 = mask;
     config.controllers.root_ca = ca.to_owned();
-    Ok(config)
+    config
 }
 
 /// Host name and a number that no other process has: who holds a lease.
