@@ -63,7 +63,17 @@ fn unordered(value: Value) -> Value {
     }
 }
 
+/// Whoever applied second and changed nothing has no time: set times aside too.
+fn timeless(mut object: Value) -> Value {
+    for entry in object["metadata"]["managedFields"].as_array_mut().into_iter().flatten() {
+        entry.as_object_mut().map(|e| e.remove("time"));
+    }
+    unordered(object)
+}
+
 proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
     #[test]
     fn applying_twice_is_applying_once(config in config()) {
         let once = applied(None, &config, "m", false).unwrap();
@@ -96,7 +106,7 @@ proptest! {
         let ab = applied(None, &a, "m1", false).and_then(|o| applied(Some(&o), &b, "m2", false));
         let ba = applied(None, &b, "m2", false).and_then(|o| applied(Some(&o), &a, "m1", false));
         match (ab, ba) {
-            (Ok(ab), Ok(ba)) => prop_assert_eq!(unordered(ab), unordered(ba)),
+            (Ok(ab), Ok(ba)) => prop_assert_eq!(timeless(ab), timeless(ba)),
             (Err(ApplyError::Conflicts(_)), Err(ApplyError::Conflicts(_))) => {}
             (ab, ba) => prop_assert!(false, "{ab:?}\n{ba:?}"),
         }
