@@ -124,7 +124,7 @@ async fn once(ctx: &Ctx, target: &Target, change: &Change, old: Value, revision:
     create::match_namespace(&mut value, target)?;
     preconditions(target, &value, &old)?;
     let insists = insists(target, change, &mut value, &old)?;
-    let strategy = strategy_of(target)?;
+    let strategy = strategy_of(target, change)?;
     let context = ctx.strategy(target);
     if !matches!(change, Change::Edit(_)) {
         resource.defaults.apply(&mut value);
@@ -192,11 +192,16 @@ async fn commit(
     }
 }
 
-fn strategy_of(target: &Target) -> Result<&dyn Strategy, StatusError> {
+fn strategy_of<'a>(target: &'a Target, change: &Change) -> Result<&'a dyn Strategy, StatusError> {
     if target.subresource.is_empty() {
         return Ok(&*target.resource.strategy);
     }
-    Ok(target.resource.strategy.subresource(&target.subresource).unwrap_or(&crate::sub::status::PLAIN))
+    let without_rules: &dyn Strategy = match change {
+        // The server's own edit, as of `binding`, changes just what it means to.
+        Change::Edit(_) => &crate::sub::status::AS_EDITED,
+        _ => &crate::sub::status::PLAIN,
+    };
+    Ok(target.resource.strategy.subresource(&target.subresource).unwrap_or(without_rules))
 }
 
 fn changed(ctx: &Ctx, target: &Target, change: &Change, old: &Value) -> Result<(Value, Vec<String>), StatusError> {
