@@ -1,6 +1,6 @@
 //! What the server can be told. The binary parses upstream's flags into this; nothing here reads the environment.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -59,16 +59,27 @@ impl Config {
         }
     }
 
-    /// The address other machines reach this server at.
+    /// The address other machines reach this server at: what was configured, a definite bind address, or that of the default
+    /// route, as upstream chooses. Loopback where the host has none.
     pub fn advertised(&self) -> IpAddr {
-        self.advertise_address.unwrap_or(if self.bind_address.is_unspecified() {
-            IpAddr::V4(Ipv4Addr::LOCALHOST)
-        } else {
-            self.bind_address
-        })
+        let bound = Some(self.bind_address).filter(|a| !a.is_unspecified());
+        self.advertise_address.or(bound).or_else(route_address).unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST))
     }
 
     pub(crate) fn audiences(&self) -> Vec<String> {
         if self.api_audiences.is_empty() { vec![self.service_account_issuer.clone()] } else { self.api_audiences.clone() }
     }
+}
+
+/// The source address of the default route. Connecting a datagram socket chooses the route and sends nothing.
+fn route_address() -> Option<IpAddr> {
+    let toward = |from: IpAddr, to: IpAddr| -> std::io::Result<IpAddr> {
+        let socket = UdpSocket::bind((from, 0))?;
+        socket.connect((to, 9))?;
+        Ok(socket.local_addr()?.ip())
+    };
+    // Addresses kept for documentation: any that is not on a local link does.
+    let v4 = toward(Ipv4Addr::UNSPECIFIED.into(), Ipv4Addr::new(192, 0, 2, 1).into());
+    let found = v4.or_else(|_| toward(Ipv6Addr::UNSPECIFIED.into(), Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1).into()));
+    found.ok().filter(|ip| !ip.is_loopback() && !ip.is_unspecified())
 }

@@ -51,7 +51,7 @@ fn own_service(api: &Api) -> Vec<Value> {
     let Some(ip) = range.nth(1) else { return Vec::new() };
     let (address, port) = (api.config.advertised(), api.port);
     let family = |ip: &IpAddr| if ip.is_ipv6() { "IPv6" } else { "IPv4" };
-    vec![
+    let mut objects = vec![
         json!({"apiVersion": "v1", "kind": "Service",
             "metadata": {"name": "kubernetes", "namespace": "default", "labels": {"component": "apiserver", "provider": "kubernetes"}},
             "spec": {"clusterIP": ip.to_string(), "clusterIPs": [ip.to_string()], "ipFamilies": [family(&ip)], "ipFamilyPolicy": "SingleStack",
@@ -63,7 +63,12 @@ fn own_service(api: &Api) -> Vec<Value> {
             "metadata": {"name": "kubernetes", "namespace": "default", "labels": {"kubernetes.io/service-name": "kubernetes"}},
             "addressType": family(&address), "endpoints": [{"addresses": [address.to_string()], "conditions": {"ready": true}}],
             "ports": [{"name": "https", "protocol": "TCP", "port": port}]}),
-    ]
+    ];
+    if address.is_loopback() {
+        // Nobody else could reach it, and endpoints must not be loopback addresses.
+        objects.truncate(1);
+    }
+    objects
 }
 
 /// How extension API servers are to judge clients.
