@@ -1,6 +1,7 @@
 //! Cells of table rows, per kind, by the rules of upstream's printers. The columns themselves are facts.
 
 pub mod apps;
+pub mod batch;
 pub mod pod;
 pub mod service;
 

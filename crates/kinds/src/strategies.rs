@@ -1,6 +1,7 @@
 //! The strategies of the built-in kinds, and the table that finds them. One file per kind or family.
 
 mod apps;
+mod batch;
 mod config;
 mod endpoints;
 pub mod pod;
@@ -30,6 +31,8 @@ pub fn strategy_for(group: &str, resource: &str) -> Arc<dyn Strategy> {
         ("apps", "deployments") => Arc::new(apps::Deployments),
         ("apps", "replicasets") => Arc::new(apps::ReplicaSets),
         ("apps", "statefulsets") => Arc::new(apps::StatefulSets),
+        ("batch", "cronjobs") => Arc::new(batch::CronJobs),
+        ("batch", "jobs") => Arc::new(batch::Jobs),
         ("discovery.k8s.io", "endpointslices") => Arc::new(endpoints::EndpointSlices),
         _ => Arc::new(Plain),
     }
