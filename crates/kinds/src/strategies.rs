@@ -3,11 +3,13 @@
 mod apps;
 mod batch;
 mod config;
+mod csi;
 mod endpoints;
 pub mod pod;
 mod pod_defaults;
 mod service;
 mod stateful_set;
+mod storage;
 pub mod workload;
 
 use std::sync::Arc;
@@ -21,6 +23,8 @@ pub fn strategy_for(group: &str, resource: &str) -> Arc<dyn Strategy> {
         ("", "configmaps") => Arc::new(config::ConfigMaps),
         ("", "endpoints") => Arc::new(endpoints::Endpoints),
         ("", "namespaces") => Arc::new(config::Namespaces),
+        ("", "persistentvolumeclaims") => Arc::new(storage::PersistentVolumeClaims),
+        ("", "persistentvolumes") => Arc::new(storage::PersistentVolumes),
         ("", "podtemplates") => Arc::new(apps::PodTemplates),
         ("", "replicationcontrollers") => Arc::new(apps::ReplicationControllers),
         ("", "secrets") => Arc::new(config::Secrets),
@@ -34,6 +38,12 @@ pub fn strategy_for(group: &str, resource: &str) -> Arc<dyn Strategy> {
         ("batch", "cronjobs") => Arc::new(batch::CronJobs),
         ("batch", "jobs") => Arc::new(batch::Jobs),
         ("discovery.k8s.io", "endpointslices") => Arc::new(endpoints::EndpointSlices),
+        ("storage.k8s.io", "csidrivers") => Arc::new(csi::CsiDrivers),
+        ("storage.k8s.io", "csinodes") => Arc::new(csi::CsiNodes),
+        ("storage.k8s.io", "csistoragecapacities") => Arc::new(csi::CsiStorageCapacities),
+        ("storage.k8s.io", "storageclasses") => Arc::new(storage::StorageClasses),
+        ("storage.k8s.io", "volumeattachments") => Arc::new(csi::VolumeAttachments),
+        ("storage.k8s.io", "volumeattributesclasses") => Arc::new(storage::VolumeAttributesClasses),
         _ => Arc::new(Plain),
     }
 }

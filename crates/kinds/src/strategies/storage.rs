@@ -1,0 +1,478 @@
+//! PersistentVolume, PersistentVolumeClaim and the storage group.
+
+use machinery::field::{Error, ErrorList, Path};
+use machinery::names;
+use serde_json::{Value, json};
+
+use super::workload::{StatusOnly, keep_status};
+use crate::columns::{age, name};
+use crate::strategy::{Context, Strategy};
+use crate::validate::rules::{IMMUTABLE, dns_subdomain, named, one_of, qualified, required, resource_entries};
+use crate::validate::selector::node_selector;
+use crate::validate::tree::{at, entries, flag, has, is_empty, keep, list, opt, opt_s, s, same, same_at, set, strings};
+use crate::validate::volume::{claim, csi_driver_name, source};
+use crate::validate::{go, resources};
+
+static NULL: Value = Value::Null;
+
+type Rule = fn(&Value, &Path<'_>, &mut ErrorList);
+
+/// The field, its name in "more than 1 volume type", the rule; in upstream's order.
+const SOURCES: [(&str, &str, Rule); 22] = [
+    ("hostPath", "hostPath", |v, p, e| source::host_path(v, &p.child("hostPath"), e)),
+    ("gcePersistentDisk", "gcePersistentDisk", source::gce),
+    ("awsElasticBlockStore", "awsElasticBlockStore", source::aws),
+    ("glusterfs", "glusterfs", source::glusterfs_pv),
+    ("flocker", "flocker", source::flocker),
+    ("nfs", "nfs", source::nfs),
+    ("rbd", "rbd", source::rbd),
+    ("quobyte", "quobyte", source::quobyte),
+    ("cephfs", "cephFS", source::cephfs),
+    ("iscsi", "iscsi", source::iscsi),
+    ("cinder", "cinder", |v, p, e| source::cinder(v, p, true, e)),
+    ("fc", "fc", source::fc),
+    ("flexVolume", "flexVolume", |v, p, e| source::flex(v, p, true, e)),
+    ("azureFile", "azureFile", source::azure_file),
+    ("vsphereVolume", "vsphereVolume", source::vsphere),
+    ("photonPersistentDisk", "photonPersistentDisk", source::photon),
+    ("portworxVolume", "portworxVolume", source::portworx),
+    ("azureDisk", "azureDisk", source::azure_disk),
+    ("scaleIO", "scaleIO", source::scale_io),
+    ("local", "local", local),
+    ("storageos", "storageos", |v, p, e| source::storageos(v, p, true, e)),
+    ("csi", "csi", csi),
+];
+
+fn local(v: &Value, p: &Path<'_>, e: &mut ErrorList) {
+    let p = p.child("local");
+    if required(v, "path", &p, e) {
+        crate::validate::volume::no_back_steps(s(v, "path"), &p.child("path"), e);
+    }
+}
+
+fn csi(v: &Value, p: &Path<'_>, e: &mut ErrorList) {
+    let p = p.child("csi");
+    csi_driver_name(s(v, "driver"), &p.child("driver"), e);
+    required(v, "volumeHandle", &p, e);
+    for key in ["controllerPublishSecretRef", "controllerExpandSecretRef", "nodePublishSecretRef", "nodeExpandSecretRef"] {
+        if let Some(secret) = opt(v, key) {
+            let p = p.child(key);
+            for key in ["name", "namespace"] {
+                required(secret, key, &p, e);
+            }
+        }
+    }
+}
+
+/// `ValidatePersistentVolumeSpec`; `inline` for volumes inside VolumeAttachments.
+pub fn volume_spec(v: &Value, inline: bool, p: &Path<'_>, e: &mut ErrorList) {
+    if inline {
+        for key in ["claimRef", "persistentVolumeReclaimPolicy"] {
+            if !is_empty(v, key) {
+                e.push(Error::forbidden(&p.child(key), "may not be specified in the context of inline volumes"));
+            }
+        }
+        if !is_empty(v, "capacity") {
+            e.push(Error::forbidden(&p.child("capacity"), "may not be specified in the context of inline volumes"));
+        }
+        if !has(v, "csi") {
+            e.push(Error::required(&p.child("csi"), "may not be specified in the context of inline volumes"));
+        }
+    }
+    if is_empty(v, "accessModes") {
+        e.push(Error::required(&p.child("accessModes"), ""));
+    }
+    claim::access_modes(v, p, e);
+    if !inline {
+        capacity(v, p, e);
+        let policy = s(v, "persistentVolumeReclaimPolicy");
+        if !policy.is_empty() {
+            one_of(&p.child("persistentVolumeReclaimPolicy"), policy, &["Delete", "Recycle", "Retain"], e);
+        }
+    }
+    if let Some(required) = at(v, "nodeAffinity") {
+        node_affinity(required, &p.child("nodeAffinity"), e);
+    }
+    let mut found = 0;
+    for (key, forbidden, rule) in SOURCES {
+        let Some(value) = opt(v, key) else { continue };
+        found += 1;
+        if found > 1 {
+            e.push(Error::forbidden(&p.child(forbidden), "may not specify more than 1 volume type"));
+            continue;
+        }
+        rule(value, p, e);
+        if key == "local" && opt(v, "nodeAffinity").is_none_or(|a| !has(a, "required")) {
+            e.push(Error::required(&p.child("nodeAffinity"), "Local volume requires node affinity"));
+        }
+    }
+    if found == 0 {
+        e.push(Error::required(p, "must specify a volume type"));
+    }
+    if at(v, "hostPath.path").and_then(Value::as_str).is_some_and(|path| path.trim_matches('/').is_empty() && path.starts_with('/'))
+        && s(v, "persistentVolumeReclaimPolicy") == "Recycle"
+    {
+        let text = "may not be 'recycle' for a hostPath mount of '/'";
+        e.push(Error::forbidden(&p.child("persistentVolumeReclaimPolicy"), text));
+    }
+    if !s(v, "storageClassName").is_empty() {
+        dns_subdomain(&p.child("storageClassName"), s(v, "storageClassName"), e);
+    }
+    if let Some(mode) = opt_s(v, "volumeMode") {
+        one_of(&p.child("volumeMode"), mode, &["Block", "Filesystem"], e);
+    }
+    attributes_class(v, p, e);
+}
+
+fn attributes_class(v: &Value, p: &Path<'_>, e: &mut ErrorList) {
+    let Some(class) = opt_s(v, "volumeAttributesClassName") else { return };
+    let at = p.child("volumeAttributesClassName");
+    if class.is_empty() {
+        e.push(Error::required(&at, "an empty string is disallowed"));
+    } else {
+        dns_subdomain(&at, class, e);
+    }
+    if !has(v, "csi") {
+        e.push(Error::required(&p.child("csi"), "has to be specified when using volumeAttributesClassName"));
+    }
+}
+
+fn capacity(v: &Value, p: &Path<'_>, e: &mut ErrorList) {
+    let at = p.child("capacity");
+    let entries: Vec<_> = resource_entries(v, "capacity").collect();
+    if entries.is_empty() {
+        e.push(Error::required(&at, ""));
+    }
+    if entries.len() != 1 || entries[0].0 != "storage" {
+        e.push(Error::not_supported(&at, opt(v, "capacity").unwrap_or(&NULL), &["storage"]));
+    }
+    for (name, q) in entries {
+        resources::amount(name, q, &at.key(name), e);
+        if q.sign() <= 0 {
+            e.push(Error::invalid_str(&at.key(name), &q.to_string(), "must be greater than zero"));
+        }
+    }
+}
+
+fn node_affinity(v: &Value, p: &Path<'_>, e: &mut ErrorList) {
+    match opt(v, "required") {
+        None => e.push(Error::required(&p.child("required"), "must specify required node constraints")),
+        Some(required) => node_selector(required, &p.child("required"), e),
+    }
+}
+
+pub struct PersistentVolumes;
+
+impl Strategy for PersistentVolumes {
+    fn prepare_for_create(&self, ctx: &Context, object: &mut Value) {
+        set(object, "status", json!({"phase": "Pending", "lastPhaseTransitionTime": ctx.now}));
+    }
+
+    fn prepare_for_update(&self, _ctx: &Context, new: &mut Value, old: &Value) {
+        keep_status(new, old);
+    }
+
+    fn validate(&self, _ctx: &Context, object: &Value) -> ErrorList {
+        let mut e = ErrorList::new();
+        volume_spec(opt(object, "spec").unwrap_or(&NULL), false, &Path::new("spec"), &mut e);
+        e
+    }
+
+    fn validate_update(&self, ctx: &Context, new: &Value, old: &Value) -> ErrorList {
+        let mut e = self.validate(ctx, new);
+        let (n, o) = (opt(new, "spec").unwrap_or(&NULL), opt(old, "spec").unwrap_or(&NULL));
+        let plain = |v: &Value| {
+            let keys = SOURCES.iter().map(|(key, ..)| *key);
+            Value::Object(keys.filter_map(|key| Some((key.to_owned(), opt(v, key)?.clone()))).collect())
+        };
+        let (a, b) = (plain(n), plain(o));
+        if !same(Some(&a), Some(&b)) {
+            let text =
+                format!("spec.persistentvolumesource is immutable after creation\n{}", go::diff(&a, &b, "core.v1.PersistentVolumeSource"));
+            e.push(Error::forbidden(&Path::new("spec").child("persistentvolumesource"), text));
+        }
+        if !same(opt(n, "volumeMode"), opt(o, "volumeMode")) {
+            e.push(Error::invalid(&Path::new("volumeMode"), opt(n, "volumeMode").unwrap_or(&NULL), IMMUTABLE));
+        }
+        if has(o, "nodeAffinity") && !same(opt(n, "nodeAffinity"), opt(o, "nodeAffinity")) {
+            e.push(go::invalid(
+                &Path::new("nodeAffinity"),
+                opt(n, "nodeAffinity").unwrap_or(&NULL),
+                "core.v1.VolumeNodeAffinity",
+                IMMUTABLE,
+            ));
+        }
+        e
+    }
+
+    fn subresource(&self, name: &str) -> Option<&dyn Strategy> {
+        (name == "status").then_some(&StatusOnly(|_, _, _| {}) as &dyn Strategy)
+    }
+
+    fn cells(&self, o: &Value, now: i64) -> Option<Vec<Value>> {
+        let v = opt(o, "spec").unwrap_or(&NULL);
+        let text = |path: &str| at(o, path).and_then(Value::as_str).unwrap_or("").to_owned();
+        let claim = opt(v, "claimRef").map_or_else(String::new, |c| format!("{}/{}", s(c, "namespace"), s(c, "name")));
+        let phase = if at(o, "metadata.deletionTimestamp").is_some() { "Terminating".to_owned() } else { text("status.phase") };
+        let unset = |t: String| if t.is_empty() { "<unset>".to_owned() } else { t };
+        Some(vec![
+            name(o),
+            json!(text("spec.capacity.storage")),
+            json!(modes(v)),
+            json!(s(v, "persistentVolumeReclaimPolicy")),
+            json!(phase),
+            json!(claim),
+            json!(s(v, "storageClassName")),
+            json!(unset(text("spec.volumeAttributesClassName"))),
+            json!(text("status.reason")),
+            age(o, now),
+            json!(unset(text("spec.volumeMode"))),
+        ])
+    }
+}
+
+/// `RWO,ROX,RWX,RWOP` in that order.
+fn modes(v: &Value) -> String {
+    let short = [("ReadWriteOnce", "RWO"), ("ReadOnlyMany", "ROX"), ("ReadWriteMany", "RWX"), ("ReadWriteOncePod", "RWOP")];
+    let there: Vec<&str> = short.iter().filter(|(long, _)| claim::has_mode(v, long)).map(|(_, short)| *short).collect();
+    there.join(",")
+}
+
+pub struct PersistentVolumeClaims;
+
+const CLAIM_FIXED: &str = "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims";
+
+impl Strategy for PersistentVolumeClaims {
+    fn prepare_for_create(&self, _ctx: &Context, object: &mut Value) {
+        set(object, "status", json!({"phase": "Pending"}));
+        let Some(v) = object.get_mut("spec").filter(|v| v.is_object()) else { return };
+        // Each of the two data source fields fills the other.
+        match (opt(v, "dataSource").cloned(), opt(v, "dataSourceRef").cloned()) {
+            (Some(source), None) => {
+                let known = matches!(
+                    (s(&source, "apiGroup"), s(&source, "kind")),
+                    ("" | "snapshot.storage.k8s.io", "PersistentVolumeClaim" | "VolumeSnapshot")
+                );
+                if known {
+                    set(v, "dataSourceRef", source);
+                } else if !s(&source, "kind").is_empty() && !s(&source, "name").is_empty() {
+                    crate::validate::tree::remove(v, "dataSource");
+                }
+            }
+            (None, Some(source)) if s(&source, "namespace").is_empty() => {
+                let known = matches!(
+                    (s(&source, "apiGroup"), s(&source, "kind")),
+                    ("" | "snapshot.storage.k8s.io", "PersistentVolumeClaim" | "VolumeSnapshot")
+                );
+                if known {
+                    set(v, "dataSource", source);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn prepare_for_update(&self, _ctx: &Context, new: &mut Value, old: &Value) {
+        keep_status(new, old);
+    }
+
+    fn validate(&self, _ctx: &Context, object: &Value) -> ErrorList {
+        let mut e = ErrorList::new();
+        claim::spec(opt(object, "spec").unwrap_or(&NULL), &Path::new("spec"), &mut e);
+        e
+    }
+
+    fn validate_update(&self, ctx: &Context, new: &Value, old: &Value) -> ErrorList {
+        let mut e = self.validate(ctx, new);
+        let p = Path::new("spec");
+        let (mut n, mut o) = (opt(new, "spec").cloned().unwrap_or_default(), opt(old, "spec").cloned().unwrap_or_default());
+        let bound = at(old, "status.phase").and_then(Value::as_str) == Some("Bound") && !s(&o, "volumeName").is_empty();
+        if s(&o, "volumeName").is_empty() {
+            keep(&mut n, &o.clone(), "volumeName");
+        }
+        if bound {
+            keep(&mut n, &o.clone(), "resources");
+        }
+        if bound || same(opt(&n, "volumeAttributesClassName"), opt(&o, "volumeAttributesClassName")) {
+            crate::validate::tree::remove(&mut n, "volumeAttributesClassName");
+            crate::validate::tree::remove(&mut o, "volumeAttributesClassName");
+        }
+        if !same(Some(&n), Some(&o)) {
+            let text = format!("{CLAIM_FIXED}\n{}", go::diff(&n, &o, "core.v1.PersistentVolumeClaimSpec"));
+            e.push(Error::forbidden(&p, text));
+        }
+        if !same_at(new, old, "spec.volumeMode") {
+            e.push(Error::invalid(&Path::new("volumeMode"), at(new, "spec.volumeMode").unwrap_or(&NULL), IMMUTABLE));
+        }
+        e
+    }
+
+    fn subresource(&self, name: &str) -> Option<&dyn Strategy> {
+        (name == "status").then_some(&StatusOnly(claim_status) as &dyn Strategy)
+    }
+
+    fn cells(&self, o: &Value, now: i64) -> Option<Vec<Value>> {
+        let text = |path: &str| at(o, path).and_then(Value::as_str).unwrap_or("").to_owned();
+        let bound = !text("spec.volumeName").is_empty();
+        let phase = if at(o, "metadata.deletionTimestamp").is_some() { "Terminating".to_owned() } else { text("status.phase") };
+        let unset = |t: String| if t.is_empty() { "<unset>".to_owned() } else { t };
+        Some(vec![
+            name(o),
+            json!(phase),
+            json!(text("spec.volumeName")),
+            json!(if bound { text("status.capacity.storage") } else { String::new() }),
+            json!(if bound { modes(opt(o, "status").unwrap_or(&NULL)) } else { String::new() }),
+            json!(text("spec.storageClassName")),
+            json!(unset(text("spec.volumeAttributesClassName"))),
+            age(o, now),
+            json!(unset(text("spec.volumeMode"))),
+        ])
+    }
+}
+
+fn claim_status(new: &Value, _old: &Value, e: &mut ErrorList) {
+    let status = opt(new, "status").unwrap_or(&NULL);
+    let p = Path::new("status");
+    for key in ["capacity", "allocatedResources"] {
+        let at = p.child(key);
+        for (name, q) in resource_entries(status, key) {
+            resources::amount(name, q, &at.key(name), e);
+        }
+    }
+}
+
+pub struct StorageClasses;
+
+impl Strategy for StorageClasses {
+    fn validate(&self, _ctx: &Context, object: &Value) -> ErrorList {
+        let mut e = ErrorList::new();
+        provisioner(object, "provisioner", &mut e);
+        parameters(object, true, &mut e);
+        if let Some(policy) = opt_s(object, "reclaimPolicy").filter(|p| !p.is_empty()) {
+            one_of(&Path::new("reclaimPolicy"), policy, &["Delete", "Retain"], &mut e);
+        }
+        match opt_s(object, "volumeBindingMode") {
+            None => e.push(Error::required(&Path::new("volumeBindingMode"), "")),
+            Some(mode) => one_of(&Path::new("volumeBindingMode"), mode, &["Immediate", "WaitForFirstConsumer"], &mut e),
+        }
+        topologies(object, &mut e);
+        e
+    }
+
+    fn validate_update(&self, _ctx: &Context, new: &Value, old: &Value) -> ErrorList {
+        let mut e = ErrorList::new();
+        if !same_at(new, old, "parameters") {
+            e.push(Error::forbidden(&Path::new("parameters"), "updates to parameters are forbidden."));
+        }
+        if s(new, "provisioner") != s(old, "provisioner") {
+            e.push(Error::forbidden(&Path::new("provisioner"), "updates to provisioner are forbidden."));
+        }
+        if s(new, "reclaimPolicy") != s(old, "reclaimPolicy") {
+            e.push(Error::forbidden(&Path::new("reclaimPolicy"), "updates to reclaimPolicy are forbidden."));
+        }
+        if !same_at(new, old, "volumeBindingMode") {
+            let value = opt(new, "volumeBindingMode").unwrap_or(&NULL);
+            e.push(Error::invalid(&Path::new("volumeBindingMode"), value, IMMUTABLE));
+        }
+        e
+    }
+
+    fn cells(&self, o: &Value, now: i64) -> Option<Vec<Value>> {
+        let annotation = |key: &str| at(o, "metadata.annotations").map_or("", |a| s(a, key)) == "true";
+        let default =
+            annotation("storageclass.kubernetes.io/is-default-class") || annotation("storageclass.beta.kubernetes.io/is-default-class");
+        let title = if default { format!("{} (default)", machinery::object::name(o)) } else { machinery::object::name(o).to_owned() };
+        let or = |key: &str, none: &str| opt_s(o, key).unwrap_or(none).to_owned();
+        Some(vec![
+            json!(title),
+            json!(s(o, "provisioner")),
+            json!(or("reclaimPolicy", "Delete")),
+            json!(or("volumeBindingMode", "Immediate")),
+            json!(flag(o, "allowVolumeExpansion")),
+            age(o, now),
+        ])
+    }
+}
+
+fn provisioner(object: &Value, key: &str, e: &mut ErrorList) {
+    let (text, p) = (s(object, key), Path::new(key));
+    if text.is_empty() {
+        e.push(Error::required(&p, ""));
+    } else {
+        named(&p, text, names::qualified_name(&text.to_lowercase()), e);
+    }
+}
+
+fn parameters(object: &Value, allow_empty: bool, e: &mut ErrorList) {
+    let p = Path::new("parameters");
+    let entries: Vec<_> = entries(object, "parameters").collect();
+    if entries.len() > 512 {
+        e.push(Error::too_long(&p, 512));
+        return;
+    }
+    let mut total = 0;
+    for (key, value) in &entries {
+        if key.is_empty() {
+            e.push(Error::invalid_str(&p, key, "field can not be empty."));
+        }
+        total += key.len() + value.as_str().map_or(0, str::len);
+    }
+    if total > 256 * 1024 {
+        e.push(Error::too_long(&p, 256 * 1024));
+    }
+    if !allow_empty && entries.is_empty() {
+        e.push(Error::required(&p, "must contain at least one key/value pair"));
+    }
+}
+
+fn topologies(object: &Value, e: &mut ErrorList) {
+    let root = Path::new("allowedTopologies");
+    for (i, term) in list(object, "allowedTopologies").iter().enumerate() {
+        let term_at = root.index(i);
+        let at = term_at.child("matchLabelExpressions");
+        let all = list(term, "matchLabelExpressions");
+        for (j, r) in all.iter().enumerate() {
+            let item = at.index(j);
+            let values = item.child("values");
+            if is_empty(r, "values") {
+                e.push(Error::required(&values, ""));
+            }
+            let texts: Vec<&str> = strings(r, "values").collect();
+            for (k, value) in texts.iter().enumerate() {
+                if texts[..k].contains(value) {
+                    e.push(Error::duplicate(&values.index(k), &json!(value)));
+                }
+            }
+            qualified(&item.child("key"), s(r, "key"), e);
+            if all[..j].iter().any(|o| s(o, "key") == s(r, "key")) {
+                e.push(Error::duplicate(&item.child("key"), &json!(s(r, "key"))));
+            }
+        }
+    }
+}
+
+pub struct VolumeAttributesClasses;
+
+impl Strategy for VolumeAttributesClasses {
+    fn validate(&self, _ctx: &Context, object: &Value) -> ErrorList {
+        let mut e = ErrorList::new();
+        provisioner(object, "driverName", &mut e);
+        parameters(object, false, &mut e);
+        e
+    }
+
+    fn validate_update(&self, _ctx: &Context, new: &Value, old: &Value) -> ErrorList {
+        let mut e = ErrorList::new();
+        if s(new, "driverName") != s(old, "driverName") {
+            e.push(Error::forbidden(&Path::new("driverName"), "updates to driverName are forbidden."));
+        }
+        if !same_at(new, old, "parameters") {
+            e.push(Error::forbidden(&Path::new("parameters"), "updates to parameters are forbidden."));
+        }
+        e
+    }
+
+    fn cells(&self, o: &Value, now: i64) -> Option<Vec<Value>> {
+        Some(vec![name(o), json!(s(o, "driverName")), age(o, now)])
+    }
+}
