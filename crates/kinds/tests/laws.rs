@@ -160,3 +160,23 @@ proptest! {
         let _ = proto::open(&bytes);
     }
 }
+
+#[test]
+fn the_deepest_body_there_can_be_overflows_no_stack() {
+    let crd = table().type_of(&GroupVersionKind::new("apiextensions.k8s.io", "v1", "CustomResourceDefinition")).unwrap();
+    let deep = format!("{}{{}}{}", "{\"not\":".repeat(113), "}".repeat(113));
+    let body = format!(
+        r#"{{"apiVersion":"apiextensions.k8s.io/v1","kind":"CustomResourceDefinition","metadata":{{"name":"a"}},"spec":{{"versions":[{{"name":"v1","schema":{{"openAPIV3Schema":{deep}}}}}]}}}}"#
+    );
+    let mut object = machinery::json::parse(body.as_bytes()).unwrap().value;
+    assert_eq!(decode(types(), crd, &mut object), Ok(Vec::new()));
+    apply::on_update(types(), crd, None, &mut object, &writer("m"));
+    let yaml = machinery::yaml::to_string(&object);
+    assert!(machinery::yaml::parse(yaml.as_bytes()).is_err(), "YAML may nest less");
+    assert!(machinery::yaml::parse(format!("{}{}", "- ".repeat(70), "x").as_bytes()).is_ok());
+    let bytes = proto::to_envelope(types(), crd, &object);
+    assert_eq!(proto::from_envelope(types(), &bytes, |_, _| Some(crd)), Ok(object.clone()));
+    assert!(serde_json::from_str::<Value>(&object.to_string()).is_ok(), "what is accepted can be read back from the store");
+    let merged = machinery::patch::merge(&object, body.as_bytes()).unwrap().0;
+    assert_eq!(machinery::patch::strategic(types(), crd, &merged, body.as_bytes()).unwrap().0["kind"], "CustomResourceDefinition");
+}

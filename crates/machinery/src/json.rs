@@ -6,8 +6,9 @@ use serde_json::{Map, Number, Value};
 
 use crate::field::go_quote;
 
-/// Deeper nesting is refused. Upstream allows 10,000; no API object comes near this, and our walks are recursive.
-pub const DEPTH_MAX: usize = 1_000;
+/// Deeper nesting is refused, here and in YAML. Upstream allows 10,000; but our walks are recursive, stored objects are read back
+/// by `serde_json`, which stops at 128, and the deepest known definitions of custom resources nest about 80 levels.
+pub const DEPTH_MAX: usize = 120;
 
 /// Strict errors beyond this many are not collected, as upstream.
 const DUPLICATES_MAX: usize = 100;

@@ -13,8 +13,8 @@ use self::read::Reader;
 
 /// Before every object.
 pub const MAGIC: &[u8; 4] = b"k8s\0";
-/// Deeper messages are refused.
-const DEPTH_MAX: usize = 200;
+/// Deeper messages are refused, as deeper JSON is.
+const DEPTH_MAX: usize = crate::json::DEPTH_MAX;
 
 /// Why bytes are no object.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -7,7 +7,10 @@ use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 use serde_saphyr::options::DuplicateKeyPolicy;
 
-use crate::json::DEPTH_MAX;
+const ALIAS_EVENTS_MAX: usize = 100_000;
+
+/// Less than JSON may nest: the YAML reader needs some 20 KB of stack per level in a build without optimisation.
+const DEPTH_MAX: usize = 72;
 
 /// A document; `strict` holds a text per repeated key: `line 3: key "kind" already set in map`.
 #[derive(Debug, PartialEq)]
@@ -28,6 +31,11 @@ pub fn parse(bytes: &[u8]) -> Result<Parsed, YamlError> {
     let mut options = serde_saphyr::Options::default();
     options.duplicate_keys = DuplicateKeyPolicy::LastWins;
     options.legacy_octal_numbers = true;
+    let mut budget = serde_saphyr::Budget::default();
+    budget.max_depth = DEPTH_MAX;
+    options.budget = Some(budget);
+    // What aliases may expand to, so that a small body makes no large tree.
+    options.alias_limits.max_total_replayed_events = ALIAS_EVENTS_MAX;
     let seed = Node { duplicates: &duplicates, depth: 0 };
     let result = serde_saphyr::with_deserializer_from_str_with_options(text, options, |d| seed.deserialize(d));
     match result {
