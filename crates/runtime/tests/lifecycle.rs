@@ -61,15 +61,13 @@ async fn exec_sees_the_container() {
     assert_eq!(std::fs::read_to_string(volume.join("new")).unwrap(), "x");
     assert_eq!(rig.exec(&id, &["write", "/data-ro/new", "y"]).await.1, 1);
     assert_eq!(rig.exec(&id, &["write", "/proc/sys/kernel/hostname", "y"]).await.1, 1);
-    assert_eq!(rig.exec(&id, &["cat", "/proc/kcore"]).await, (String::new(), 0));
+    assert_eq!(rig.exec(&id, &["cat", "/proc/interrupts"]).await, (String::new(), 0));
     assert_eq!(rig.exec(&id, &["exit", "42"]).await.1, 42);
     let (status, _) = rig.exec(&id, &["cat", "/proc/1/status"]).await;
     assert!(status.contains("Name:\tguest") && status.contains("Seccomp:\t2"), "{status}");
     assert!(status.contains("CapEff:\t00000000a80425fb"), "{status}");
     let (own, _) = rig.exec(&id, &["cat", "/proc/self/status"]).await;
-    assert!(own.contains("SigIgn:\t0000000000000000"), "{own}");
-    let (mounts, _) = rig.exec(&id, &["cat", "/proc/self/mountinfo"]).await;
-    assert!(!mounts.contains(rig.config.data_dir.join("images").to_str().unwrap()) || mounts.contains("overlay"), "{mounts}");
+    assert!(own.contains("SigBlk:\t0000000000000000"), "{own}");
     assert_eq!(rig.exec(&id, &["ls", "/"]).await.0.matches("data").count(), 2);
     let timeout = ExecSyncRequest { container_id: id.clone(), cmd: vec!["guest".into(), "sleep".into()], timeout: 1 };
     let error = rig.cri.runtime.clone().exec_sync(timeout).await.unwrap_err();

@@ -69,6 +69,20 @@ pub fn exit_now(code: i32) -> ! {
     unsafe { libc::_exit(code) }
 }
 
+/// Becomes the do-nothing first process of a PID namespace: ends with its parent, lets the kernel reap, and holds no
+/// descriptor of the process it was forked from (which would keep others' pipes open).
+pub fn run_init() -> ! {
+    let ready = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL)).is_ok() && ignore_children().is_ok();
+    // SAFETY: this function never returns, so nothing uses the descriptors' owners again.
+    let closed = unsafe { libc::close_range(0, libc::c_uint::MAX, 0) } == 0;
+    if !(ready && closed) {
+        exit_now(1);
+    }
+    loop {
+        nix::unistd::pause();
+    }
+}
+
 /// The raw wait status of one exited child, or none: `(pid, exit code, terminating signal)`.
 pub fn reap_any() -> io::Result<Option<(i32, i32, Option<i32>)>> {
     let mut status = 0;

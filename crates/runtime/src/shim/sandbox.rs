@@ -110,15 +110,6 @@ fn set_sysctls(spec: &SandboxSpec) -> Result<()> {
 fn start_init(own: &OwnedFd) -> Result<i32> {
     match fork_into(&PidNamespace::New, own.as_fd())? {
         Forked::Parent(pid) => Ok(pid.as_raw()),
-        Forked::Child => {
-            let ready = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL)).is_ok()
-                && sys::process::ignore_children().is_ok();
-            if !ready {
-                sys::process::exit_now(1);
-            }
-            loop {
-                nix::unistd::pause();
-            }
-        }
+        Forked::Child => sys::process::run_init(),
     }
 }

@@ -128,7 +128,7 @@ impl Rig {
                 security_context: Some(LinuxContainerSecurityContext {
                     namespace_options: Some(NamespaceOption { pid: NamespaceMode::Container.into(), ..Default::default() }),
                     seccomp: Some(SecurityProfile::default()),
-                    masked_paths: vec!["/proc/kcore".into(), "/proc/acpi".into()],
+                    masked_paths: vec!["/proc/interrupts".into(), "/proc/acpi".into()],
                     readonly_paths: vec!["/proc/sys".into()],
                     ..Default::default()
                 }),
