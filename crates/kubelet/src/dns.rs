@@ -103,8 +103,6 @@ fn limited(mut c: DnsConfig, warnings: &mut Vec<(&'static str, String)>) -> DnsC
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "tests")]
-
     use serde_json::json;
 
     use super::*;

@@ -50,8 +50,6 @@ pub fn file(pod: &Pod, ips: &[String], host: &str, domain: &str, node_file: &str
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "tests")]
-
     use serde_json::json;
 
     use super::*;

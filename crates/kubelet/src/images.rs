@@ -158,8 +158,6 @@ pub fn error_text(status: &tonic::Status) -> String {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "tests")]
-
     use serde_json::json;
 
     use super::*;

@@ -182,8 +182,6 @@ pub fn tail_text(path: &Path, lines: usize, bytes: usize) -> String {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "tests")]
-
     use std::io::Write;
 
     use super::*;

@@ -37,6 +37,9 @@ impl<K: Watchable> Watched<K> {
     }
 }
 
+/// The watches a pod holds.
+pub type Held = (Vec<Arc<Watched<ConfigMap>>>, Vec<Arc<Watched<Secret>>>);
+
 type Shelf<K> = Mutex<BTreeMap<(String, String), Weak<Watched<K>>>>;
 
 pub struct Objects {
@@ -73,7 +76,7 @@ impl Objects {
     }
 
     /// Everything a pod reads, held as long as the pod is here.
-    pub fn of_pod(&self, pod: &Pod) -> (Vec<Arc<Watched<ConfigMap>>>, Vec<Arc<Watched<Secret>>>) {
+    pub fn of_pod(&self, pod: &Pod) -> Held {
         let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
         let (mut maps, mut secrets) = podsync::env::references(pod);
         for volume in pod.spec.iter().flat_map(|s| s.volumes.iter().flatten()) {

@@ -168,8 +168,6 @@ fn podsync_display(pod: &Pod) -> String {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "tests")]
-
     use serde_json::json;
 
     use super::*;

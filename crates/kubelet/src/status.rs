@@ -53,8 +53,6 @@ pub async fn write(client: &kube::Client, pod: &Pod, old: &PodStatus, new: &PodS
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "tests")]
-
     use super::*;
 
     #[test]

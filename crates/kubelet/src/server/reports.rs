@@ -116,8 +116,8 @@ pub async fn summary(node: &Node) -> Response<Body> {
     for (uid, list) in by_pod {
         let Some(first) = list.first() else { continue };
         let sum = |f: &dyn Fn(&v1::ContainerStats) -> u64| list.iter().map(f).sum::<u64>();
-        let cpu_of = |s: &v1::ContainerStats| s.cpu.clone().unwrap_or_default();
-        let memory_of = |s: &v1::ContainerStats| s.memory.clone().unwrap_or_default();
+        let cpu_of = |s: &v1::ContainerStats| s.cpu.unwrap_or_default();
+        let memory_of = |s: &v1::ContainerStats| s.memory.unwrap_or_default();
         let containers: Vec<Value> = list.iter().map(|s| json!({"name": label(s, labels::CONTAINER_NAME), "startTime": now, "cpu": cpu(s.cpu.as_ref()), "memory": memory(s.memory.as_ref())})).collect();
         pods.push(json!({
             "podRef": {"name": label(first, labels::POD_NAME), "namespace": label(first, labels::POD_NAMESPACE), "uid": uid},

@@ -138,8 +138,6 @@ fn links(at: &Path, payload: &Payload) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "tests")]
-
     use super::*;
 
     fn payload(items: &[(&str, &str)]) -> Payload {
