@@ -81,6 +81,20 @@ pub fn applied(ctx: &Ctx, target: &Target, patch: &Patch, old: Option<&Value>) -
     };
     let gvk = resource.gvk();
     let refuse = |why: &str| invalid(&shown(target, patch, &parsed, current), why);
+    for (key, default) in [("kind", gvk.kind.clone()), ("apiVersion", gvk.api_version())] {
+        if machinery::object::str_at(&value, key).is_empty() {
+            machinery::object::map_mut(&mut value, "").insert(key.to_owned(), default.into());
+        }
+    }
+    let (kind, version) = (machinery::object::str_at(&value, "kind"), machinery::object::str_at(&value, "apiVersion"));
+    if (kind, version) != (gvk.kind.as_str(), gvk.api_version().as_str()) && !matches!(patch.kind, Kind::Strategic) && old.is_some() {
+        // Upstream decodes what came out by the kind it names, and knows none such.
+        let scheme = match gvk.group.as_str() {
+            "apiregistration.k8s.io" => "k8s.io/kube-aggregator/pkg/apiserver/scheme/scheme.go:28",
+            _ => "pkg/api/legacyscheme/scheme.go:30",
+        };
+        return Err(refuse(&format!("no kind {kind:?} is registered for version {version:?} in scheme {scheme:?}")));
+    }
     let unknown = machinery::decode::decode(kinds::types(), resource.ty, &mut value).map_err(|e| match patch.kind {
         Kind::Strategic => refuse(&e.restore),
         _ => refuse(&e.text),
