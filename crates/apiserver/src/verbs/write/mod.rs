@@ -101,11 +101,7 @@ pub struct Author {
 
 pub fn writer(ctx: &Ctx, target: &Target, api_version: &str) -> Author {
     // The main resource of a kind with a status does not own it, and the status subresource owns nothing else.
-    let reset = match target.subresource.as_str() {
-        "" => target.resource.reset_fields.clone(),
-        "status" => ["spec".to_owned(), "data".to_owned()].to_vec(),
-        _ => Vec::new(),
-    };
+    let reset = target.resource.reset_fields_of(&target.subresource);
     Author {
         manager: ctx.options.manager.clone(),
         api_version: api_version.to_owned(),
