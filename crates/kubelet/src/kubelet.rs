@@ -192,7 +192,10 @@ impl Manager {
                 Some(seen) = seen.recv() => self.seen(seen).await,
                 Some(ended) = self.tasks.join_next(), if !self.tasks.is_empty() => match ended {
                     Ok(uid) => { self.workers.remove(&uid); }
-                    Err(error) => tracing::error!(%error, "a pod's worker failed"),
+                    Err(error) => {
+                        tracing::error!(%error, "a pod's worker failed; it is started anew");
+                        self.revive();
+                    }
                 },
                 _ = beat.tick() => {}
             }
@@ -237,6 +240,16 @@ impl Manager {
             uid
         });
         sender
+    }
+
+    /// Starts workers anew whose task ended by a bug.
+    fn revive(&mut self) {
+        self.workers.retain(|_, h| !h.sender.is_closed());
+        for pod in self.node.pods.list() {
+            if !self.workers.contains_key(labels::identity(&pod).2) {
+                self.spawn(pod);
+            }
+        }
     }
 
     async fn tell(&mut self, uid: &str, message: Message) {

@@ -43,7 +43,7 @@ pub fn container(pod: &Pod, c: &Container) -> BTreeMap<String, String> {
 
 pub fn container_annotations(pod: &Pod, c: &Container, attempt: u32, message_host_path: &str) -> BTreeMap<String, String> {
     let mut out = BTreeMap::from([
-        (HASH.into(), hash(c)),
+        (HASH.into(), podsync::restart::hash(c)),
         (RESTART_COUNT.into(), attempt.to_string()),
         (MESSAGE_PATH.into(), c.termination_message_path.clone().unwrap_or_default()),
         (MESSAGE_POLICY.into(), c.termination_message_policy.clone().unwrap_or_default()),
@@ -53,13 +53,4 @@ pub fn container_annotations(pod: &Pod, c: &Container, attempt: u32, message_hos
         out.insert(POD_GRACE.into(), grace.to_string());
     }
     out
-}
-
-/// A hash of what a change of makes a container be restarted: name and image (FNV-1a, as upstream).
-pub fn hash(c: &Container) -> String {
-    let mut h: u32 = 0x811c_9dc5;
-    for b in c.name.bytes().chain([0]).chain(c.image.as_deref().unwrap_or_default().bytes()) {
-        h = (h ^ u32::from(b)).wrapping_mul(0x0100_0193);
-    }
-    format!("{h:x}")
 }

@@ -7,28 +7,53 @@ use std::time::Duration;
 
 use client::{Informer, Informers, Scope, Subscription, Watchable};
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
-use kube::Client;
+use kube::{Api, Client};
 
 /// How long a first look may take before the pod is told to try again.
 const SYNC_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// One object by name.
 pub struct Watched<K: kube::Resource> {
+    client: Client,
     informer: Informer<K>,
     namespace: String,
     name: String,
 }
 
-impl<K: Watchable> Watched<K> {
+impl<K: Watchable + kube::Resource<Scope = k8s_openapi::NamespaceResourceScope>> Watched<K> {
     /// The object, once the first look is done. None: it does not exist.
     pub async fn get(&self) -> Result<Option<Arc<K>>, String> {
-        match tokio::time::timeout(SYNC_TIMEOUT, self.informer.synced()).await {
-            Ok(Ok(())) => Ok(self.informer.get(&self.namespace, &self.name)),
-            Ok(Err(error)) => Err(error.to_string()),
+        if self.informer.has_synced() {
+            return Ok(self.informer.get(&self.namespace, &self.name));
+        }
+        let look = async {
+            tokio::select! {
+                biased;
+                synced = self.informer.synced() => synced.map(|()| self.informer.get(&self.namespace, &self.name)).map_err(|e| e.to_string()),
+                found = self.look() => found,
+            }
+        };
+        match tokio::time::timeout(SYNC_TIMEOUT, look).await {
+            Ok(result) => result,
             Err(_) => {
                 let kind = K::kind(&K::DynamicType::default()).to_lowercase();
                 Err(format!("failed to sync {kind} cache: timed out waiting for the condition"))
             }
+        }
+    }
+
+    /// Reads the object directly. The node authorizer may learn of a new pod a moment after the kubelet does; until then
+    /// it refuses, and the watch's own back-off would be the pod's start time.
+    async fn look(&self) -> Result<Option<Arc<K>>, String> {
+        let api: Api<K> = Api::namespaced(self.client.clone(), &self.namespace);
+        let mut pause = Duration::from_millis(5);
+        loop {
+            match api.get_opt(&self.name).await {
+                Ok(found) => return Ok(found.map(Arc::new)),
+                Err(error) => tracing::debug!(%error, name = self.name, "not readable yet"),
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(Duration::from_secs(1));
         }
     }
 
@@ -57,7 +82,12 @@ fn watch<K: Watchable>(client: &Client, shelf: &Shelf<K>, namespace: &str, name:
     shelf.retain(|_, weak| weak.strong_count() > 0);
     // An own set of informers each, so that the watch ends with its last user.
     let scope = Scope::namespace(namespace).with_fields(&format!("metadata.name={name}"));
-    let made = Arc::new(Watched { informer: Informers::new(client.clone()).of::<K>(scope), namespace: key.0.clone(), name: key.1.clone() });
+    let made = Arc::new(Watched {
+        client: client.clone(),
+        informer: Informers::new(client.clone()).of::<K>(scope),
+        namespace: key.0.clone(),
+        name: key.1.clone(),
+    });
     shelf.insert(key, Arc::downgrade(&made));
     made
 }

@@ -8,7 +8,7 @@ use crate::action::{Action, Failure};
 use crate::machine::{Draft, Image, Machine};
 use crate::observed::{Observed, ObservedContainer, RunState};
 use crate::probe::{ProbeKind, Standing};
-use crate::restart::{is_sidecar, restarts};
+use crate::restart::{hash, is_sidecar, restarts};
 use crate::time::go_duration;
 
 impl Machine {
@@ -233,6 +233,8 @@ impl Machine {
                 (format!("Container {} failed startup probe, will be restarted", o.name), of(&c.startup_probe))
             } else if hook.is_some() {
                 ("FailedPostStartHook".to_owned(), None)
+            } else if !o.hash.is_empty() && o.hash != hash(&c) {
+                (format!("Container {} definition changed, will be restarted", o.name), None)
             } else {
                 continue;
             };

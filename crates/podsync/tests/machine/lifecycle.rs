@@ -286,3 +286,15 @@ fn eviction_fails_the_pod_with_its_reason() {
     assert_eq!((w.phase(), w.status.reason.as_deref()), ("Failed", Some("Evicted")));
     assert!(w.steps().contains(&"stop a grace 0".to_owned()));
 }
+
+#[test]
+fn a_new_image_restarts_the_container() {
+    let mut w = World::new(json!({"containers": [{"name": "a", "image": "img"}]}));
+    w.settle().steps();
+    w.pod.spec.as_mut().unwrap().containers[0].image = Some("img:2".into());
+    w.machine.handle(podsync::Event::Pod(Box::new(w.pod.clone())), world::time(w.now));
+    w.settle();
+    assert!(w.events().contains(&"Killing Container a definition changed, will be restarted"));
+    assert_eq!(w.steps(), ["stop a grace 30", "image a", "start a 1"]);
+    assert_eq!(w.state("a"), "running!");
+}

@@ -203,11 +203,17 @@ impl World {
             message: String::new(),
             image: "img".into(),
             image_id: "sha256:1".into(),
-            hash: String::new(),
+            hash: self.machine_hash(name),
             user: None,
             stop_signal: None,
         });
         Ok(id)
+    }
+
+    fn machine_hash(&self, name: &str) -> String {
+        let spec = self.machine.pod().spec.as_ref().unwrap();
+        let all = spec.containers.iter().chain(spec.init_containers.iter().flatten());
+        all.into_iter().find(|c| c.name == name).map(podsync::restart::hash).unwrap_or_default()
     }
 
     /// A container instance ends.
