@@ -183,7 +183,6 @@ pub fn profile(text: &str) -> Result<Vec<Vec<Instruction>>> {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
 

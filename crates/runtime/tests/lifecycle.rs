@@ -215,3 +215,21 @@ async fn eight_sandboxes_at_once() {
         assert_eq!(rig.status(id).await.state(), ContainerState::ContainerRunning);
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_default_seccomp_profile_holds() {
+    let rig = rig!();
+    let pod = rig.sandbox("seccomp").await;
+    for (profile, expected) in [(0, "-1\n"), (1, "0\n")] {
+        let mut config = Rig::container_config(&["sleep"]);
+        config.linux.as_mut().unwrap().security_context.as_mut().unwrap().seccomp =
+            Some(SecurityProfile { profile_type: profile, ..Default::default() });
+        let id = rig.run_with(&pod, config).await;
+        assert_eq!(rig.exec(&id, &["unshare"]).await.0, expected, "profile {profile}");
+    }
+    let mut config = Rig::container_config(&["sleep"]);
+    let missing = SecurityProfile { profile_type: 2, localhost_ref: "nosuch.json".into() };
+    config.linux.as_mut().unwrap().security_context.as_mut().unwrap().seccomp = Some(missing);
+    let request = CreateContainerRequest { pod_sandbox_id: pod, config: Some(config), sandbox_config: None };
+    assert!(rig.cri.runtime.clone().create_container(request).await.unwrap_err().message().contains("nosuch.json"));
+}

@@ -19,7 +19,6 @@ pub fn repository(reference: &Reference) -> String {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
 

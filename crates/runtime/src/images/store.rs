@@ -195,7 +195,7 @@ impl Images {
                 std::io::ErrorKind::FileTooLarge => ImageError::TooLarge(e.to_string()),
                 _ => unsound(e),
             })?;
-            if &found != diff_id {
+            if found != diff_id {
                 return Err(ImageError::unsound(format!("a layer's contents have digest {found}, its configuration says {diff_id}")));
             }
         }

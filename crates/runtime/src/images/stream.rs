@@ -84,7 +84,6 @@ pub fn decompress<'a, R: Read + 'a>(packed: &'a mut Hashing<R>, limits: &ImageLi
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
     use std::io::Write;

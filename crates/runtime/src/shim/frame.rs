@@ -83,7 +83,6 @@ pub fn read<T: DeserializeOwned>(socket: impl AsFd, buffer: &mut Vec<u8>, descri
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
     use std::os::unix::net::UnixStream;

@@ -1,5 +1,4 @@
 //! Layers, good and hostile, unpacked into a temporary directory (as root: ownership and whiteouts need it).
-#![expect(clippy::unwrap_used, reason = "tests")]
 
 use super::*;
 
