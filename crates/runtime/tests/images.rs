@@ -129,12 +129,12 @@ fn damaged_and_hostile_archives_leave_nothing() {
     let wrong = vec![digest(b"something else")];
     let escape = tar(&[("../../../../../../tmp/skiff-escape", b"x")]);
     let second_bad = docker(&[good.clone(), escape.clone()], &[digest(&good), digest(&escape)]);
-    let truncated = docker(&[good.clone()], &[digest(&good)]);
+    let truncated = docker(std::slice::from_ref(&good), &[digest(&good)]);
     let cases: Vec<(&str, Vec<u8>, &str)> = vec![
-        ("wrong diff id", docker(&[good.clone()], &wrong), "digest"),
-        ("an escape", docker(&[escape.clone()], &[digest(&escape)]), "leads out of the image"),
+        ("wrong diff id", docker(std::slice::from_ref(&good), &wrong), "digest"),
+        ("an escape", docker(std::slice::from_ref(&escape), &[digest(&escape)]), "leads out of the image"),
         ("a bad second layer", second_bad, "leads out of the image"),
-        ("a missing layer", docker(&[good.clone()], &[digest(&good), digest(&good)]), "2"),
+        ("a missing layer", docker(std::slice::from_ref(&good), &[digest(&good), digest(&good)]), "2"),
         ("a damaged blob", oci(&good, |blob| *blob.last_mut().unwrap() ^= 1), "a layer"),
         ("a swapped blob", oci(&good, |blob| *blob = gzip(b"other")), "a layer"),
         ("a cut archive", truncated[..truncated.len() / 3].to_vec(), ""),

@@ -1,5 +1,4 @@
 //! Sandboxes and containers through the CRI, with real namespaces, cgroups and overlays. As root; skipped otherwise.
-#![expect(clippy::unwrap_used, reason = "tests")]
 
 mod support;
 
@@ -217,19 +216,28 @@ async fn eight_sandboxes_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_default_seccomp_profile_holds() {
+async fn seccomp_profiles_hold() {
     let rig = rig!();
     let pod = rig.sandbox("seccomp").await;
-    for (profile, expected) in [(0, "-1\n"), (1, "0\n")] {
+    std::fs::create_dir(&rig.config.seccomp_dir).unwrap();
+    let deny = r#"{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":["mkdir","mkdirat"],"action":"SCMP_ACT_ERRNO","errnoRet":1}]}"#;
+    std::fs::write(rig.config.seccomp_dir.join("deny.json"), deny).unwrap();
+    std::fs::write(rig.config.seccomp_dir.join("odd.json"), r#"{"defaultAction":"SCMP_ACT_NOTIFY"}"#).unwrap();
+    let config = |profile_type, localhost_ref: &str| {
         let mut config = Rig::container_config(&["sleep"]);
-        config.linux.as_mut().unwrap().security_context.as_mut().unwrap().seccomp =
-            Some(SecurityProfile { profile_type: profile, ..Default::default() });
-        let id = rig.run_with(&pod, config).await;
-        assert_eq!(rig.exec(&id, &["unshare"]).await.0, expected, "profile {profile}");
+        let profile = SecurityProfile { profile_type, localhost_ref: localhost_ref.into() };
+        config.linux.as_mut().unwrap().security_context.as_mut().unwrap().seccomp = Some(profile);
+        config
+    };
+    // RuntimeDefault is two filters: the list, and the one that answers clone3.
+    for (kind, name, filters, mkdir) in [(0, "", 2, "Ok(())\n"), (1, "", 0, "Ok(())\n"), (2, "deny.json", 1, "Err(PermissionDenied)\n")] {
+        let id = rig.run_with(&pod, config(kind, name)).await;
+        let (status, _) = rig.exec(&id, &["cat", "/proc/self/status"]).await;
+        assert!(status.contains(&format!("Seccomp_filters:\t{filters}")), "{status}");
+        assert_eq!(rig.exec(&id, &["mkdir", "/made"]).await.0, mkdir, "{kind} {name}");
     }
-    let mut config = Rig::container_config(&["sleep"]);
-    let missing = SecurityProfile { profile_type: 2, localhost_ref: "nosuch.json".into() };
-    config.linux.as_mut().unwrap().security_context.as_mut().unwrap().seccomp = Some(missing);
-    let request = CreateContainerRequest { pod_sandbox_id: pod, config: Some(config), sandbox_config: None };
-    assert!(rig.cri.runtime.clone().create_container(request).await.unwrap_err().message().contains("nosuch.json"));
+    for name in ["nosuch.json", "odd.json"] {
+        let request = CreateContainerRequest { pod_sandbox_id: pod.clone(), config: Some(config(2, name)), sandbox_config: None };
+        assert!(rig.cri.runtime.clone().create_container(request).await.unwrap_err().message().contains(name));
+    }
 }

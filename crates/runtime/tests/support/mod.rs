@@ -19,7 +19,7 @@ pub fn guest() -> Option<&'static [u8]> {
     let compile = || {
         let dir = tempfile::tempdir().unwrap();
         let out = dir.path().join("guest");
-        let source = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/guest/main.rs");
+        let source = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/guest/program.rs");
         let status = std::process::Command::new("rustc")
             .args(["--edition=2024", "-O", "-C", "target-feature=+crt-static", "-C", "strip=symbols", "-A", "warnings", "-o"])
             .arg(&out)
@@ -56,6 +56,7 @@ impl Rig {
         let name = dir.path().file_name().unwrap().to_str().unwrap().trim_start_matches('.').to_owned();
         let mut config = Config::new(dir.path().join("data"), dir.path().join("run"), format!("test-{name}"));
         config.zygote = vec![env!("CARGO_BIN_EXE_skiff-runtime").into(), "zygote".into()];
+        config.seccomp_dir = dir.path().join("seccomp");
         let cancel = CancellationToken::new();
         let handle = Runtime::start(config.clone(), Arc::new(LoopbackOnly), cancel.clone()).await.unwrap();
         let images = handle.images();
