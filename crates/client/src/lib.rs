@@ -26,9 +26,6 @@ pub enum Error {
     /// The TLS material does not make a client.
     #[error("client for {path}: {source}")]
     Client { path: String, source: Box<kube::Error> },
-    /// A wait ended because the informers were shut down.
-    #[error("the informer of {0} has stopped")]
-    Stopped(&'static str),
     /// The API server answered with an error that will not go away by itself.
     #[error("{0}")]
     Api(#[from] Box<kube::Error>),

@@ -28,10 +28,13 @@ const AGAIN: Duration = Duration::from_secs(1);
 
 /// All kinds whose preferred version has these verbs.
 pub async fn discover(client: &Client, verbs: &[&str]) -> kube::Result<Vec<(ApiResource, Scope)>> {
-    let discovery = Discovery::new(client.clone()).run().await?;
+    let discovery = Discovery::new(client.clone()).run_aggregated().await?;
     let all = discovery.groups().flat_map(|group| group.recommended_resources());
     let able = all.filter(|(_, capabilities)| verbs.iter().all(|verb| capabilities.supports_operation(verb)));
-    Ok(able.map(|(resource, capabilities)| (resource, capabilities.scope)).collect())
+    let mut found: Vec<_> = able.map(|(resource, capabilities)| (resource, capabilities.scope)).collect();
+    // Discovery keeps groups in a randomly seeded map.
+    found.sort_by(|(a, _), (b, _)| (&a.group, &a.plural).cmp(&(&b.group, &b.plural)));
+    Ok(found)
 }
 
 pub async fn run(caches: Arc<Caches>, executor: Executor, config: Arc<Config>, cancel: CancellationToken) {

@@ -26,11 +26,12 @@ pub struct Faults {
     entropy: Entropy,
     on: Arc<AtomicBool>,
     count: Arc<AtomicU64>,
+    start: tokio::time::Instant,
 }
 
 impl Faults {
     pub fn new(entropy: Entropy) -> Self {
-        Self { entropy, on: Arc::default(), count: Arc::default() }
+        Self { entropy, on: Arc::default(), count: Arc::default(), start: tokio::time::Instant::now() }
     }
 
     pub fn turn(&self, on: bool) {
@@ -85,6 +86,7 @@ where
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let (faults, service) = (self.faults.clone(), self.service.clone());
         async move {
+            tracing::debug!(at = ?faults.start.elapsed(), method = %request.method(), uri = %request.uri(), "request");
             let is_watch = request.uri().query().is_some_and(|query| query.contains("watch=true"));
             tokio::time::sleep(Duration::from_millis(faults.entropy.below(DELAY_MS_MAX))).await;
             if faults.strikes(LOST_REQUESTS) {

@@ -94,6 +94,7 @@ async fn simulate(options: Options) -> Result<Report, Error> {
     let mut config = apiserver::Config::new(dir.path());
     config.bind_address = std::net::IpAddr::from([127, 0, 0, 1]);
     config.secure_port = 0;
+    config.advertise_address = Some(std::net::IpAddr::from([192, 0, 2, 1]));
     let store = Arc::new(store::Embedded::in_memory());
     let handle = Server::start(config, store.clone()).await.map_err(|error| Error::Setup(error.to_string()))?;
     let entropy = Entropy::from_seed(options.seed);

@@ -47,8 +47,8 @@ pub async fn run(world: World, number: usize) {
     let mut registered = false;
     loop {
         if Instant::now() >= next_lease {
-            registered = registered || node.register().await.is_ok();
-            let renewed = node.renew().await.is_ok() && node.report().await.is_ok();
+            registered = registered || node.told(node.register().await);
+            let renewed = node.told(node.renew().await) && node.told(node.report().await);
             next_lease = Instant::now() + if renewed && registered { LEASE_PERIOD } else { Duration::from_secs(1) };
         }
         node.step().await;
@@ -58,6 +58,14 @@ pub async fn run(world: World, number: usize) {
 }
 
 impl Hollow {
+    /// Whether it worked; what did not is tried again.
+    fn told(&self, result: kube::Result<()>) -> bool {
+        if let Err(error) = &result {
+            tracing::info!(node = self.name, %error, "a request failed");
+        }
+        result.is_ok()
+    }
+
     async fn register(&self) -> kube::Result<()> {
         let node: Node = parse(json!({"metadata": {"name": self.name, "labels": {"kubernetes.io/hostname": self.name}}}))?;
         match self.nodes.create(&PostParams::default(), &node).await {
@@ -127,7 +135,7 @@ impl Hollow {
                 api.patch_status(&name, &PatchParams::default(), &Patch::Strategic(json!({ "status": status }))).await.map(drop)
             };
             // What failed is tried again in the next step, on what the informer shows then.
-            if done.is_ok() {
+            if self.told(done) {
                 self.due.remove(&uid);
             }
         }

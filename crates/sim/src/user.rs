@@ -89,7 +89,8 @@ impl Observer {
             match self.unsettled() {
                 None => return Ok(()),
                 Some(what) if Instant::now() >= deadline => {
-                    return Err(format!("not settled {} s after the last fault: {what}", SETTLE.as_secs()));
+                    let (seconds, nodes) = (SETTLE.as_secs(), self.describe_nodes());
+                    return Err(format!("not settled {seconds} s after the last fault: {what}\n  {nodes}"));
                 }
                 Some(_) => {}
             }
@@ -108,6 +109,16 @@ impl Observer {
             }
         }
         networks_are_disjoint(self.nodes.list().iter().map(|node| &**node))
+    }
+
+    fn describe_nodes(&self) -> String {
+        let nodes = self.nodes.list();
+        let one = |node: &std::sync::Arc<Node>| {
+            let taints: Vec<_> = node.spec.iter().flat_map(|spec| spec.taints.iter().flatten()).map(|taint| taint.key.clone()).collect();
+            let ready = node.status.iter().flat_map(|status| status.conditions.iter().flatten()).find(|one| one.type_ == "Ready");
+            format!("{:?} ready {:?} taints {taints:?}", node.metadata.name, ready.map(|ready| ready.status.clone()))
+        };
+        nodes.iter().map(one).collect::<Vec<_>>().join("\n  ")
     }
 
     /// What is not yet as asked for.

@@ -22,8 +22,8 @@ use tracing::Instrument;
 pub use state::index_name;
 pub use subscription::{Change, Subscription};
 
+use crate::Result;
 use crate::time::Entropy;
-use crate::{Error, Result};
 use state::Shared;
 
 /// What an informer can hold: any typed resource, also one that decodes only part of its objects.
@@ -225,45 +225,36 @@ impl<K: Resource + Send + Sync + 'static> Informer<K> {
 
     /// The newest revision whose changes are all visible here; 0 before the first list.
     pub fn revision(&self) -> u64 {
-        self.shared.progress.borrow().revision
+        self.shared.progress.get().revision
     }
 
     pub fn has_synced(&self) -> bool {
-        self.shared.progress.borrow().synced
+        self.shared.progress.get().synced
     }
 
     /// Waits for the first complete list.
     pub async fn synced(&self) -> Result<()> {
-        let mut progress = self.shared.progress.subscribe();
-        let waited = progress.wait_for(|progress| progress.synced).await;
-        waited.map(|_| ()).map_err(|_| Error::Stopped("objects"))
+        self.shared.progress.wait_for(|progress| progress.synced).await;
+        Ok(())
     }
 
     /// Waits until a write of one of this informer's objects, which answered this revision, is visible here.
     pub async fn wait_for_revision(&self, revision: u64) -> Result<()> {
-        let mut progress = self.shared.progress.subscribe();
-        let waited = progress.wait_for(|progress| progress.synced && progress.revision >= revision).await;
-        waited.map(|_| ()).map_err(|_| Error::Stopped("objects"))
+        self.shared.progress.wait_for(|progress| progress.synced && progress.revision >= revision).await;
+        Ok(())
     }
 
     /// Waits until the objects satisfy a condition.
     pub async fn wait_until(&self, mut satisfied: impl FnMut(&Self) -> bool) -> Result<()> {
-        let mut progress = self.shared.progress.subscribe();
-        loop {
-            progress.mark_unchanged();
-            if satisfied(self) {
-                return Ok(());
-            }
-            progress.changed().await.map_err(|_| Error::Stopped("objects"))?;
-        }
+        self.shared.progress.wait_for(|_| satisfied(self)).await;
+        Ok(())
     }
 
     /// Lists afresh and returns when that list is visible: for when the outcome of a write is not known.
     pub async fn refresh(&self) -> Result<()> {
-        let mut progress = self.shared.progress.subscribe();
         let wanted = self.shared.request_list();
-        let waited = progress.wait_for(|progress| progress.lists >= wanted).await;
-        waited.map(|_| ()).map_err(|_| Error::Stopped("objects"))
+        self.shared.progress.wait_for(|progress| progress.lists >= wanted).await;
+        Ok(())
     }
 }
 

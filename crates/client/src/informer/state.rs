@@ -3,10 +3,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock, Weak};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 
 use kube::Resource;
-use tokio::sync::watch;
+use tokio::sync::Notify;
 
 use super::subscription::{Queue, Subscription};
 use super::{ListRequest, ObjectKey};
@@ -28,10 +28,42 @@ pub(crate) struct Progress {
     pub lists: u64,
 }
 
+/// A [`Progress`] that can be waited for. Waiters wake in the order in which they came; tokio's watch channel picks them at
+/// random, and a simulation could not be repeated.
+#[derive(Debug, Default)]
+pub(crate) struct ProgressCell {
+    value: Mutex<Progress>,
+    changed: Notify,
+}
+
+impl ProgressCell {
+    pub fn get(&self) -> Progress {
+        *self.value.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn update(&self, change: impl FnOnce(&mut Progress)) {
+        change(&mut self.value.lock().unwrap_or_else(PoisonError::into_inner));
+        self.changed.notify_waiters();
+    }
+
+    /// Waits until the condition holds; it is asked again after each change. Cancel safe.
+    pub async fn wait_for(&self, mut satisfied: impl FnMut(Progress) -> bool) {
+        loop {
+            let mut changed = std::pin::pin!(self.changed.notified());
+            // From here on no change is missed.
+            changed.as_mut().enable();
+            if satisfied(self.get()) {
+                return;
+            }
+            changed.await;
+        }
+    }
+}
+
 /// What the watch task and all handles of an informer share.
 pub(crate) struct Shared<K> {
     pub path: String,
-    pub progress: watch::Sender<Progress>,
+    pub progress: ProgressCell,
     pub list_request: ListRequest,
     lists_wanted: AtomicU64,
     state: RwLock<State<K>>,
@@ -41,7 +73,7 @@ impl<K: Resource + Send + Sync + 'static> Shared<K> {
     pub fn new(path: String) -> Self {
         Self {
             path,
-            progress: watch::Sender::new(Progress::default()),
+            progress: ProgressCell::default(),
             list_request: ListRequest::default(),
             lists_wanted: AtomicU64::new(0),
             state: RwLock::new(State::new()),
@@ -71,7 +103,7 @@ impl<K: Resource + Send + Sync + 'static> Shared<K> {
                 state.remove(&key, None);
             }
         });
-        self.progress.send_modify(|progress| {
+        self.progress.update(|progress| {
             progress.synced = true;
             progress.revision = progress.revision.max(revision);
             progress.lists = progress.lists.max(answered);
@@ -93,11 +125,9 @@ impl<K: Resource + Send + Sync + 'static> Shared<K> {
     }
 
     pub fn advance(&self, revision: u64) {
-        self.progress.send_if_modified(|progress| {
-            let newer = revision > progress.revision;
-            progress.revision = progress.revision.max(revision);
-            newer
-        });
+        if revision > self.progress.get().revision {
+            self.progress.update(|progress| progress.revision = progress.revision.max(revision));
+        }
     }
 
     pub fn subscribe(&self) -> Subscription<K> {

@@ -41,7 +41,7 @@ fn indexes_follow_changes() {
     shared.delete(pod("b", 7, "n1", None));
     assert_eq!(names(shared.read(|state| state.in_namespace("n"))), ["a"]);
     assert_eq!(names(shared.read(|state| state.in_namespace("m"))), Vec::<String>::new());
-    assert_eq!(shared.progress.borrow().revision, 7);
+    assert_eq!(shared.progress.get().revision, 7);
     assert!(shared.read(|state| state.objects.values().all(|pod| pod.metadata.managed_fields.is_none())));
 }
 
