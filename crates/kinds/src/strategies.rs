@@ -2,11 +2,15 @@
 
 mod apps;
 mod batch;
+mod cluster;
 mod config;
 mod csi;
 mod endpoints;
+mod net;
 pub mod pod;
 mod pod_defaults;
+mod rbac;
+mod scaling;
 mod service;
 mod stateful_set;
 mod storage;
@@ -27,6 +31,8 @@ pub fn strategy_for(group: &str, resource: &str) -> Arc<dyn Strategy> {
         ("", "persistentvolumes") => Arc::new(storage::PersistentVolumes),
         ("", "podtemplates") => Arc::new(apps::PodTemplates),
         ("", "replicationcontrollers") => Arc::new(apps::ReplicationControllers),
+        ("", "limitranges") => Arc::new(cluster::LimitRanges),
+        ("", "resourcequotas") => Arc::new(cluster::ResourceQuotas),
         ("", "secrets") => Arc::new(config::Secrets),
         ("", "serviceaccounts") => Arc::new(config::ServiceAccounts),
         ("", "services") => Arc::new(service::Services),
@@ -35,9 +41,23 @@ pub fn strategy_for(group: &str, resource: &str) -> Arc<dyn Strategy> {
         ("apps", "deployments") => Arc::new(apps::Deployments),
         ("apps", "replicasets") => Arc::new(apps::ReplicaSets),
         ("apps", "statefulsets") => Arc::new(apps::StatefulSets),
+        ("autoscaling", "horizontalpodautoscalers") => Arc::new(scaling::HorizontalPodAutoscalers),
         ("batch", "cronjobs") => Arc::new(batch::CronJobs),
         ("batch", "jobs") => Arc::new(batch::Jobs),
+        ("coordination.k8s.io", "leases") => Arc::new(cluster::Leases),
         ("discovery.k8s.io", "endpointslices") => Arc::new(endpoints::EndpointSlices),
+        ("networking.k8s.io", "ingressclasses") => Arc::new(net::IngressClasses),
+        ("networking.k8s.io", "ingresses") => Arc::new(net::Ingresses),
+        ("networking.k8s.io", "ipaddresses") => Arc::new(net::IpAddresses),
+        ("networking.k8s.io", "networkpolicies") => Arc::new(net::NetworkPolicies),
+        ("networking.k8s.io", "servicecidrs") => Arc::new(net::ServiceCidrs),
+        ("node.k8s.io", "runtimeclasses") => Arc::new(cluster::RuntimeClasses),
+        ("policy", "poddisruptionbudgets") => Arc::new(scaling::PodDisruptionBudgets),
+        ("rbac.authorization.k8s.io", "clusterrolebindings") => Arc::new(rbac::Bindings { cluster: true }),
+        ("rbac.authorization.k8s.io", "clusterroles") => Arc::new(rbac::Roles { cluster: true }),
+        ("rbac.authorization.k8s.io", "rolebindings") => Arc::new(rbac::Bindings { cluster: false }),
+        ("rbac.authorization.k8s.io", "roles") => Arc::new(rbac::Roles { cluster: false }),
+        ("scheduling.k8s.io", "priorityclasses") => Arc::new(cluster::PriorityClasses),
         ("storage.k8s.io", "csidrivers") => Arc::new(csi::CsiDrivers),
         ("storage.k8s.io", "csinodes") => Arc::new(csi::CsiNodes),
         ("storage.k8s.io", "csistoragecapacities") => Arc::new(csi::CsiStorageCapacities),

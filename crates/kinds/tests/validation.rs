@@ -37,7 +37,9 @@ fn cases(group: &str, dir: &std::path::Path) -> Vec<Value> {
     let mut text = String::new();
     flate2::read::GzDecoder::new(file).read_to_string(&mut text).unwrap();
     let text = without_uids(&text);
-    text.replace("<time>", "2026-01-02T03:04:05Z")
+    text.replace("kube-api-access-<gen>", "kube-api-access-abcde")
+        .replace("<ip4>", "10.96.0.10")
+        .replace("<time>", "2026-01-02T03:04:05Z")
         .replace("${NS}", "ns")
         .replace("${R}", "r")
         .lines()

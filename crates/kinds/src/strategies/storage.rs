@@ -31,7 +31,7 @@ const SOURCES: [(&str, &str, Rule); 22] = [
     ("iscsi", "iscsi", source::iscsi),
     ("cinder", "cinder", |v, p, e| source::cinder(v, p, true, e)),
     ("fc", "fc", source::fc),
-    ("flexVolume", "flexVolume", |v, p, e| source::flex(v, p, true, e)),
+    ("flexVolume", "", |v, p, e| source::flex(v, p, true, e)),
     ("azureFile", "azureFile", source::azure_file),
     ("vsphereVolume", "vsphereVolume", source::vsphere),
     ("photonPersistentDisk", "photonPersistentDisk", source::photon),
@@ -97,7 +97,8 @@ pub fn volume_spec(v: &Value, inline: bool, p: &Path<'_>, e: &mut ErrorList) {
     for (key, forbidden, rule) in SOURCES {
         let Some(value) = opt(v, key) else { continue };
         found += 1;
-        if found > 1 {
+        // Upstream forgot to forbid a second one here.
+        if found > 1 && !forbidden.is_empty() {
             e.push(Error::forbidden(&p.child(forbidden), "may not specify more than 1 volume type"));
             continue;
         }
@@ -147,7 +148,9 @@ fn capacity(v: &Value, p: &Path<'_>, e: &mut ErrorList) {
         e.push(Error::not_supported(&at, opt(v, "capacity").unwrap_or(&NULL), &["storage"]));
     }
     for (name, q) in entries {
-        resources::amount(name, q, &at.key(name), e);
+        if q.sign() < 0 {
+            e.push(Error::invalid(&at.key(name), &json!(q.value()), "must be a valid resource quantity"));
+        }
         if q.sign() <= 0 {
             e.push(Error::invalid_str(&at.key(name), &q.to_string(), "must be greater than zero"));
         }
@@ -179,7 +182,9 @@ impl Strategy for PersistentVolumes {
     }
 
     fn validate_update(&self, ctx: &Context, new: &Value, old: &Value) -> ErrorList {
+        // Upstream validates the whole volume twice on update, and clients see each error twice.
         let mut e = self.validate(ctx, new);
+        e.extend(e.clone());
         let (n, o) = (opt(new, "spec").unwrap_or(&NULL), opt(old, "spec").unwrap_or(&NULL));
         let plain = |v: &Value| {
             let keys = SOURCES.iter().map(|(key, ..)| *key);

@@ -46,12 +46,11 @@ pub fn text(value: &Value, ty: &str) -> String {
 fn print(value: &Value, id: TypeId, out: &mut String) {
     match types().get(id) {
         Type::Struct(s) if s.name.contains(".meta.v1.") => print_tagged(value, s, out),
+        Type::Struct(s) if s.name.ends_with(".core.v1.PodSpec") => print_pod_spec(value, s, out),
         Type::Struct(s) => {
             out.push('{');
-            for (i, field) in s.fields.iter().enumerate() {
-                let _ = write!(out, "{}\"{}\":", if i > 0 { "," } else { "" }, field.go_name);
-                print_field(value.get(&field.name), field.ty, field.pointer, out);
-            }
+            let mut first = true;
+            fields(value, s, &mut first, out);
             out.push('}');
         }
         Type::List(l) => match value.as_array() {
@@ -79,6 +78,169 @@ fn print(value: &Value, id: TypeId, out: &mut String) {
             None => out.push_str("null"),
         },
         _ => out.push_str(&value.to_string()),
+    }
+}
+
+/// The order of fields in upstream's internal types, where it is not that of v1.
+const ORDERS: [(&str, &[&str]); 3] = [
+    (
+        ".core.v1.Volume",
+        &[
+            "name",
+            "hostPath",
+            "emptyDir",
+            "gcePersistentDisk",
+            "awsElasticBlockStore",
+            "gitRepo",
+            "secret",
+            "nfs",
+            "iscsi",
+            "glusterfs",
+            "persistentVolumeClaim",
+            "rbd",
+            "quobyte",
+            "flexVolume",
+            "cinder",
+            "cephfs",
+            "flocker",
+            "downwardAPI",
+            "fc",
+            "azureFile",
+            "configMap",
+            "vsphereVolume",
+            "azureDisk",
+            "photonPersistentDisk",
+            "projected",
+            "portworxVolume",
+            "scaleIO",
+            "storageos",
+            "csi",
+            "ephemeral",
+            "image",
+        ],
+    ),
+    (
+        ".core.v1.PersistentVolumeSource",
+        &[
+            "gcePersistentDisk",
+            "awsElasticBlockStore",
+            "hostPath",
+            "glusterfs",
+            "nfs",
+            "rbd",
+            "quobyte",
+            "iscsi",
+            "flexVolume",
+            "cinder",
+            "cephfs",
+            "fc",
+            "flocker",
+            "azureFile",
+            "vsphereVolume",
+            "azureDisk",
+            "photonPersistentDisk",
+            "portworxVolume",
+            "scaleIO",
+            "local",
+            "storageos",
+            "csi",
+        ],
+    ),
+    (
+        ".core.v1.PodSpec",
+        &[
+            "volumes",
+            "initContainers",
+            "containers",
+            "ephemeralContainers",
+            "restartPolicy",
+            "terminationGracePeriodSeconds",
+            "activeDeadlineSeconds",
+            "dnsPolicy",
+            "nodeSelector",
+            "serviceAccountName",
+            "automountServiceAccountToken",
+            "nodeName",
+            "securityContext",
+            "imagePullSecrets",
+            "hostname",
+            "subdomain",
+            "setHostnameAsFQDN",
+            "affinity",
+            "schedulerName",
+            "tolerations",
+            "hostAliases",
+            "priorityClassName",
+            "priority",
+            "preemptionPolicy",
+            "dnsConfig",
+            "readinessGates",
+            "runtimeClassName",
+            "overhead",
+            "enableServiceLinks",
+            "topologySpreadConstraints",
+            "os",
+            "schedulingGates",
+            "resourceClaims",
+            "resources",
+            "hostnameOverride",
+            "schedulingGroup",
+        ],
+    ),
+];
+
+/// The fields of a structure under their Go names, in the internal order.
+fn fields(value: &Value, s: &Struct, first: &mut bool, out: &mut String) {
+    let order = ORDERS.iter().find(|(ty, _)| s.name.ends_with(ty)).map(|(_, order)| *order);
+    let in_order: Vec<&machinery::schema::Field> = match order {
+        Some(order) => order.iter().filter_map(|name| s.field(name)).collect(),
+        None => s.fields.iter().collect(),
+    };
+    for field in in_order {
+        // An embedded ObjectMeta prints its own fields, by their JSON tags.
+        if field.go_name == "ObjectMeta" {
+            continue;
+        }
+        let _ = write!(out, "{}\"{}\":", if *first { "" } else { "," }, field.go_name);
+        *first = false;
+        print_field(value.get(&field.name), field.ty, field.pointer, out);
+    }
+}
+
+/// What v1 has beside the security context is within it in the internal type.
+const HOST_FIELDS: [&str; 5] = ["hostNetwork", "hostPID", "hostIPC", "shareProcessNamespace", "hostUsers"];
+
+fn print_pod_spec(value: &Value, s: &Struct, out: &mut String) {
+    let mut inner = String::new();
+    let mut first = true;
+    for field in HOST_FIELDS.iter().filter_map(|name| s.field(name)) {
+        let _ = write!(inner, "{}\"{}\":", if first { "" } else { "," }, field.go_name);
+        first = false;
+        print_field(value.get(&field.name), field.ty, field.pointer, &mut inner);
+    }
+    let context = s.field("securityContext").map(|f| f.ty);
+    if let Some(Type::Struct(of_context)) = context.map(|id| types().get(id)) {
+        let empty = Value::Object(serde_json::Map::new());
+        fields(value.get("securityContext").filter(|v| !v.is_null()).unwrap_or(&empty), of_context, &mut first, &mut inner);
+    }
+    let mut rest = String::new();
+    let mut bare = value.clone();
+    if let Some(map) = bare.as_object_mut() {
+        map.remove("securityContext");
+    }
+    let mut first = true;
+    fields(&bare, s, &mut first, &mut rest);
+    // Containers have security contexts too: only the pod's own stands right after the node's name.
+    let at = rest.rfind("\"NodeName\":").unwrap_or(0);
+    let own = rest[at..].find("\"SecurityContext\":null").map(|i| at + i);
+    match own {
+        Some(i) => {
+            let end = i + "\"SecurityContext\":null".len();
+            let _ = write!(out, "{{{}\"SecurityContext\":{{{inner}}}{}}}", &rest[..i], &rest[end..]);
+        }
+        None => {
+            let _ = write!(out, "{{{rest}}}");
+        }
     }
 }
 

@@ -20,8 +20,7 @@ pub fn spec(new: &Value, old: &Value) -> ErrorList {
     let (ns, os) = (opt(new, "spec").unwrap_or(&empty), opt(old, "spec").unwrap_or(&empty));
     for key in ["containers", "initContainers"] {
         if list(ns, key).len() != list(os, key).len() {
-            let what = if key == "containers" { "containers" } else { "init containers" };
-            e.push(Error::forbidden(&p.child(key), format!("pod updates may not add or remove {what}")));
+            e.push(Error::forbidden(&p.child(key), "pod updates may not add or remove containers"));
             return e;
         }
     }

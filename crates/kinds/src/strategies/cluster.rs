@@ -1,0 +1,304 @@
+//! Small kinds of cluster policy: Lease, PriorityClass, RuntimeClass, ResourceQuota, LimitRange.
+
+use machinery::field::{Error, ErrorList, Path};
+use machinery::names;
+use serde_json::{Value, json};
+
+use super::workload::{StatusOnly, keep_status};
+use crate::columns::{age, name};
+use crate::strategy::{Context, MetaRules, Strategy};
+use crate::validate::rules::{IMMUTABLE, dns_label, labels, named, non_negative, one_of, quantity_at, resource_entries};
+use crate::validate::tree::{at, entries, flag, has, int, list, list_mut, map, opt, opt_s, s, same, same_at, set, strings};
+use crate::validate::{resources, scheduling};
+
+static NULL: Value = Value::Null;
+
+pub struct Leases;
+
+impl Strategy for Leases {
+    fn meta_rules(&self) -> MetaRules {
+        MetaRules { kube_finalizers: false, ..MetaRules::default() }
+    }
+
+    fn validate(&self, _ctx: &Context, object: &Value) -> ErrorList {
+        let (mut e, p) = (ErrorList::new(), Path::new("spec"));
+        let v = opt(object, "spec").unwrap_or(&NULL);
+        if let Some(n) = int(v, "leaseDurationSeconds").filter(|n| *n <= 0) {
+            e.push(Error::invalid(&p.child("leaseDurationSeconds"), &json!(n), "must be greater than 0"));
+        }
+        non_negative(v, "leaseTransitions", &p, &mut e);
+        if let Some(strategy) = opt_s(v, "strategy") {
+            one_of(&p.child("strategy"), strategy, &["OldestEmulationVersion"], &mut e);
+        }
+        if has(v, "preferredHolder") && opt_s(v, "strategy").is_none_or(str::is_empty) {
+            e.push(Error::forbidden(&p.child("preferredHolder"), "may only be specified when `strategy` is defined"));
+        }
+        e
+    }
+
+    fn cells(&self, o: &Value, now: i64) -> Option<Vec<Value>> {
+        Some(vec![name(o), at(o, "spec.holderIdentity").cloned().unwrap_or_else(|| json!("")), age(o, now)])
+    }
+}
+
+pub struct PriorityClasses;
+
+impl Strategy for PriorityClasses {
+    fn validate(&self, _ctx: &Context, object: &Value) -> ErrorList {
+        let mut e = ErrorList::new();
+        let own = machinery::object::name(object);
+        let value = int(object, "value").unwrap_or(0);
+        let system = [("system-cluster-critical", 2_000_000_000), ("system-node-critical", 2_000_001_000)];
+        if own.starts_with("system-") {
+            if !system.contains(&(own, value)) {
+                let meta = Path::new("metadata");
+                let text = "priority class names with 'system-' prefix are reserved for system use only. error: ";
+                e.push(Error::forbidden(&meta.child("name"), format!("{text}{own} is not a known system priority class")));
+            }
+        } else if value > 1_000_000_000 {
+            e.push(Error::forbidden(&Path::new("value"), "maximum allowed value of a user defined priority is 1000000000"));
+        }
+        match opt_s(object, "preemptionPolicy") {
+            None => {}
+            Some("") => e.push(Error::required(&Path::new("preemptionPolicy"), "")),
+            Some(policy) => one_of(&Path::new("preemptionPolicy"), policy, &["PreemptLowerPriority", "Never"], &mut e),
+        }
+        e
+    }
+
+    fn validate_update(&self, _ctx: &Context, new: &Value, old: &Value) -> ErrorList {
+        let mut e = ErrorList::new();
+        if !same(opt(new, "value"), opt(old, "value")) {
+            e.push(Error::forbidden(&Path::new("Value"), "may not be changed in an update."));
+        }
+        if !same_at(new, old, "preemptionPolicy") {
+            let value = opt(new, "preemptionPolicy").unwrap_or(&NULL);
+            e.push(Error::invalid(&Path::new("preemptionPolicy"), value, IMMUTABLE));
+        }
+        e
+    }
+
+    fn cells(&self, o: &Value, now: i64) -> Option<Vec<Value>> {
+        let policy = opt_s(o, "preemptionPolicy").unwrap_or("PreemptLowerPriority");
+        Some(vec![name(o), json!(int(o, "value").unwrap_or(0)), json!(flag(o, "globalDefault")), age(o, now), json!(policy)])
+    }
+}
+
+pub struct RuntimeClasses;
+
+impl Strategy for RuntimeClasses {
+    fn meta_rules(&self) -> MetaRules {
+        MetaRules { kube_finalizers: false, ..MetaRules::default() }
+    }
+
+    fn validate(&self, _ctx: &Context, object: &Value) -> ErrorList {
+        let mut e = ErrorList::new();
+        match s(object, "handler") {
+            "" => e.push(Error::required(&Path::new("handler"), "")),
+            handler => dns_label(&Path::new("handler"), handler, &mut e),
+        }
+        if let Some(overhead) = opt(object, "overhead").filter(|o| map(o, "podFixed").is_some()) {
+            let limits = json!({ "limits": overhead["podFixed"] });
+            resources::requirements(&limits, false, &[], &Path::new("overhead"), &mut e);
+        }
+        if let Some(v) = opt(object, "scheduling") {
+            let p = Path::new("scheduling");
+            labels(v, "nodeSelector", &p, &mut e);
+            scheduling::tolerations(v, &p, &mut e);
+        }
+        e
+    }
+
+    fn validate_update(&self, ctx: &Context, new: &Value, old: &Value) -> ErrorList {
+        let mut e = self.validate(ctx, new);
+        if s(new, "handler") != s(old, "handler") {
+            e.push(Error::invalid_str(&Path::new("handler"), s(new, "handler"), IMMUTABLE));
+        }
+        e
+    }
+
+    fn cells(&self, o: &Value, now: i64) -> Option<Vec<Value>> {
+        Some(vec![name(o), json!(s(o, "handler")), age(o, now)])
+    }
+}
+
+pub struct ResourceQuotas;
+
+const SCOPES: [&str; 7] =
+    ["BestEffort", "CrossNamespacePodAffinity", "NotBestEffort", "NotTerminating", "PriorityClass", "Terminating", "VolumeAttributesClass"];
+
+impl Strategy for ResourceQuotas {
+    fn prepare_for_create(&self, _ctx: &Context, object: &mut Value) {
+        set(object, "status", json!({}));
+    }
+
+    fn prepare_for_update(&self, _ctx: &Context, new: &mut Value, old: &Value) {
+        keep_status(new, old);
+    }
+
+    fn validate(&self, _ctx: &Context, object: &Value) -> ErrorList {
+        let (mut e, p) = (ErrorList::new(), Path::new("spec"));
+        let v = opt(object, "spec").unwrap_or(&NULL);
+        quota_list(v, "hard", &p, &mut e);
+        let scopes: Vec<&str> = strings(v, "scopes").collect();
+        for scope in &scopes {
+            if !SCOPES.contains(scope) {
+                e.push(Error::invalid(&p.child("scopes"), &json!(scopes), "unsupported scope"));
+            }
+        }
+        for pair in [["BestEffort", "NotBestEffort"], ["Terminating", "NotTerminating"]] {
+            if pair.iter().all(|scope| scopes.contains(scope)) {
+                e.push(Error::invalid(&p.child("scopes"), &json!(scopes), "conflicting scopes"));
+            }
+        }
+        e
+    }
+
+    fn validate_update(&self, ctx: &Context, new: &Value, old: &Value) -> ErrorList {
+        let mut e = self.validate(ctx, new);
+        if !same_at(new, old, "spec.scopes") {
+            e.push(Error::invalid(&Path::new("scopes"), at(new, "spec.scopes").unwrap_or(&NULL), IMMUTABLE));
+        }
+        e
+    }
+
+    fn subresource(&self, name: &str) -> Option<&dyn Strategy> {
+        (name == "status").then_some(&StatusOnly(quota_status) as &dyn Strategy)
+    }
+
+    fn cells(&self, o: &Value, now: i64) -> Option<Vec<Value>> {
+        let (mut requests, mut limits) = (Vec::new(), Vec::new());
+        for (key, hard) in at(o, "status.hard").and_then(Value::as_object).into_iter().flatten() {
+            let used = at(o, "status.used").and_then(|u| u.get(key)).and_then(Value::as_str).unwrap_or("0");
+            let text = format!("{key}: {used}/{}", hard.as_str().unwrap_or("0"));
+            if key.starts_with("limits") { limits.push(text) } else { requests.push(text) }
+        }
+        Some(vec![name(o), json!(requests.join(", ")), json!(limits.join(", ")), age(o, now)])
+    }
+}
+
+fn quota_list(v: &Value, key: &str, p: &Path<'_>, e: &mut ErrorList) {
+    let root = p.child(key);
+    for (name, q) in resource_entries(v, key) {
+        let item = root.key(name);
+        if resources::name(name, &item, e) && !name.contains('/') && !resources::is_standard_quota(name) {
+            e.push(Error::invalid_str(&item, name, "must be a standard resource for quota"));
+        }
+        resources::amount(name, q, &item, e);
+    }
+}
+
+fn quota_status(new: &Value, _old: &Value, e: &mut ErrorList) {
+    let p = Path::new("status");
+    let status = opt(new, "status").unwrap_or(&NULL);
+    for key in ["hard", "used"] {
+        quota_list(status, key, &p, e);
+    }
+}
+
+pub struct LimitRanges;
+
+const MAPS: [&str; 5] = ["max", "min", "default", "defaultRequest", "maxLimitRequestRatio"];
+
+impl Strategy for LimitRanges {
+    fn default(&self, _ctx: &Context, object: &mut Value) {
+        let Some(v) = object.get_mut("spec") else { return };
+        for item in list_mut(v, "limits").iter_mut().filter(|i| s(i, "type") == "Container") {
+            let get = |item: &Value, key: &str| map(item, key).cloned().unwrap_or_default();
+            let mut default = get(item, "default");
+            for (key, value) in get(item, "max") {
+                default.entry(key).or_insert(value);
+            }
+            let mut request = get(item, "defaultRequest");
+            for (key, value) in default.clone().into_iter().chain(get(item, "min")) {
+                request.entry(key).or_insert(value);
+            }
+            for (key, value) in [("default", default), ("defaultRequest", request)] {
+                if !value.is_empty() {
+                    set(item, key, value);
+                }
+            }
+        }
+    }
+
+    fn validate(&self, _ctx: &Context, object: &Value) -> ErrorList {
+        let (mut e, spec) = (ErrorList::new(), Path::new("spec"));
+        let p = spec.child("limits");
+        let limits = opt(object, "spec").map_or(&[][..], |v| list(v, "limits"));
+        for (i, v) in limits.iter().enumerate() {
+            let item = p.index(i);
+            limit_type(s(v, "type"), &item.child("type"), &mut e);
+            if limits[..i].iter().any(|o| s(o, "type") == s(v, "type")) {
+                e.push(Error::duplicate(&item.child("type"), &json!(s(v, "type"))));
+            }
+            limit(v, &item, &mut e);
+        }
+        e
+    }
+
+    fn cells(&self, o: &Value, _now: i64) -> Option<Vec<Value>> {
+        let created = opt(o, "metadata").and_then(|m| opt(m, "creationTimestamp")).cloned().unwrap_or(Value::Null);
+        Some(vec![name(o), created])
+    }
+}
+
+fn limit_type(ty: &str, p: &Path<'_>, e: &mut ErrorList) {
+    let problems = names::qualified_name(ty);
+    if !problems.is_empty() {
+        named(p, ty, problems, e);
+    } else if !ty.contains('/') && !matches!(ty, "Pod" | "Container" | "PersistentVolumeClaim") {
+        e.push(Error::invalid_str(p, ty, "must be a standard limit type or fully qualified"));
+    }
+}
+
+fn limit(v: &Value, p: &Path<'_>, e: &mut ErrorList) {
+    let container = s(v, "type") == "Container";
+    let mut keys: Vec<&str> = Vec::new();
+    for field in MAPS {
+        let root = p.child(field);
+        for (key, _) in entries(v, field) {
+            if container {
+                resources::container_name(key, &root.key(key), e);
+            } else {
+                resources::name(key, &root.key(key), e);
+            }
+            if !keys.contains(&key.as_str()) {
+                keys.push(key);
+            }
+        }
+    }
+    if s(v, "type") == "Pod" {
+        for key in ["default", "defaultRequest"] {
+            if map(v, key).is_some_and(|m| !m.is_empty()) {
+                e.push(Error::forbidden(&p.child(key), "may not be specified when `type` is 'Pod'"));
+            }
+        }
+    }
+    let get = |field: &str, key: &str| opt(v, field).and_then(|m| quantity_at(m, key));
+    for key in keys {
+        let (max, min) = (get("max", key), get("min", key));
+        let (default, request, ratio) = (get("default", key), get("defaultRequest", key), get("maxLimitRequestRatio", key));
+        for (low, high, field, low_name, high_name) in [
+            (min, max, "min", "min", "max"),
+            (min, request, "defaultRequest", "min", "default request"),
+            (request, max, "defaultRequest", "default request", "max"),
+            (request, default, "defaultRequest", "default request", "default limit"),
+            (min, default, "default", "minimum", "default"),
+            (default, max, "default", "default", "max"),
+        ] {
+            if let (Some(a), Some(b)) = (low, high)
+                && a > b
+            {
+                let shown = if field == "defaultRequest" && low_name == "min" { b } else { a };
+                let text = format!("{low_name} value {a} is greater than {high_name} value {b}");
+                e.push(Error::invalid_str(&p.child(field).key(key), &shown.to_string(), text));
+            }
+        }
+        if let Some(ratio) = ratio {
+            let root = p.child("maxLimitRequestRatio");
+            if ratio.nano_value() < 1_000_000_000 {
+                e.push(Error::invalid_str(&root.key(key), &ratio.to_string(), format!("ratio {ratio} is less than 1")));
+            }
+        }
+    }
+}
