@@ -2,6 +2,7 @@
 //! paused time and seeded randomness. Nodes fail and requests get lost while a Deployment rolls out; invariants are checked
 //! all along, and in the end everything must be as asked for. The same seed gives the same run.
 
+mod farewell;
 mod faults;
 mod invariants;
 mod node;

@@ -119,7 +119,7 @@ impl Hollow {
                 status.phase.as_deref() == Some("Running")
                     && status.conditions.iter().flatten().any(|one| one.type_ == "Ready" && one.status == "True")
             });
-            if running && !deleting {
+            if (running || controllers::pods::is_finished(&pod)) && !deleting {
                 self.due.remove(&uid);
                 continue;
             }

@@ -12,6 +12,7 @@ use kube::api::{Api, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
+use crate::farewell;
 use crate::invariants::{Invariants, networks_are_disjoint};
 use crate::{Error, Options, World};
 
@@ -87,7 +88,7 @@ impl Observer {
         loop {
             self.watch_for(Duration::from_secs(5)).await?;
             match self.unsettled() {
-                None => return Ok(()),
+                None => break,
                 Some(what) if Instant::now() >= deadline => {
                     let (seconds, nodes) = (SETTLE.as_secs(), self.describe_nodes());
                     return Err(format!("not settled {seconds} s after the last fault: {what}\n  {nodes}"));
@@ -95,6 +96,7 @@ impl Observer {
                 Some(_) => {}
             }
         }
+        farewell::run(self.world.sure_client()).await
     }
 
     /// Checks invariants for a while.
