@@ -79,7 +79,11 @@ impl Rig {
     }
 
     pub async fn start(&mut self) {
-        self.handle = Some(Runtime::start(self.config.clone(), Arc::new(LoopbackOnly), self.cancel.clone()).await.unwrap());
+        self.start_with(Arc::new(LoopbackOnly)).await;
+    }
+
+    pub async fn start_with(&mut self, network: Arc<dyn runtime::PodNetwork>) {
+        self.handle = Some(Runtime::start(self.config.clone(), network, self.cancel.clone()).await.unwrap());
         self.cri = cri::connect(&self.config.socket).await.unwrap();
     }
 
