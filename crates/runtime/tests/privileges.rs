@@ -1,4 +1,5 @@
 //! The far ends: privileged containers, host namespaces, devices, terminals without clients, hostile container paths.
+#![expect(clippy::unwrap_used, reason = "tests")]
 
 mod support;
 

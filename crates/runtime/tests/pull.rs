@@ -1,4 +1,5 @@
 //! Pulling from a registry on loopback, and what happens when the registry or the pod network misbehaves.
+#![expect(clippy::unwrap_used, reason = "tests")]
 
 mod support;
 

@@ -131,7 +131,7 @@ impl Server {
             Err(error) => {
                 let text = format!("failed to start container: {error}");
                 entry.start_error = Some(text.clone());
-                entry.exit = Some(Exit { code: 128, finished_ns: now_ns(), oom_killed: false });
+                entry.exit = Some(Exit { code: 128, finished_ns: now_ns(), oom_killed: false, lost: false });
                 entry.ended.send_replace(true);
                 self.save_container(entry);
                 Err(Status::unknown(text))

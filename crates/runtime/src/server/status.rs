@@ -56,7 +56,7 @@ fn reason(container: &Container) -> &'static str {
         Some(_) if container.start_error.is_some() => "StartError",
         Some(exit) if exit.oom_killed => "OOMKilled",
         Some(exit) if exit.code == 0 => "Completed",
-        Some(exit) if exit.code == 255 => "Unknown",
+        Some(exit) if exit.lost => "Unknown",
         Some(_) => "Error",
     }
 }

@@ -144,7 +144,7 @@ impl Server {
                 tracing::error!(container = container.id, %error, "the shim died");
             }
             let written = std::fs::read(container.spec.dir.join("exit.json")).ok().and_then(|b| serde_json::from_slice(&b).ok());
-            let lost = Exit { code: 255, finished_ns: crate::shim::now_ns(), oom_killed: false };
+            let lost = Exit { code: 255, finished_ns: crate::shim::now_ns(), oom_killed: false, lost: true };
             self.exited(&container.id, written.unwrap_or(lost));
         }
     }

@@ -186,7 +186,7 @@ impl Container {
         if let (false, Ok(cgroup)) = (self.own_pid_namespace, &cgroup) {
             cgroup.kill();
         }
-        let exit = Exit { code, finished_ns: now_ns(), oom_killed };
+        let exit = Exit { code, finished_ns: now_ns(), oom_killed, lost: false };
         if let Err(error) = write_exit(&self.dir, &exit) {
             eprintln!("container {}: write its exit: {error}", self.state.id);
         }

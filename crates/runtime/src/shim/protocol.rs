@@ -189,6 +189,9 @@ pub struct Exit {
     pub code: i32,
     pub finished_ns: i64,
     pub oom_killed: bool,
+    /// The shim died first: the code is a guess.
+    #[serde(default)]
+    pub lost: bool,
 }
 
 /// Whom a container's first process runs as, once names were looked up.

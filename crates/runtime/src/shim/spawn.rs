@@ -16,6 +16,9 @@ use super::protocol::{ContainerSpec, ExecSpec, Identity};
 use super::rootfs::{self, Result, doing};
 use crate::cgroup::Cgroup;
 
+/// Setting a process up takes milliseconds; beyond this it hangs.
+const SET_UP_WITHIN: std::time::Duration = std::time::Duration::from_secs(45);
+
 /// What a child says before it becomes the program, and if it fails to.
 #[derive(Debug, Serialize, Deserialize)]
 enum Report {
@@ -94,6 +97,8 @@ fn run(
         Forked::Parent(pid) => pid.as_raw(),
     };
     drop(theirs);
+    // A child that hangs (on a dead network file system, say) must not hang the pod's other containers for ever.
+    ours.set_read_timeout(Some(SET_UP_WITHIN)).map_err(doing("limit the wait for the new process"))?;
     let (mut buffer, mut descriptors) = (Vec::new(), Vec::new());
     let mut ready = None;
     loop {
@@ -101,7 +106,12 @@ fn run(
             Ok(Report::Ready { identity, warning }) => ready = Some((identity, warning)),
             Ok(Report::Failed(message)) => return Err(message),
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => break,
-            Err(error) => return Err(format!("hear from the new process: {error}")),
+            Err(error) => {
+                if let Err(error) = sys::process::kill(pid, nix::sys::signal::Signal::SIGKILL as i32) {
+                    eprintln!("kill the process that did not start: {error}");
+                }
+                return Err(format!("hear from the new process: {error}"));
+            }
         }
     }
     let (identity, warning) = ready.ok_or("the new process died while it was set up")?;
