@@ -2,6 +2,8 @@
 
 mod grpc;
 pub mod http;
+#[cfg(test)]
+mod tests;
 
 use std::time::Duration;
 

@@ -31,12 +31,27 @@ pub fn patch(uid: &str, old: &PodStatus, new: &PodStatus) -> Option<Value> {
         {
             list.insert(0, json!({"$patch": "replace"}));
         }
+        if key == "conditions" {
+            forget_fields(old.get(key), &mut value);
+        }
         out.insert(key.clone(), value);
     }
     for key in old.keys().filter(|k| !new.contains_key(*k) && !FOREIGN.contains(&k.as_str())) {
         out.insert(key.clone(), Value::Null);
     }
     (!out.is_empty()).then(|| json!({"metadata": {"uid": uid}, "status": out}))
+}
+
+/// Conditions merge by type: a reason that is no more must be said to be none.
+fn forget_fields(old: Option<&Value>, new: &mut Value) {
+    for condition in new.as_array_mut().into_iter().flatten() {
+        let before = old.and_then(Value::as_array).and_then(|l| l.iter().find(|o| o["type"] == condition["type"]));
+        for key in before.and_then(Value::as_object).into_iter().flat_map(Map::keys) {
+            if condition.get(key).is_none() {
+                condition[key.as_str()] = Value::Null;
+            }
+        }
+    }
 }
 
 /// Writes a status. False: the pod is not there any more (or is another one).
@@ -58,6 +73,13 @@ mod tests {
     #[test]
     fn only_what_differs_is_sent() {
         let status = |v: Value| serde_json::from_value::<PodStatus>(v).unwrap();
+        let ready = |c: Value| status(json!({"conditions": [c]}));
+        let turned = patch(
+            "u",
+            &ready(json!({"type": "Ready", "status": "False", "reason": "R", "message": "M"})),
+            &ready(json!({"type": "Ready", "status": "True"})),
+        );
+        assert_eq!(turned.unwrap()["status"]["conditions"], json!([{"type": "Ready", "status": "True", "reason": null, "message": null}]));
         let old = status(json!({"phase": "Pending", "reason": "x", "podIPs": [{"ip": "1.1.1.1"}], "resize": "Proposed"}));
         assert_eq!(patch("u", &old, &old), None);
         let new = status(json!({"phase": "Running", "podIPs": [{"ip": "1.1.1.2"}]}));

@@ -22,11 +22,27 @@ impl Machine {
 
     /// Whether a running instance counts as started: hook done, startup probe passed.
     pub(crate) fn started(&self, c: &Container, instance: &ObservedContainer) -> bool {
-        if self.hooks.contains_key(&instance.id) {
+        // Seen to run before its start has been reported: the hook is still to come.
+        let starting = |a: &Action| matches!(a, Action::StartContainer { container, .. } if *container == c.name);
+        let hooked = c.lifecycle.as_ref().is_some_and(|l| l.post_start.is_some());
+        if self.hooks.contains_key(&instance.id) || (hooked && self.in_flight.iter().any(starting)) {
             return false;
         }
         let worker = self.probes.get(&(c.name.clone(), ProbeKind::Startup)).filter(|w| w.container_id == instance.id);
         c.startup_probe.is_none() || worker.is_some_and(|w| w.standing == Standing::Success)
+    }
+
+    /// Whether the pod's work is over: every regular container has ended for good, or an init container has failed for
+    /// good. Sidecars do not keep a pod alive.
+    pub(crate) fn complete(&self, observed: &Observed) -> bool {
+        let Some(spec) = &self.pod.spec else { return false };
+        let over = |c: &Container, init: bool| {
+            let ended = observed.newest(&c.name).filter(|o| o.state == RunState::Exited);
+            ended.is_some_and(|o| (!init || o.exit_code != 0) && !restarts(&self.pod, c, o.exit_code, init))
+        };
+        let regular = !spec.containers.is_empty() && spec.containers.iter().all(|c| over(c, false));
+        let failed = || spec.init_containers.iter().flatten().any(|c| !is_sidecar(c) && over(c, true));
+        regular || (!self.initialized(observed) && failed())
     }
 
     /// What is to run and does not: containers to start now, in order.

@@ -347,6 +347,9 @@ impl Machine {
         let mut draft = Draft::default();
         if let Some(observed) = self.observed.clone() {
             self.check_end(now, &mut draft);
+            if self.end.is_none() && self.complete(&observed) {
+                self.finish(now, None, None);
+            }
             if self.end.is_some() {
                 self.plan_end(&observed, now, &mut draft);
             } else {

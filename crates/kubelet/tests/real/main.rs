@@ -258,6 +258,39 @@ async fn live_updates_and_sub_paths(rig: &Rig) {
     assert!(!mounts.contains(&root), "a mount was left behind");
 }
 
+async fn mistakes_and_hooks(rig: &Rig) {
+    rig.pod("nocmd", json!({"terminationGracePeriodSeconds": 1, "containers": [{"name": "a", "command": ["/bin/none"]}]})).await;
+    let waiting = |p: &Value| p["status"]["containerStatuses"][0]["state"]["waiting"]["reason"].clone();
+    let pod = rig.until("nocmd", "cannot start", |p| ["RunContainerError", "CreateContainerError"].iter().any(|r| waiting(p) == *r)).await;
+    println!("  a missing command: {}", pod["status"]["containerStatuses"][0]["state"]["waiting"]);
+    rig.until("nocmd", "backs off", |p| waiting(p) == "CrashLoopBackOff").await;
+    rig.delete("nocmd").await;
+    // A preStop hook leaves a file on the host before the container is stopped.
+    let dir = rig.dir.path().join("hook");
+    std::fs::create_dir(&dir).unwrap();
+    let lifecycle = json!({"postStart": {"exec": {"command": ["/bin/sh", "-c", "echo started > /hook/post"]}},
+        "preStop": {"exec": {"command": ["/bin/sh", "-c", "echo stopping > /hook/pre"]}}});
+    rig.pod("hooked", json!({"terminationGracePeriodSeconds": 5, "volumes": [{"name": "h", "hostPath": {"path": dir, "type": "Directory"}}],
+        "containers": [{"name": "a", "command": ["/bin/sleep", "infinity"], "lifecycle": lifecycle, "volumeMounts": [{"name": "h", "mountPath": "/hook"}]}]})).await;
+    rig.until("hooked", "is ready", |p| p["status"]["containerStatuses"][0]["ready"] == true).await;
+    assert_eq!(std::fs::read_to_string(dir.join("post")).unwrap(), "started\n");
+    rig.delete("hooked").await;
+    assert_eq!(std::fs::read_to_string(dir.join("pre")).unwrap(), "stopping\n");
+    // Init containers one after the other, a sidecar beside.
+    let init = |name: &str, script: &str| {
+        json!({"name": name, "image": "skiff/hello", "imagePullPolicy": "Never", "command": ["/bin/sh", "-c", script],
+        "volumeMounts": [{"name": "h", "mountPath": "/hook"}]})
+    };
+    let mut side = init("side", "exec /bin/sleep infinity");
+    side["restartPolicy"] = json!("Always");
+    rig.pod("inits", json!({"restartPolicy": "Never", "terminationGracePeriodSeconds": 1, "volumes": [{"name": "h", "hostPath": {"path": dir}}],
+        "initContainers": [init("i1", "echo 1 > /hook/order"), side, init("i2", "cat /hook/order; echo 2 > /hook/order")],
+        "containers": [{"name": "a", "command": ["/bin/sh", "-c", "cat /hook/order"], "volumeMounts": [{"name": "h", "mountPath": "/hook"}]}]})).await;
+    let pod = rig.until("inits", "succeeds", |p| p["status"]["phase"] == "Succeeded").await;
+    assert!(rig.log(&pod, "a", 0).ends_with("F 2\n") && rig.log(&pod, "i2", 0).ends_with("F 1\n"));
+    rig.delete("inits").await;
+}
+
 async fn how_fast(rig: &Rig) {
     let spec = || json!({"terminationGracePeriodSeconds": 1, "containers": [{"name": "a", "command": ["/bin/sleep", "infinity"]}]});
     let mut times = Vec::new();
@@ -304,6 +337,8 @@ async fn scenarios() {
     a_killed_process_is_restarted(&rig).await;
     step("live_updates_and_sub_paths");
     live_updates_and_sub_paths(&rig).await;
+    step("mistakes_and_hooks");
+    mistakes_and_hooks(&rig).await;
     step("a_daemon_that_comes_back");
     a_daemon_that_comes_back(&mut rig).await;
     step("how_fast");

@@ -298,3 +298,27 @@ fn a_new_image_restarts_the_container() {
     assert_eq!(w.steps(), ["stop a grace 30", "image a", "start a 1"]);
     assert_eq!(w.state("a"), "running!");
 }
+
+#[test]
+fn not_started_before_its_hook_even_when_seen_early() {
+    let mut w = World::new(json!({"containers": [{"name": "a", "image": "img", "lifecycle": {"postStart": {"exec": {}}}}]}));
+    w.early = true;
+    w.settle();
+    assert_eq!(w.seen_early, ["running"], "the runtime showed it before its start was reported");
+    assert_eq!(w.state("a"), "running!");
+}
+
+#[test]
+fn sidecars_do_not_keep_a_finished_pod_alive() {
+    let spec = |init: &str| {
+        json!({"restartPolicy": "Never", "containers": [{"name": "a", "image": "img"}],
+            "initContainers": [{"name": "side", "image": "img", "restartPolicy": "Always"}, {"name": init, "image": "img"}]})
+    };
+    let mut w = World::new(spec("i"));
+    w.settle().exit_named("i", 0).settle().exit_named("a", 0).settle();
+    assert_eq!((w.phase(), w.state("side").as_str()), ("Succeeded", "terminated Error 143"));
+    assert!(w.steps().ends_with(&["stop side grace 30".into(), "stop sandbox".into(), "clean up".into()]));
+    let mut w = World::new(spec("i"));
+    w.settle().exit_named("i", 1).settle();
+    assert_eq!((w.phase(), w.state("side").as_str()), ("Failed", "terminated Error 143"));
+}

@@ -25,6 +25,9 @@ pub struct World {
     /// Containers whose start fails, and how.
     pub broken: BTreeMap<String, Failure>,
     pub finished: bool,
+    /// Plan between a start's effect and its report, as a runtime's event makes the shell do; the states seen then.
+    pub early: bool,
+    pub seen_early: Vec<String>,
     made: u32,
 }
 
@@ -53,6 +56,8 @@ impl World {
             stopping: Vec::new(),
             broken: BTreeMap::new(),
             finished: false,
+            early: false,
+            seen_early: Vec::new(),
             made: 0,
         };
         world.observe();
@@ -168,6 +173,10 @@ impl World {
             Action::DeletePod => self.done("delete pod"),
         };
         self.observe();
+        if let (true, Action::StartContainer { container, .. }) = (self.early, &action) {
+            self.status = self.machine.plan(time(self.now)).status;
+            self.seen_early.push(self.state(container));
+        }
         let gone = matches!(action, Action::DeletePod);
         self.machine.handle(Event::Done { action, result }, time(self.now));
         if gone {
