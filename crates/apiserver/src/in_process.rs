@@ -26,6 +26,11 @@ impl InProcess {
     pub(crate) fn new(api: Arc<Api>, user: User) -> Self {
         Self { api, user }
     }
+
+    /// The same server for another identity.
+    pub fn with_user(&self, user: User) -> Self {
+        Self { api: self.api.clone(), user }
+    }
 }
 
 impl<B> tower::Service<Request<B>> for InProcess

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
-use runtime::Images;
+use runtime::images::Images;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
@@ -81,8 +81,10 @@ async fn answer(stream: UnixStream, images: Images) -> Result<()> {
     let mut line = String::new();
     BufReader::new(reader).take(LINE_MAX).read_line(&mut line).await?;
     let Ask::LoadImage(file) = serde_json::from_str(&line).context("a request that is not understood")?;
-    let answer = match images.load(&file).await {
-        Ok(names) => Answer::Loaded(names),
+    // Unpacking reads and writes files for seconds.
+    let loaded = tokio::task::spawn_blocking(move || images.load(&file)).await.context("loading panicked")?;
+    let answer = match loaded {
+        Ok(images) => Answer::Loaded(images.into_iter().flat_map(|i| if i.tags.is_empty() { vec![i.id] } else { i.tags }).collect()),
         Err(error) => Answer::Failed(error.to_string()),
     };
     let mut line = serde_json::to_vec(&answer)?;

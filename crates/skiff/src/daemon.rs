@@ -101,7 +101,7 @@ fn daemon(dirs: &Dirs) -> Result<Started> {
         let addresses = network::ensure_node_address(&host, &network_instance, fallback).await.context("finding this machine's address")?;
         let handle = control_plane(dirs, &instance, &addresses).await.map_err(|e| e.context(Hopeless))?;
         prepare_nodes(dirs, &instance, &handle, &addresses)?;
-        components(&instance, &handle, &mut tasks, &cancel)?;
+        components(&instance, &handle, &mut tasks, &cancel);
         let setup = first_node(dirs, &instance, &handle, addresses)?;
         let clients = Clients {
             kubelet: client::in_process(handle.service_as(node_user(&setup.name))),
@@ -156,15 +156,13 @@ async fn control_plane(dirs: &Dirs, instance: &Instance, addresses: &[IpAddr]) -
 }
 
 /// Controllers and scheduler, each under its own name.
-fn components(instance: &Instance, handle: &Handle, tasks: &mut JoinSet<Ended>, cancel: &CancellationToken) -> Result<()> {
+fn components(instance: &Instance, handle: &Handle, tasks: &mut JoinSet<Ended>, cancel: &CancellationToken) {
     // One decoded copy of each object serves all of them.
     let informers = Informers::new(client::in_process(handle.service_as(User::apiserver())));
-    let mut config = kube_controller_manager::settings(&instance.pod_cidr, 24, handle.ca())?;
+    let mut config = kube_controller_manager::settings(&instance.pod_cidr, 24, handle.ca());
     config.informers = Some(informers.clone());
-    let service = {
-        let handle_service = handle.service_factory();
-        move |name: &str| client::in_process(handle_service(controller_user(name)))
-    };
+    let server = handle.service();
+    let service = move |name: &str| client::in_process(server.with_user(controller_user(name)));
     let token = cancel.clone();
     tasks.spawn(async move { ("controllers", ControllerManager::run(config, service, token).await.map_err(anyhow::Error::from)) });
     let scheduler_client: Client = client::in_process(handle.service_as(User::new("system:kube-scheduler", &[])));
@@ -173,7 +171,6 @@ fn components(instance: &Instance, handle: &Handle, tasks: &mut JoinSet<Ended>, 
         let ended = scheduler::run(scheduler::Config::default(), scheduler_client, &informers, token).await;
         ("scheduler", ended.map_err(anyhow::Error::from))
     });
-    Ok(())
 }
 
 fn controller_user(name: &str) -> User {
@@ -271,7 +268,7 @@ fn setup(dirs: &Dirs, instance: &Instance, number: u16, addresses: Vec<IpAddr>, 
 async fn run_node(dirs: Dirs, setup: NodeSetup, clients: Clients, cancel: CancellationToken) -> Result<()> {
     let (name, token) = (setup.name.clone(), cancel.clone());
     let mut control = JoinSet::new();
-    let serve = async |images: runtime::Images| {
+    let serve = async |images: runtime::images::Images| {
         hello_image::ensure(&images).await?;
         control.spawn(async move { control::serve(&dirs, &name, images, token).await });
         Ok(())
@@ -334,8 +331,20 @@ fn wait_for(path: &Path) -> Result<()> {
 }
 
 /// Takes apart what a node has on this machine outside its data: processes, mounts, cgroups.
-pub async fn teardown_node(dirs: &Dirs, instance: &Instance, name: &str) -> Result<()> {
+pub fn teardown_node(dirs: &Dirs, instance: &Instance, name: &str) -> Result<()> {
     let config = node::runtime_config(&dirs.node_data(name), &dirs.node_run(name), &instance.id, name);
-    runtime::teardown(&config).await.with_context(|| format!("stopping the pods of {name}"))?;
-    kubelet::teardown(&dirs.node_data(name).join("kubelet")).with_context(|| format!("unmounting the volumes of {name}"))
+    runtime::teardown(&config, true).with_context(|| format!("stopping the pods of {name}"))?;
+    unmount_under(&dirs.node_data(name)).with_context(|| format!("unmounting the volumes of {name}"))
+}
+
+/// Unmounts everything below a folder, the innermost first.
+fn unmount_under(dir: &Path) -> Result<()> {
+    let table = fs::read_to_string("/proc/self/mountinfo").context("reading the mounts")?;
+    let unescape = |s: &str| s.replace("\\040", " ").replace("\\011", "\t").replace("\\012", "\n").replace("\\134", "\\");
+    let mut below: Vec<String> = table.lines().filter_map(|l| l.split(' ').nth(4)).map(unescape).filter(|p| Path::new(p).starts_with(dir)).collect();
+    below.sort_by_key(|p| std::cmp::Reverse(p.len()));
+    for path in below {
+        nix::mount::umount2(path.as_str(), nix::mount::MntFlags::MNT_DETACH).with_context(|| format!("unmounting {path}"))?;
+    }
+    Ok(())
 }

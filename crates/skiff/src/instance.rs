@@ -6,7 +6,8 @@ use std::io::ErrorKind;
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
+use network::ClusterCidrs;
 use serde::{Deserialize, Serialize};
 
 /// Where a cluster's files are.
@@ -35,15 +36,6 @@ pub struct Instance {
     /// Nodes in all; the first is this machine.
     pub nodes: u16,
     pub run_dir: PathBuf,
-}
-
-/// Address ranges for the n-th cluster on one machine; upstream's defaults come first.
-fn ranges(n: u8) -> (String, String, String) {
-    if n == 0 {
-        ("10.96.0.0/16".to_owned(), "10.244.0.0/16".to_owned(), "172.30.0.0/24".to_owned())
-    } else {
-        (format!("10.{}.0.0/16", 96 + u16::from(n)), format!("10.{}.0.0/16", 200 + u16::from(n)), format!("172.30.{n}.0/24"))
-    }
 }
 
 impl Dirs {
@@ -120,23 +112,17 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
 }
 
 impl Instance {
-    /// Picks an id, free ports and address ranges that nothing on this machine uses. `salt` makes the id.
-    pub fn choose(dirs: &Dirs, nodes: u16, salt: u64, taken: &dyn Fn(&str) -> bool) -> Result<Self> {
-        let n = (0..40).find(|n| {
-            let (services, pods, nodes) = ranges(*n);
-            ![services, pods, nodes].iter().any(|range| taken(range))
-        });
-        let Some(n) = n else { bail!("every address range that skiff would pick is in use on this machine: look at `ip route`") };
-        let (service_cidr, pod_cidr, node_network) = ranges(n);
+    /// A new cluster: `salt` makes its id, ports are free ones, ranges are given.
+    pub fn choose(dirs: &Dirs, nodes: u16, salt: u64, cidrs: &ClusterCidrs) -> Result<Self> {
         Ok(Self {
             id: format!("{:08x}", salt & 0xffff_ffff),
             context: "skiff".to_owned(),
             api_port: free_port(6443)?,
             kubelet_port: free_port(10250)?,
             proxy_health_port: free_port(10256)?,
-            service_cidr,
-            pod_cidr,
-            node_network,
+            service_cidr: cidrs.services.to_string(),
+            pod_cidr: cidrs.pods.to_string(),
+            node_network: cidrs.nodes.to_string(),
             nodes,
             run_dir: dirs.run.clone(),
         })
@@ -174,19 +160,13 @@ mod tests {
     }
 
     #[test]
-    fn ranges_in_use_are_avoided() {
-        let taken = |range: &str| range == "10.244.0.0/16";
-        let instance = Instance::choose(&dirs("ranges"), 1, 0xabcd, &taken).unwrap();
-        assert_eq!(instance.pod_cidr, "10.201.0.0/16");
-        assert_eq!(instance.id, "0000abcd");
-        assert!(Instance::choose(&dirs("ranges"), 1, 1, &|_| true).is_err());
-    }
-
-    #[test]
     fn what_was_chosen_stays() {
         let dirs = dirs("stays");
         assert_eq!(dirs.load().unwrap(), None);
-        let instance = Instance::choose(&dirs, 3, 7, &|_| false).unwrap();
+        let cidr = |text: &str| text.parse().unwrap();
+        let cidrs = ClusterCidrs { services: cidr("10.96.0.0/16"), pods: cidr("10.244.0.0/16"), nodes: cidr("172.30.0.0/24") };
+        let instance = Instance::choose(&dirs, 3, 0xabcd, &cidrs).unwrap();
+        assert_eq!(instance.id, "0000abcd");
         dirs.save(&instance).unwrap();
         assert_eq!(dirs.load().unwrap(), Some(instance.clone()));
         assert_eq!(instance.node_names(), ["skiff", "skiff-2", "skiff-3"]);

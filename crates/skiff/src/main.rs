@@ -1,12 +1,24 @@
 //! The skiff binary: the composition root. Only wiring, command lines and the life of a local cluster live here.
 
+mod commands;
+mod control;
+mod daemon;
+mod hello_image;
 mod instance;
+mod kubeconfig;
 mod log;
+mod node;
+mod process;
+mod progress;
 mod roles;
+mod supervisor;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
+
+use instance::Dirs;
 
 /// Kubernetes in Rust, complete, in one small binary.
 #[derive(Parser)]
@@ -16,8 +28,48 @@ struct Cli {
     command: Command,
 }
 
+/// Where a cluster lives.
+#[derive(Args, Clone)]
+pub struct Place {
+    /// Where the cluster's data is kept
+    #[arg(long, global = true, env = "SKIFF_DATA_DIR", default_value = "/var/lib/skiff")]
+    data_dir: PathBuf,
+    /// Where sockets and pid files are kept
+    #[arg(long, global = true, env = "SKIFF_RUN_DIR", default_value = "/run/skiff")]
+    run_dir: PathBuf,
+}
+
+impl Place {
+    fn dirs(&self) -> anyhow::Result<Dirs> {
+        Ok(Dirs { data: std::path::absolute(&self.data_dir)?, run: std::path::absolute(&self.run_dir)? })
+    }
+}
+
 #[derive(Subcommand)]
 enum Command {
+    /// Start a cluster, or bring it back after `down`
+    Up(commands::up::UpArgs),
+    /// Stop the cluster; its data stays
+    Down {
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Stop the cluster and remove its data
+    Delete {
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Show nodes, components, versions, addresses and resource use
+    Status {
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Container images of the cluster
+    Image(commands::image::ImageArgs),
+    /// Extra nodes of the cluster
+    Node(commands::node::NodeArgs),
+    /// Say what this machine lacks
+    Doctor,
     /// Run the API server alone
     #[command(name = "kube-apiserver")]
     KubeApiserver(Box<roles::kube_apiserver::Flags>),
@@ -27,13 +79,53 @@ enum Command {
     /// Run the scheduler alone
     #[command(name = "kube-scheduler")]
     KubeScheduler(roles::kube_scheduler::Flags),
+    /// Run a node's agent and its container runtime alone
+    Kubelet(Box<roles::kubelet::Flags>),
+    /// Run a node's service proxy alone
+    #[command(name = "kube-proxy")]
+    KubeProxy(roles::kube_proxy::Flags),
+    /// What `up` starts
+    #[command(hide = true)]
+    Supervise {
+        #[command(flatten)]
+        place: Place,
+    },
+    #[command(hide = true)]
+    Daemon {
+        #[command(flatten)]
+        place: Place,
+    },
+    /// An extra node's agent
+    #[command(hide = true)]
+    NodeAgent {
+        #[command(flatten)]
+        place: Place,
+        #[arg(long)]
+        node: u16,
+    },
 }
 
 fn main() -> ExitCode {
+    // The zygote forks: it must come before any thread, allocator pool or signal handler of ours.
+    if std::env::args_os().nth(1).is_some_and(|a| a == "zygote") {
+        return runtime::zygote::main();
+    }
     let result = match Cli::parse().command {
+        Command::Up(arguments) => commands::up::run(&arguments),
+        Command::Down { place } => place.dirs().and_then(|d| commands::down::run(&d)),
+        Command::Delete { place } => place.dirs().and_then(|d| commands::down::delete(&d)),
+        Command::Status { place } => place.dirs().and_then(|d| commands::status::run(&d)),
+        Command::Image(arguments) => commands::image::run(&arguments),
+        Command::Node(arguments) => commands::node::run(&arguments),
+        Command::Doctor => commands::doctor::run(),
         Command::KubeApiserver(flags) => roles::kube_apiserver::run(&flags),
         Command::KubeControllerManager(flags) => roles::kube_controller_manager::run(&flags),
         Command::KubeScheduler(flags) => roles::kube_scheduler::run(&flags),
+        Command::Kubelet(flags) => roles::kubelet::run(&flags),
+        Command::KubeProxy(flags) => roles::kube_proxy::run(&flags),
+        Command::Supervise { place } => place.dirs().and_then(|d| commands::up::supervise(&d)),
+        Command::Daemon { place } => return place.dirs().map_or_else(|e| failed(&e), |d| daemon::main(&d)),
+        Command::NodeAgent { place, node } => return place.dirs().map_or_else(|e| failed(&e), |d| daemon::node_main(&d, node)),
     };
     result.map_or_else(|e| failed(&e), |()| ExitCode::SUCCESS)
 }

@@ -8,9 +8,14 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow};
 use client::Informers;
+use kubelet::Kubelet;
 use ipnet::IpNet;
 use kube::Client;
-use network::{DnsOptions, DnsServer, HostPort, NetNs, NodeConfig, PodIdentity, PodNetworker, Proxy, ProxyOptions, Router, RouterOptions};
+use network::{
+    DnsOptions, DnsServer, HostPort, NetNs, NodeConfig, PodIdentity, PodNetworker, PolicyEnforcer, PolicyOptions, Proxy, ProxyOptions, Router,
+    RouterOptions,
+};
+use runtime::images::Images;
 use runtime::{NetworkError, PodNetwork, Runtime, SandboxNetwork};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -60,7 +65,7 @@ pub fn runtime_config(setup_data: &std::path::Path, setup_run: &std::path::Path,
 }
 
 /// Runs the node until cancelled, or until a part of it fails. `ready` is called with the runtime when pods can run.
-pub async fn run(setup: NodeSetup, clients: Clients, images: impl AsyncFnOnce(runtime::Images) -> Result<()>, cancel: CancellationToken) -> Result<()> {
+pub async fn run(setup: NodeSetup, clients: Clients, images: impl AsyncFnOnce(Images) -> Result<()>, cancel: CancellationToken) -> Result<()> {
     let netns = NetNs::current().context("opening this node's network namespace")?;
     let instance = network::Instance::new(&setup.instance);
     let config = NodeConfig {
@@ -95,6 +100,14 @@ pub async fn run(setup: NodeSetup, clients: Clients, images: impl AsyncFnOnce(ru
     );
     let token = cancel.clone();
     tasks.spawn(async move { ("kube-proxy", proxy.run(token).await.map_err(anyhow::Error::from)) });
+    let always = dns.into_iter().collect();
+    let options = PolicyOptions { instance: instance.clone(), node_name: setup.name.clone(), netns: netns.clone(), always };
+    let policies = PolicyEnforcer::new(&clients.proxy, options).context("preparing network policies")?;
+    let token = cancel.clone();
+    tasks.spawn(async move {
+        policies.run(token).await;
+        ("network policies", Ok(()))
+    });
     let server = DnsServer::open(
         &clients.proxy,
         DnsOptions {
@@ -121,7 +134,11 @@ pub async fn run(setup: NodeSetup, clients: Clients, images: impl AsyncFnOnce(ru
     });
     let kubelet_config = kubelet_config(&setup, dns);
     let token = cancel.clone();
-    tasks.spawn(async move { ("kubelet", kubelet::run(kubelet_config, clients.kubelet, &socket, token).await.map_err(anyhow::Error::from)) });
+    tasks.spawn(async move {
+        let informers = Informers::new(clients.kubelet.clone());
+        let ended = Kubelet::run(kubelet_config, clients.kubelet, informers, &socket, token).await;
+        ("kubelet", ended.map_err(anyhow::Error::from))
+    });
 
     // Every part runs until cancelled: one that ends before takes the node down, and the supervisor starts it anew.
     let mut outcome = Ok(());
@@ -132,7 +149,7 @@ pub async fn run(setup: NodeSetup, clients: Clients, images: impl AsyncFnOnce(ru
             cancel.cancel();
         }
     }
-    runtime.stopped().await;
+    runtime.stop().await;
     outcome
 }
 
@@ -165,12 +182,11 @@ impl Attach {
         }
     }
 
-    async fn attach_sandbox(&self, sandbox: &SandboxNetwork) -> Result<Vec<IpAddr>, NetworkError> {
+    fn ports(sandbox: &SandboxNetwork) -> Result<Vec<HostPort>, NetworkError> {
         let port = |p: &runtime::PortMapping| -> Result<HostPort, NetworkError> {
             Ok(HostPort { host_ip: p.host_ip, host_port: p.host_port, container_port: p.container_port, protocol: protocol(p.protocol)? })
         };
-        let ports = sandbox.port_mappings.iter().map(port).collect::<Result<Vec<_>, _>>()?;
-        Ok(self.0.attach(&sandbox.netns, &Self::identity(sandbox), &ports).await?)
+        sandbox.port_mappings.iter().map(port).collect()
     }
 }
 
@@ -186,7 +202,7 @@ fn protocol(name: &str) -> Result<netplan::nft::Protocol, NetworkError> {
 #[async_trait::async_trait]
 impl PodNetwork for Attach {
     async fn attach(&self, sandbox: &SandboxNetwork) -> Result<Vec<IpAddr>, NetworkError> {
-        self.attach_sandbox(sandbox).await
+        Ok(self.0.attach(&sandbox.netns, &Self::identity(sandbox), &Self::ports(sandbox)?).await?)
     }
 
     async fn detach(&self, sandbox: &SandboxNetwork) -> Result<(), NetworkError> {
@@ -194,7 +210,8 @@ impl PodNetwork for Attach {
     }
 
     async fn check(&self, sandbox: &SandboxNetwork) -> Result<(), NetworkError> {
-        if self.0.addresses(&sandbox.id).await.is_empty() { Err("the sandbox has no address on record".into()) } else { Ok(()) }
+        let ports = Self::ports(sandbox)?;
+        Ok(self.0.check(&sandbox.netns, &Self::identity(sandbox), &ports, &sandbox.ips).await?)
     }
 
     async fn ready(&self) -> Result<(), NetworkError> {

@@ -51,16 +51,13 @@ fn stop(dirs: &Dirs, instance: &Instance, steps: &Steps) -> Result<()> {
     stop_supervisor(dirs)?;
     step.done();
     let step = steps.begin("stopping pods");
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
-        // The nodes there were, even where the number has since been changed.
-        for name in nodes_on_disk(dirs)? {
-            crate::daemon::teardown_node(dirs, instance, &name).await?;
-        }
-        anyhow::Ok(())
-    })?;
+    // The nodes there were, even where the number has since been changed.
+    for name in nodes_on_disk(dirs)? {
+        crate::daemon::teardown_node(dirs, instance, &name)?;
+    }
     step.done();
     let step = steps.begin("removing links, routes and rules");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let net = network::Instance::new(&instance.id);
         let host = NetNs::current()?;

@@ -5,7 +5,6 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
-use cri::v1::image_service_client::ImageServiceClient;
 use cri::v1::{ImageSpec, ImageStatusRequest, ListImagesRequest, RemoveImageRequest};
 
 use crate::instance::{Dirs, Instance};
@@ -58,17 +57,16 @@ async fn load(dirs: &Dirs, instance: &Instance, file: &std::path::Path) -> Resul
     Ok(())
 }
 
-async fn images(dirs: &Dirs, node: &str) -> Result<ImageServiceClient<cri::Channel>> {
+async fn runtime_of(dirs: &Dirs, node: &str) -> Result<cri::Clients> {
     let socket = dirs.node_run(node).join("cri.sock");
-    let channel = cri::connect(&socket).await.with_context(|| format!("reaching the runtime of {node} at {}", socket.display()))?;
-    Ok(ImageServiceClient::new(channel))
+    cri::connect(&socket).await.with_context(|| format!("reaching the runtime of {node} at {}", socket.display()))
 }
 
 async fn list(dirs: &Dirs, instance: &Instance) -> Result<()> {
     // Name to id, size and how many nodes have it.
     let mut all: BTreeMap<String, (String, u64, usize)> = BTreeMap::new();
     for node in instance.node_names() {
-        let answer = images(dirs, &node).await?.list_images(ListImagesRequest::default()).await.context("listing images")?;
+        let answer = runtime_of(dirs, &node).await?.images.list_images(ListImagesRequest::default()).await.context("listing images")?;
         for image in answer.into_inner().images {
             let names = if image.repo_tags.is_empty() { image.repo_digests.clone() } else { image.repo_tags.clone() };
             for name in if names.is_empty() { vec![image.id.clone()] } else { names } {
@@ -96,7 +94,7 @@ fn sized(bytes: u64) -> String {
 async fn remove(dirs: &Dirs, instance: &Instance, image: &str) -> Result<()> {
     let mut found = false;
     for node in instance.node_names() {
-        let mut client = images(dirs, &node).await?;
+        let mut client = runtime_of(dirs, &node).await?.images;
         let spec = Some(ImageSpec { image: image.to_owned(), ..ImageSpec::default() });
         let status = client.image_status(ImageStatusRequest { image: spec.clone(), verbose: false }).await.context("looking for the image")?;
         if status.into_inner().image.is_some() {

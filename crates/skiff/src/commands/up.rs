@@ -18,7 +18,7 @@ use crate::commands::doctor;
 use crate::instance::{Dirs, Instance, make_private};
 use crate::progress::{Step, Steps, shown};
 use crate::supervisor::{self, Report, Task};
-use crate::{Place, kubeconfig, ranges};
+use crate::{Place, kubeconfig};
 
 /// How long the parts of a start may take before `up` gives up waiting.
 const API_WAIT: Duration = Duration::from_secs(30);
@@ -82,7 +82,9 @@ fn instance(dirs: &Dirs, nodes: Option<u16>) -> Result<(Instance, bool)> {
         }
         return Ok((known, changed));
     }
-    let mut made = Instance::choose(dirs, nodes.unwrap_or(1), Entropy::from_system().next_u64(), &ranges::in_use)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let cidrs = runtime.block_on(async { network::pick_cidrs(&network::NetNs::current()?).await }).context("picking address ranges")?;
+    let mut made = Instance::choose(dirs, nodes.unwrap_or(1), Entropy::from_system().next_u64(), &cidrs)?;
     // A context that belongs to another cluster on this machine keeps its name.
     if kubeconfig::server_of(&kubeconfig::path()?, &made.context)?.is_some_and(|s| s != made.server() && answers(&s)) {
         made.context = format!("skiff-{}", made.id);

@@ -10,6 +10,7 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use client::Informers;
 use futures::FutureExt;
+use kubelet::Kubelet;
 use k8s_openapi::api::authorization::v1::SubjectAccessReview;
 use k8s_openapi::api::core::v1::Taint;
 use kube::Client;
@@ -81,7 +82,8 @@ pub fn run(flags: &Flags) -> Result<()> {
         if let Some(endpoint) = &flags.container_runtime_endpoint {
             let config = plain_config(flags, &name, addresses, server)?;
             let socket = PathBuf::from(endpoint.trim_start_matches("unix://"));
-            return kubelet::run(config, client, &socket, cancel).await.context("running the kubelet");
+            let informers = Informers::new(client.clone());
+            return Kubelet::run(config, client, informers, &socket, cancel).await.context("running the kubelet");
         }
         let setup = NodeSetup {
             instance: flags.instance.clone(),

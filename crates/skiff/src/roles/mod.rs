@@ -2,7 +2,9 @@
 
 pub mod kube_apiserver;
 pub mod kube_controller_manager;
+pub mod kube_proxy;
 pub mod kube_scheduler;
+pub mod kubelet;
 
 use anyhow::{Context, Result};
 use tokio::signal::unix::{SignalKind, signal};
