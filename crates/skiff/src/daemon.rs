@@ -25,7 +25,7 @@ use crate::node::{self, Clients, NodeSetup};
 use crate::roles::kube_apiserver::{open_store, write_admin_kubeconfig};
 use crate::roles::{kube_controller_manager, stop_on_signal};
 use crate::supervisor::{EXIT_HOPELESS, error_file};
-use crate::{control, hello_image};
+use crate::{control, hello_image, permissions};
 
 type Ended = (&'static str, Result<()>);
 
@@ -100,12 +100,14 @@ fn daemon(dirs: &Dirs) -> Result<Started> {
         let network_instance = network::Instance::new(&instance.id);
         let addresses = network::ensure_node_address(&host, &network_instance, fallback).await.context("finding this machine's address")?;
         let handle = control_plane(dirs, &instance, &addresses).await.map_err(|e| e.context(Hopeless))?;
+        let admin = client::in_process(handle.service());
+        permissions::ensure(&admin).await.map_err(|e| e.context(Hopeless))?;
         prepare_nodes(dirs, &instance, &handle, &addresses)?;
         components(&instance, &handle, &mut tasks, &cancel);
         let setup = first_node(dirs, &instance, &handle, addresses)?;
         let clients = Clients {
             kubelet: client::in_process(handle.service_as(node_user(&setup.name))),
-            proxy: Informers::new(client::in_process(handle.service_as(User::new("system:kube-proxy", &[])))),
+            proxy: Informers::new(client::in_process(handle.service_as(User::new(permissions::NETWORK_USER, &[])))),
         };
         let (node_dirs, token) = (dirs.clone(), cancel.clone());
         let running = node_runtime.spawn(async move { run_node(node_dirs, setup, clients, token).await });
@@ -208,7 +210,7 @@ fn prepare_nodes(dirs: &Dirs, instance: &Instance, handle: &Handle, addresses: &
         let server = format!("https://{}", SocketAddr::new(*addresses.first().context("this machine has no address")?, instance.api_port));
         for (file, stem, user, groups) in [
             ("kubelet.kubeconfig", format!("kubelet-{name}"), format!("system:node:{name}"), vec!["system:nodes"]),
-            ("kube-proxy.kubeconfig", "kube-proxy".to_owned(), "system:kube-proxy".to_owned(), vec![]),
+            ("network.kubeconfig", "network".to_owned(), permissions::NETWORK_USER.to_owned(), vec![]),
         ] {
             let identity = pki.client(&stem, &user, &groups).with_context(|| format!("issuing the certificate of {user}"))?;
             let text = apiserver::pki::kubeconfig("skiff", &user, &server, pki.ca_pem(), &identity);
@@ -226,7 +228,7 @@ fn kubelet_serving(handle: &Handle, name: &str, addresses: &[IpAddr]) -> Result<
     let sans: Vec<String> = addresses.iter().map(IpAddr::to_string).chain([name.to_owned()]).collect();
     let user = format!("system:node:{name}");
     let identity = handle.pki().serving(&format!("kubelet-serving-{name}"), &user, &["system:nodes"], &sans)?;
-    Ok((identity.certificate_pem, identity.key_pem))
+    Ok((identity.cert_pem, identity.key_pem))
 }
 
 fn first_node(dirs: &Dirs, instance: &Instance, handle: &Handle, addresses: Vec<IpAddr>) -> Result<NodeSetup> {
@@ -299,7 +301,7 @@ fn agent(dirs: &Dirs, number: u16) -> Result<Started> {
         let cancel = CancellationToken::new();
         let signals = tokio::spawn(stop_on_signal(cancel.clone()));
         let kubelet_client = client::from_kubeconfig(&data.join("kubelet.kubeconfig")).await?;
-        let proxy = client::from_kubeconfig(&data.join("kube-proxy.kubeconfig")).await?;
+        let proxy = client::from_kubeconfig(&data.join("network.kubeconfig")).await?;
         let serving: serde_json::Value = serde_json::from_slice(&fs::read(data.join("kubelet-serving.json"))?)?;
         let text = |key: &str| serving[key].as_str().unwrap_or("").to_owned();
         let server = kubelet::ServerConfig {

@@ -8,6 +8,7 @@ mod instance;
 mod kubeconfig;
 mod log;
 mod node;
+mod permissions;
 mod process;
 mod progress;
 mod roles;

@@ -64,7 +64,7 @@ fn stop(dirs: &Dirs, instance: &Instance, steps: &Steps) -> Result<()> {
         for name in nodes_on_disk(dirs)? {
             network::NodeNamespace::remove(&net, &host, &dirs.run, &name).await?;
         }
-        network::teardown(&net, &host).await
+        network::teardown(&net, &host).await.context("removing the cluster's links and rules")
     })?;
     match fs::remove_dir_all(&dirs.run) {
         Err(error) if error.kind() != ErrorKind::NotFound => Err(error).with_context(|| format!("removing {}", dirs.run.display()))?,

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use clap::Args;
-use client::Election;
+use client::{Clock, Election};
 use controller_runtime::ControllerManager;
 
 #[derive(Args)]
@@ -43,6 +43,7 @@ pub fn settings(cluster_cidr: &str, mask: u8, ca: &str) -> controller_runtime::C
     config.controllers.cluster_cidrs = cluster_cidr.split(',').map(str::to_owned).collect();
     config.controllers.node_cidr_mask_v4 = mask;
     config.controllers.root_ca = ca.to_owned();
+    config.controllers.started_at = Clock::System.now();
     config
 }
 
