@@ -90,11 +90,7 @@ fn daemon(dirs: &Dirs) -> Result<Started> {
     let ended = api_runtime.block_on(async {
         let cancel = CancellationToken::new();
         let mut tasks: JoinSet<Ended> = JoinSet::new();
-        let stop = cancel.clone();
-        tasks.spawn(async move {
-            stop_on_signal(stop).await;
-            ("signals", Ok(()))
-        });
+        let signals = tokio::spawn(stop_on_signal(cancel.clone()));
         let host = NetNs::current()?;
         let fallback = first_node_address(&instance)?;
         let network_instance = network::Instance::new(&instance.id);
@@ -114,6 +110,7 @@ fn daemon(dirs: &Dirs) -> Result<Started> {
         tasks.spawn(async move { ("node", running.await.unwrap_or_else(|e| Err(e.into()))) });
         let outcome = first_failure(&mut tasks, &cancel).await;
         handle.shutdown().await;
+        signals.abort();
         outcome
     });
     node_runtime.shutdown_timeout(Duration::from_secs(2));

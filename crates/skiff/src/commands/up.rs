@@ -11,6 +11,7 @@ use base64::Engine;
 use clap::Args;
 use client::Entropy;
 use k8s_openapi::api::core::v1::Node;
+use k8s_openapi::jiff::Timestamp;
 use kube::Api;
 use kube::api::ListParams;
 
@@ -53,12 +54,13 @@ pub fn run(arguments: &UpArgs) -> Result<()> {
         super::down::stop_supervisor(&dirs)?;
     }
     let step = steps.begin("starting the control plane");
+    let started = Timestamp::now();
     launch(&dirs)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let api = runtime.block_on(wait_for_api(&dirs, &step))?;
     step.done();
     let step = steps.begin(if instance.nodes == 1 { "waiting for the node".to_owned() } else { format!("waiting for {} nodes", instance.nodes) });
-    runtime.block_on(wait_for_nodes(&dirs, api, &instance, &step))?;
+    runtime.block_on(wait_for_nodes(&dirs, api, &instance, started, &step))?;
     step.done();
     let context = merge_kubeconfig(&dirs, &instance)?;
     println!(
@@ -181,9 +183,11 @@ async fn ready(dirs: &Dirs) -> Result<kube::Client> {
     if answer.trim() == "ok" { Ok(client) } else { bail!("/readyz says {answer:?}") }
 }
 
-async fn wait_for_nodes(dirs: &Dirs, client: kube::Client, instance: &Instance, step: &Step) -> Result<()> {
+async fn wait_for_nodes(dirs: &Dirs, client: kube::Client, instance: &Instance, started: Timestamp, step: &Step) -> Result<()> {
     let api: Api<Node> = Api::all(client);
     let wanted = instance.node_names();
+    // What the datastore remembers of an earlier run does not count; heartbeats have whole seconds.
+    let since = Timestamp::from_second(started.as_second())?;
     let until = Instant::now() + NODES_WAIT;
     let mut missing = wanted.clone();
     while Instant::now() < until {
@@ -192,7 +196,7 @@ async fn wait_for_nodes(dirs: &Dirs, client: kube::Client, instance: &Instance, 
         }
         match api.list(&ListParams::default()).await {
             Ok(nodes) => {
-                let is_ready = |name: &&String| nodes.items.iter().any(|n| n.metadata.name.as_ref() == Some(*name) && node_ready(n));
+                let is_ready = |name: &&String| nodes.items.iter().any(|n| n.metadata.name.as_ref() == Some(*name) && ready_since(n) >= Some(since));
                 missing = wanted.iter().filter(|n| !is_ready(n)).cloned().collect();
                 if missing.is_empty() {
                     return Ok(());
@@ -207,8 +211,14 @@ async fn wait_for_nodes(dirs: &Dirs, client: kube::Client, instance: &Instance, 
 }
 
 pub fn node_ready(node: &Node) -> bool {
-    let conditions = node.status.as_ref().and_then(|s| s.conditions.as_ref());
-    conditions.is_some_and(|c| c.iter().any(|c| c.type_ == "Ready" && c.status == "True"))
+    ready_since(node).is_some()
+}
+
+/// When a node that is Ready last said so.
+fn ready_since(node: &Node) -> Option<Timestamp> {
+    let conditions = node.status.as_ref()?.conditions.as_ref()?;
+    let ready = conditions.iter().find(|c| c.type_ == "Ready" && c.status == "True")?;
+    Some(ready.last_heartbeat_time.as_ref().map_or(Timestamp::MIN, |t| t.0))
 }
 
 /// Takes the admin's credentials into the user's kubeconfig; returns the context's name.
