@@ -25,6 +25,24 @@ where
     Client::new(service, "default")
 }
 
+/// As [`in_process`], for the component of that name: it goes with every request as user agent, which names the manager of
+/// the fields it writes.
+pub fn in_process_named<S, B>(service: S, component: &'static str) -> Client
+where
+    S: Service<Request<Body>, Response = Response<B>> + Send + 'static,
+    S::Future: Send + 'static,
+    S::Error: Into<BoxError>,
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    let agent = http::HeaderValue::from_static(component);
+    let service = tower::util::MapRequest::new(service, move |mut request: Request<Body>| {
+        request.headers_mut().insert(http::header::USER_AGENT, agent.clone());
+        request
+    });
+    in_process(service)
+}
+
 /// As [`in_process`], with an identity that travels as an extension of every request: no request from a network can
 /// carry one, so the service may trust it.
 pub fn in_process_as<S, B, I>(service: S, identity: I) -> Client
@@ -45,10 +63,16 @@ where
 
 /// A client as a kubeconfig's current context describes it.
 pub async fn from_kubeconfig(path: &Path) -> Result<Client> {
+    from_kubeconfig_named(path, "skiff").await
+}
+
+/// As [`from_kubeconfig`], with the component's name as user agent.
+pub async fn from_kubeconfig_named(path: &Path, component: &'static str) -> Result<Client> {
     let shown = path.display().to_string();
     let kubeconfig = Kubeconfig::read_from(path).map_err(|source| Error::Kubeconfig { path: shown.clone(), source })?;
-    let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
+    let mut config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
         .await
         .map_err(|source| Error::Kubeconfig { path: shown.clone(), source })?;
+    config.headers.push((http::header::USER_AGENT, http::HeaderValue::from_static(component)));
     Client::try_from(config).map_err(|source| Error::Client { path: shown, source: Box::new(source) })
 }

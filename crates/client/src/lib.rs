@@ -10,7 +10,7 @@ mod informer;
 mod leader_election;
 mod time;
 
-pub use connect::{from_kubeconfig, in_process, in_process_as};
+pub use connect::{from_kubeconfig, from_kubeconfig_named, in_process, in_process_as, in_process_named};
 pub use events::{EventRecorder, EventType, Happening};
 pub use informer::{Change, Informer, Informers, ObjectKey, Scope, Subscription, Watchable, index_name};
 pub use kube::Client;

@@ -47,6 +47,10 @@ pub fn node_main(dirs: &Dirs, number: u16) -> ExitCode {
 /// supervisor answers by starting anew.
 fn supervised(dirs: &Dirs, name: &str, main: impl FnOnce() -> Result<Started>) -> ExitCode {
     crate::log::init();
+    // The supervisor blocks the signals that it reads from a descriptor, and a child inherits that.
+    if let Err(error) = nix::sys::signal::SigSet::all().thread_unblock() {
+        tracing::warn!(%error, "signals stay blocked: this process will not end in time");
+    }
     // Without its supervisor nobody would restart or stop this process.
     if let Err(error) = nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGTERM) {
         tracing::warn!(%error, "this process will not end with its supervisor");
@@ -96,14 +100,14 @@ fn daemon(dirs: &Dirs) -> Result<Started> {
         let network_instance = network::Instance::new(&instance.id);
         let addresses = network::ensure_node_address(&host, &network_instance, fallback).await.context("finding this machine's address")?;
         let handle = control_plane(dirs, &instance, &addresses).await.map_err(|e| e.context(Hopeless))?;
-        let admin = client::in_process(handle.service());
+        let admin = client::in_process_named(handle.service(), "skiff");
         permissions::ensure(&admin).await.map_err(|e| e.context(Hopeless))?;
         prepare_nodes(dirs, &instance, &handle, &addresses)?;
         components(&instance, &handle, &mut tasks, &cancel);
         let setup = first_node(dirs, &instance, &handle, addresses)?;
         let clients = Clients {
-            kubelet: client::in_process(handle.service_as(node_user(&setup.name))),
-            proxy: Informers::new(client::in_process(handle.service_as(User::new(permissions::NETWORK_USER, &[])))),
+            kubelet: client::in_process_named(handle.service_as(node_user(&setup.name)), "kubelet"),
+            proxy: Informers::new(client::in_process_named(handle.service_as(User::new(permissions::NETWORK_USER, &[])), "kube-proxy")),
         };
         let (node_dirs, token) = (dirs.clone(), cancel.clone());
         let running = node_runtime.spawn(async move { run_node(node_dirs, setup, clients, token).await });
@@ -161,10 +165,10 @@ fn components(instance: &Instance, handle: &Handle, tasks: &mut JoinSet<Ended>, 
     let mut config = kube_controller_manager::settings(&instance.pod_cidr, 24, handle.ca());
     config.informers = Some(informers.clone());
     let server = handle.service();
-    let service = move |name: &str| client::in_process(server.with_user(controller_user(name)));
+    let service = move |name: &str| client::in_process_named(server.with_user(controller_user(name)), "kube-controller-manager");
     let token = cancel.clone();
     tasks.spawn(async move { ("controllers", ControllerManager::run(config, service, token).await.map_err(anyhow::Error::from)) });
-    let scheduler_client: Client = client::in_process(handle.service_as(User::new("system:kube-scheduler", &[])));
+    let scheduler_client: Client = client::in_process_named(handle.service_as(User::new("system:kube-scheduler", &[])), "kube-scheduler");
     let token = cancel.clone();
     tasks.spawn(async move {
         let ended = scheduler::run(scheduler::Config::default(), scheduler_client, &informers, token).await;
@@ -292,13 +296,14 @@ fn agent(dirs: &Dirs, number: u16) -> Result<Started> {
         .block_on(NodeNamespace::create(&network_instance, &host, &dirs.run, &name, &[address]))
         .context("making the node's network namespace")?;
     // Before any other thread exists: all that follows lives in the node's namespace.
-    nix::sched::setns(std::fs::File::open(&made.path)?, nix::sched::CloneFlags::CLONE_NEWNET).context("entering the node's network namespace")?;
+    nix::sched::setns(std::fs::File::open(&made.path)?, nix::sched::CloneFlags::CLONE_NEWNET)
+        .context("entering the node's network namespace")?;
     let runtime = Builder::new_multi_thread().thread_name("node").worker_threads(2).enable_all().build()?;
     let ended = runtime.block_on(async {
         let cancel = CancellationToken::new();
         let signals = tokio::spawn(stop_on_signal(cancel.clone()));
-        let kubelet_client = client::from_kubeconfig(&data.join("kubelet.kubeconfig")).await?;
-        let proxy = client::from_kubeconfig(&data.join("network.kubeconfig")).await?;
+        let kubelet_client = client::from_kubeconfig_named(&data.join("kubelet.kubeconfig"), "kubelet").await?;
+        let proxy = client::from_kubeconfig_named(&data.join("network.kubeconfig"), "kube-proxy").await?;
         let serving: serde_json::Value = serde_json::from_slice(&fs::read(data.join("kubelet-serving.json"))?)?;
         let text = |key: &str| serving[key].as_str().unwrap_or("").to_owned();
         let server = kubelet::ServerConfig {
@@ -340,7 +345,8 @@ pub fn teardown_node(dirs: &Dirs, instance: &Instance, name: &str) -> Result<()>
 fn unmount_under(dir: &Path) -> Result<()> {
     let table = fs::read_to_string("/proc/self/mountinfo").context("reading the mounts")?;
     let unescape = |s: &str| s.replace("\\040", " ").replace("\\011", "\t").replace("\\012", "\n").replace("\\134", "\\");
-    let mut below: Vec<String> = table.lines().filter_map(|l| l.split(' ').nth(4)).map(unescape).filter(|p| Path::new(p).starts_with(dir)).collect();
+    let mut below: Vec<String> =
+        table.lines().filter_map(|l| l.split(' ').nth(4)).map(unescape).filter(|p| Path::new(p).starts_with(dir)).collect();
     below.sort_by_key(|p| std::cmp::Reverse(p.len()));
     for path in below {
         nix::mount::umount2(path.as_str(), nix::mount::MntFlags::MNT_DETACH).with_context(|| format!("unmounting {path}"))?;

@@ -1,7 +1,7 @@
 //! The image that ships inside the binary: `skiff/hello`, made of one static program and links to it.
 
 use anyhow::{Context, Result};
-use runtime::images::{Images, ImageConfig, Program};
+use runtime::images::{ImageConfig, Images, Program};
 
 /// The program, compiled by the build script.
 static PROGRAM: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/hello"));

@@ -8,12 +8,12 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow};
 use client::Informers;
-use kubelet::Kubelet;
 use ipnet::IpNet;
 use kube::Client;
+use kubelet::Kubelet;
 use network::{
-    DnsOptions, DnsServer, HostPort, NetNs, NodeConfig, PodIdentity, PodNetworker, PolicyEnforcer, PolicyOptions, Proxy, ProxyOptions, Router,
-    RouterOptions,
+    DnsOptions, DnsServer, HostPort, NetNs, NodeConfig, PodIdentity, PodNetworker, PolicyEnforcer, PolicyOptions, Proxy, ProxyOptions,
+    Router, RouterOptions,
 };
 use runtime::images::Images;
 use runtime::{NetworkError, PodNetwork, Runtime, SandboxNetwork};
@@ -65,7 +65,12 @@ pub fn runtime_config(setup_data: &std::path::Path, setup_run: &std::path::Path,
 }
 
 /// Runs the node until cancelled, or until a part of it fails. `ready` is called with the runtime when pods can run.
-pub async fn run(setup: NodeSetup, clients: Clients, images: impl AsyncFnOnce(Images) -> Result<()>, cancel: CancellationToken) -> Result<()> {
+pub async fn run(
+    setup: NodeSetup,
+    clients: Clients,
+    images: impl AsyncFnOnce(Images) -> Result<()>,
+    cancel: CancellationToken,
+) -> Result<()> {
     let netns = NetNs::current().context("opening this node's network namespace")?;
     let instance = network::Instance::new(&setup.instance);
     let config = NodeConfig {
@@ -81,7 +86,9 @@ pub async fn run(setup: NodeSetup, clients: Clients, images: impl AsyncFnOnce(Im
     let networker = Arc::new(PodNetworker::open(config).await.context("preparing the pod network")?);
     let runtime_config = runtime_config(&setup.data_dir, &setup.run_dir, &setup.instance, &setup.name);
     let socket = runtime_config.socket.clone();
-    let runtime = Runtime::start(runtime_config, Arc::new(Attach(networker.clone())), cancel.clone()).await.context("starting the container runtime")?;
+    let runtime = Runtime::start(runtime_config, Arc::new(Attach(networker.clone())), cancel.clone())
+        .await
+        .context("starting the container runtime")?;
     images(runtime.images()).await.context("loading the built-in image")?;
 
     let mut tasks: JoinSet<(&'static str, Result<()>)> = JoinSet::new();

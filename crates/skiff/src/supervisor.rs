@@ -76,18 +76,21 @@ pub fn error_file(dirs: &Dirs, name: &str) -> PathBuf {
     dirs.run.join(format!("{name}.error"))
 }
 
+/// The signals that come through the descriptor.
+fn watched() -> SigSet {
+    [Signal::SIGTERM, Signal::SIGINT, Signal::SIGCHLD, Signal::SIGHUP].into_iter().collect()
+}
+
 /// Runs until TERM or INT, then ends the children and returns.
 pub fn supervise(dirs: &Dirs, executable: PathBuf, tasks: Vec<Task>) -> Result<()> {
     make_private(&dirs.run)?;
-    let mut signals = SigSet::empty();
-    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGCHLD, Signal::SIGHUP] {
-        signals.add(signal);
-    }
+    let signals = watched();
     signals.thread_block().context("blocking signals")?;
     let descriptor = SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).context("opening a signalfd")?;
     let now = Instant::now();
     let start = |task| Running { task, child: None, report: ChildReport::default(), since: now, backoff: BACKOFF_FIRST, due: Some(now) };
-    let mut supervisor = Supervisor { dirs: dirs.clone(), executable, running: tasks.into_iter().map(start).collect(), own: Identity::own()? };
+    let mut supervisor =
+        Supervisor { dirs: dirs.clone(), executable, running: tasks.into_iter().map(start).collect(), own: Identity::own()? };
     supervisor.turn()?;
     loop {
         let mut fds = [PollFd::new(descriptor.as_fd(), PollFlags::POLLIN)];

@@ -96,7 +96,8 @@ async fn remove(dirs: &Dirs, instance: &Instance, image: &str) -> Result<()> {
     for node in instance.node_names() {
         let mut client = runtime_of(dirs, &node).await?.images;
         let spec = Some(ImageSpec { image: image.to_owned(), ..ImageSpec::default() });
-        let status = client.image_status(ImageStatusRequest { image: spec.clone(), verbose: false }).await.context("looking for the image")?;
+        let status =
+            client.image_status(ImageStatusRequest { image: spec.clone(), verbose: false }).await.context("looking for the image")?;
         if status.into_inner().image.is_some() {
             found = true;
             client.remove_image(RemoveImageRequest { image: spec }).await.with_context(|| format!("removing {image} on {node}"))?;

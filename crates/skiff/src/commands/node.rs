@@ -29,7 +29,10 @@ pub fn run(arguments: &NodeArgs) -> Result<()> {
     let (Action::Stop { name } | Action::Start { name }) = &arguments.action;
     let Some(child) = report.children.get(name).filter(|_| name != "daemon") else {
         let known: Vec<&str> = report.children.keys().map(String::as_str).filter(|n| *n != "daemon").collect();
-        bail!("{name:?} is not an extra node of this cluster; there are: {}", if known.is_empty() { "none".to_owned() } else { known.join(", ") });
+        bail!(
+            "{name:?} is not an extra node of this cluster; there are: {}",
+            if known.is_empty() { "none".to_owned() } else { known.join(", ") }
+        );
     };
     match (&arguments.action, child.process.filter(crate::process::Identity::alive)) {
         (Action::Stop { .. }, Some(process)) => process.signal(Signal::SIGKILL),

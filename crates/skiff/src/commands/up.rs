@@ -59,7 +59,8 @@ pub fn run(arguments: &UpArgs) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let api = runtime.block_on(wait_for_api(&dirs, &step))?;
     step.done();
-    let step = steps.begin(if instance.nodes == 1 { "waiting for the node".to_owned() } else { format!("waiting for {} nodes", instance.nodes) });
+    let step =
+        steps.begin(if instance.nodes == 1 { "waiting for the node".to_owned() } else { format!("waiting for {} nodes", instance.nodes) });
     runtime.block_on(wait_for_nodes(&dirs, api, &instance, started, &step))?;
     step.done();
     let context = merge_kubeconfig(&dirs, &instance)?;
@@ -119,7 +120,8 @@ fn launch(dirs: &Dirs) -> Result<()> {
     fs::copy("/proc/self/exe", &fresh).with_context(|| format!("copying skiff to {}", fresh.display()))?;
     fs::set_permissions(&fresh, fs::Permissions::from_mode(0o755))?;
     fs::rename(&fresh, &program).with_context(|| format!("putting {} in place", program.display()))?;
-    let log = fs::OpenOptions::new().create(true).append(true).open(dirs.log()).with_context(|| format!("opening {}", dirs.log().display()))?;
+    let log =
+        fs::OpenOptions::new().create(true).append(true).open(dirs.log()).with_context(|| format!("opening {}", dirs.log().display()))?;
     let errors = log.try_clone()?;
     let mut command = Command::new(&program);
     command.arg("supervise").arg("--data-dir").arg(&dirs.data).arg("--run-dir").arg(&dirs.run);
@@ -196,7 +198,8 @@ async fn wait_for_nodes(dirs: &Dirs, client: kube::Client, instance: &Instance, 
         }
         match api.list(&ListParams::default()).await {
             Ok(nodes) => {
-                let is_ready = |name: &&String| nodes.items.iter().any(|n| n.metadata.name.as_ref() == Some(*name) && ready_since(n) >= Some(since));
+                let is_ready =
+                    |name: &&String| nodes.items.iter().any(|n| n.metadata.name.as_ref() == Some(*name) && ready_since(n) >= Some(since));
                 missing = wanted.iter().filter(|n| !is_ready(n)).cloned().collect();
                 if missing.is_empty() {
                     return Ok(());

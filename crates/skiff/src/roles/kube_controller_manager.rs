@@ -28,7 +28,7 @@ pub struct Flags {
 
 pub fn run(flags: &Flags) -> Result<()> {
     super::run(|cancel| async move {
-        let client = client::from_kubeconfig(&flags.kubeconfig).await?;
+        let client = client::from_kubeconfig_named(&flags.kubeconfig, "kube-controller-manager").await?;
         let ca = std::fs::read_to_string(&flags.root_ca_file).with_context(|| format!("reading {}", flags.root_ca_file.display()))?;
         let mut config = settings(&flags.cluster_cidr, flags.node_cidr_mask_size, &ca);
         config.election = flags.leader_elect.then(|| Election::new("kube-controller-manager", &identity()));

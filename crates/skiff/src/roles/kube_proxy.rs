@@ -28,7 +28,7 @@ pub struct Flags {
 
 pub fn run(flags: &Flags) -> Result<()> {
     super::run(|cancel| async move {
-        let client = client::from_kubeconfig(&flags.kubeconfig).await?;
+        let client = client::from_kubeconfig_named(&flags.kubeconfig, "kube-proxy").await?;
         let options = ProxyOptions {
             instance: network::Instance::new(&flags.instance),
             node_name: super::kubelet::node_name(flags.hostname_override.as_deref())?,

@@ -16,7 +16,7 @@ pub struct Flags {
 
 pub fn run(flags: &Flags) -> Result<()> {
     super::run(|cancel| async move {
-        let client = client::from_kubeconfig(&flags.kubeconfig).await?;
+        let client = client::from_kubeconfig_named(&flags.kubeconfig, "kube-scheduler").await?;
         let config = scheduler::Config::default();
         let informers = Informers::new(client.clone());
         if !flags.leader_elect {

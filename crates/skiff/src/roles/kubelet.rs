@@ -10,11 +10,11 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use client::Informers;
 use futures::FutureExt;
-use kubelet::Kubelet;
 use k8s_openapi::api::authorization::v1::SubjectAccessReview;
 use k8s_openapi::api::core::v1::Taint;
 use kube::Client;
 use kube::api::{Api, PostParams};
+use kubelet::Kubelet;
 use serde_json::json;
 
 use crate::node::{self, Clients, NodeSetup};
@@ -71,7 +71,7 @@ pub struct Flags {
 
 pub fn run(flags: &Flags) -> Result<()> {
     super::run(|cancel| async move {
-        let client = client::from_kubeconfig(&flags.kubeconfig).await?;
+        let client = client::from_kubeconfig_named(&flags.kubeconfig, "kubelet").await?;
         let name = node_name(flags.hostname_override.as_deref())?;
         let addresses = if flags.node_ip.is_empty() {
             network::node_addresses(&network::NetNs::current()?).await.context("finding this machine's address")?
@@ -182,7 +182,9 @@ pub fn node_name(given: Option<&str>) -> Result<String> {
 }
 
 fn labels(list: &[String]) -> Result<BTreeMap<String, String>> {
-    let pair = |l: &String| l.split_once('=').map(|(k, v)| (k.to_owned(), v.to_owned())).with_context(|| format!("--node-labels {l}: must be key=value"));
+    let pair = |l: &String| {
+        l.split_once('=').map(|(k, v)| (k.to_owned(), v.to_owned())).with_context(|| format!("--node-labels {l}: must be key=value"))
+    };
     list.iter().map(pair).collect()
 }
 
