@@ -109,6 +109,10 @@ fn loads_docker_archives_and_forgets_them() {
     }
     let reopened = Images::open(&Config::new(dir.path(), dir.path().join("run"), "test")).unwrap();
     assert_eq!(reopened.list(), images.list());
+    let other = reopened.load(&write(dir.path(), &oci(&tar(&[("c", b"x")]), |_| {}))).unwrap().remove(0);
+    assert_eq!(images.list().len(), 2, "what another process loads is seen");
+    reopened.remove(&other.id, &Default::default()).unwrap();
+    assert_eq!(images.list().len(), 1);
     images.remove("test/loaded:v1", &Default::default()).unwrap();
     assert!(is_empty(&images));
 }

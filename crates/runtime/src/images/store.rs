@@ -1,7 +1,8 @@
 //! The image store: an index of images, and unpacked layers named by their chain (what they are and what they lie on).
 //!
 //! A layer is unpacked beside and renamed into place; the index is replaced whole: a crash leaves nothing half-done but a
-//! temporary directory, which the next start removes. Blocking.
+//! temporary directory, which the next start removes. Several processes may have one store open (the daemon and
+//! `skiff image load`): changes are made under a file lock, and a changed index is read again. Blocking.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
@@ -56,12 +57,53 @@ struct Index {
     layers: BTreeMap<String, u64>,
 }
 
+/// Which index file was read: inode and time of change.
+type Stamp = Option<(u64, i64, i64)>;
+
+fn read_index(path: &Path) -> Result<(Index, Stamp)> {
+    use std::os::unix::fs::MetadataExt;
+    let mut file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok((Index::default(), None)),
+        Err(error) => return Err(ImageError::io("read the image index")(error)),
+    };
+    let metadata = file.metadata().map_err(ImageError::io("read the image index"))?;
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes).map_err(ImageError::io("read the image index"))?;
+    let index = serde_json::from_slice(&bytes).map_err(|e| ImageError::io(format!("read {}", path.display()))(e.into()))?;
+    Ok((index, Some((metadata.ino(), metadata.mtime(), metadata.mtime_nsec()))))
+}
+
+fn lock(path: &Path, operation: rustix::fs::FlockOperation) -> std::io::Result<File> {
+    let file = File::options().create(true).truncate(false).write(true).open(path)?;
+    rustix::fs::flock(&file, operation)?;
+    Ok(file)
+}
+
+/// The mutex's guard, as the index alone.
+struct IndexGuard<'a>(MutexGuard<'a, (Index, Stamp)>);
+
+impl std::ops::Deref for IndexGuard<'_> {
+    type Target = Index;
+    fn deref(&self) -> &Index {
+        &self.0.0
+    }
+}
+
+impl std::ops::DerefMut for IndexGuard<'_> {
+    fn deref_mut(&mut self) -> &mut Index {
+        &mut self.0.0
+    }
+}
+
 #[derive(Debug)]
 struct Inner {
     dir: PathBuf,
     limits: ImageLimits,
     insecure_registries: Vec<String>,
-    index: Mutex<Index>,
+    index: Mutex<(Index, Stamp)>,
+    /// Held shared as long as the store is open, so that the first to open it knows that leftovers are nobody's.
+    _open: File,
     /// Unpacking is serial: two images with a common layer must not race.
     installing: Mutex<()>,
 }
@@ -75,23 +117,38 @@ impl Images {
     pub fn open(config: &Config) -> Result<Self> {
         let dir = config.images_dir();
         std::fs::create_dir_all(dir.join("layers")).map_err(ImageError::io(format!("make {}", dir.display())))?;
-        let temporary = dir.join("tmp");
-        match std::fs::remove_dir_all(&temporary) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(ImageError::io("remove leftovers")(error)),
-            _ => std::fs::create_dir_all(&temporary).map_err(ImageError::io("make a temporary directory"))?,
+        let (temporary, open) = (dir.join("tmp"), dir.join("open.lock"));
+        if lock(&open, rustix::fs::FlockOperation::NonBlockingLockExclusive).is_ok() {
+            match std::fs::remove_dir_all(&temporary) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(ImageError::io("remove leftovers")(error)),
+                _ => {}
+            }
         }
-        let index = match std::fs::read(dir.join("index.json")) {
-            Ok(bytes) => serde_json::from_slice(&bytes)
-                .map_err(|e| ImageError::io(format!("read {}", dir.join("index.json").display()))(e.into()))?,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Index::default(),
-            Err(error) => return Err(ImageError::io("read the image index")(error)),
-        };
+        std::fs::create_dir_all(&temporary).map_err(ImageError::io("make a temporary directory"))?;
+        let open = lock(&open, rustix::fs::FlockOperation::LockShared).map_err(ImageError::io("lock the image store"))?;
+        let index = read_index(&dir.join("index.json"))?;
         let (limits, insecure_registries) = (config.image_limits.clone(), config.insecure_registries.clone());
-        Ok(Self(Arc::new(Inner { dir, limits, insecure_registries, index: Mutex::new(index), installing: Mutex::new(()) })))
+        Ok(Self(Arc::new(Inner { dir, limits, insecure_registries, index: Mutex::new(index), _open: open, installing: Mutex::new(()) })))
     }
 
-    fn index(&self) -> MutexGuard<'_, Index> {
-        self.0.index.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The index, read again when another process changed it.
+    fn index(&self) -> IndexGuard<'_> {
+        use std::os::unix::fs::MetadataExt;
+        let mut guard = self.0.index.lock().unwrap_or_else(PoisonError::into_inner);
+        let path = self.0.dir.join("index.json");
+        let stamp = std::fs::metadata(&path).ok().map(|m| (m.ino(), m.mtime(), m.mtime_nsec()));
+        if stamp != guard.1 {
+            match read_index(&path) {
+                Ok(fresh) => *guard = fresh,
+                Err(error) => tracing::error!(%error, "the image index cannot be read again"),
+            }
+        }
+        IndexGuard(guard)
+    }
+
+    /// Keeps other processes from changing the store.
+    fn exclusive(&self) -> Result<File> {
+        lock(&self.0.dir.join("change.lock"), rustix::fs::FlockOperation::LockExclusive).map_err(ImageError::io("lock the image store"))
     }
 
     pub(crate) fn limits(&self) -> &ImageLimits {
@@ -153,6 +210,7 @@ impl Images {
             return Err(ImageError::unsound(format!("it has {} layers, its configuration names {}", sources.len(), diff_ids.len())));
         }
         let _installing = self.0.installing.lock().unwrap_or_else(PoisonError::into_inner);
+        let _exclusive = self.exclusive()?;
         let (mut layers, mut lower, mut size_bytes): (Vec<String>, Vec<PathBuf>, u64) = (Vec::new(), Vec::new(), 0);
         let mut fresh = Vec::new();
         for (diff_id, source) in diff_ids.iter().zip(sources) {
@@ -235,26 +293,31 @@ impl Images {
             other.tags.retain(|tag| !image.tags.contains(tag));
         }
         index.images.push(image.clone());
-        self.save(&index)?;
+        self.save(&mut index)?;
         Ok(image)
     }
 
-    fn save(&self, index: &Index) -> Result<()> {
+    fn save(&self, index: &mut IndexGuard<'_>) -> Result<()> {
         let (path, new) = (self.0.dir.join("index.json"), self.0.dir.join("index.json.new"));
-        let bytes = serde_json::to_vec(index).map_err(|e| ImageError::io("write the image index")(e.into()))?;
-        let write = || -> std::io::Result<()> {
+        let bytes = serde_json::to_vec(&**index).map_err(|e| ImageError::io("write the image index")(e.into()))?;
+        let write = || -> std::io::Result<Stamp> {
             use std::io::Write;
+            use std::os::unix::fs::MetadataExt;
             let mut file = File::create(&new)?;
             file.write_all(&bytes)?;
             file.sync_all()?;
-            std::fs::rename(&new, &path)
+            let metadata = file.metadata()?;
+            std::fs::rename(&new, &path)?;
+            Ok(Some((metadata.ino(), metadata.mtime(), metadata.mtime_nsec())))
         };
-        write().map_err(ImageError::io("write the image index"))
+        index.0.1 = write().map_err(ImageError::io("write the image index"))?;
+        Ok(())
     }
 
     /// Removes an image (by id: with all its names) or only one of its names while others remain. Layers that neither an
     /// image nor `in_use` (layer directories of containers) needs go too. Removing what is not there succeeds.
     pub fn remove(&self, name: &str, in_use: &HashSet<PathBuf>) -> Result<()> {
+        let _exclusive = self.exclusive()?;
         let Some(image) = self.find(name) else { return Ok(()) };
         let mut index = self.index();
         let by_tag = normalize(name).ok().map(|r| r.whole()).filter(|tag| image.tags.contains(tag) && image.tags.len() > 1);
@@ -268,7 +331,7 @@ impl Images {
         for chain in &unneeded {
             index.layers.remove(chain);
         }
-        self.save(&index)?;
+        self.save(&mut index)?;
         drop(index);
         for chain in unneeded {
             let trash = self.0.dir.join("tmp").join(crate::ids::random());
