@@ -2,7 +2,7 @@
 //! the last of them. A node may read only what its pods name, so there is no watch over a whole kind.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use client::{Informer, Informers, Scope, Subscription, Watchable};
@@ -12,44 +12,37 @@ use kube::{Api, Client};
 /// How long a first look may take before the pod is told to try again.
 const SYNC_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// One object by name.
+/// One object by name. It is read directly first and watched from then on: the node authorizer may learn of a new pod a
+/// moment after the kubelet does and refuses until then, and a watch's back-off would be the pod's start time.
 pub struct Watched<K: kube::Resource> {
     client: Client,
-    informer: Informer<K>,
+    informer: OnceLock<Informer<K>>,
     namespace: String,
     name: String,
 }
 
 impl<K: Watchable + kube::Resource<Scope = k8s_openapi::NamespaceResourceScope>> Watched<K> {
-    /// The object, once the first look is done. None: it does not exist.
+    /// The object. None: it does not exist.
     pub async fn get(&self) -> Result<Option<Arc<K>>, String> {
-        if self.informer.has_synced() {
-            return Ok(self.informer.get(&self.namespace, &self.name));
+        if let Some(informer) = self.informer.get().filter(|i| i.has_synced()) {
+            return Ok(informer.get(&self.namespace, &self.name));
         }
-        let look = async {
-            tokio::select! {
-                biased;
-                synced = self.informer.synced() => synced.map(|()| self.informer.get(&self.namespace, &self.name)).map_err(|e| e.to_string()),
-                found = self.look() => found,
-            }
-        };
-        match tokio::time::timeout(SYNC_TIMEOUT, look).await {
-            Ok(result) => result,
-            Err(_) => {
-                let kind = K::kind(&K::DynamicType::default()).to_lowercase();
-                Err(format!("failed to sync {kind} cache: timed out waiting for the condition"))
-            }
-        }
+        tokio::time::timeout(SYNC_TIMEOUT, self.look()).await.map_err(|_| {
+            let kind = K::kind(&K::DynamicType::default()).to_lowercase();
+            format!("failed to sync {kind} cache: timed out waiting for the condition")
+        })
     }
 
-    /// Reads the object directly. The node authorizer may learn of a new pod a moment after the kubelet does; until then
-    /// it refuses, and the watch's own back-off would be the pod's start time.
-    async fn look(&self) -> Result<Option<Arc<K>>, String> {
+    /// Reads the object as soon as that is allowed, and starts its watch.
+    async fn look(&self) -> Option<Arc<K>> {
         let api: Api<K> = Api::namespaced(self.client.clone(), &self.namespace);
         let mut pause = Duration::from_millis(5);
         loop {
             match api.get_opt(&self.name).await {
-                Ok(found) => return Ok(found.map(Arc::new)),
+                Ok(found) => {
+                    self.watch();
+                    return found.map(Arc::new);
+                }
                 Err(error) => tracing::debug!(%error, name = self.name, "not readable yet"),
             }
             tokio::time::sleep(pause).await;
@@ -57,8 +50,20 @@ impl<K: Watchable + kube::Resource<Scope = k8s_openapi::NamespaceResourceScope>>
         }
     }
 
-    pub fn subscribe(&self) -> Subscription<K> {
-        self.informer.subscribe()
+    fn watch(&self) -> &Informer<K> {
+        self.informer.get_or_init(|| {
+            // An own set of informers each, so that the watch ends with its last user.
+            let scope = Scope::namespace(&self.namespace).with_fields(&format!("metadata.name={}", self.name));
+            Informers::new(self.client.clone()).of::<K>(scope)
+        })
+    }
+
+    /// Its changes, from when it can be read.
+    pub async fn subscribe(&self) -> Subscription<K> {
+        if self.informer.get().is_none() {
+            self.look().await;
+        }
+        self.watch().subscribe()
     }
 }
 
@@ -80,14 +85,7 @@ fn watch<K: Watchable>(client: &Client, shelf: &Shelf<K>, namespace: &str, name:
         return found;
     }
     shelf.retain(|_, weak| weak.strong_count() > 0);
-    // An own set of informers each, so that the watch ends with its last user.
-    let scope = Scope::namespace(namespace).with_fields(&format!("metadata.name={name}"));
-    let made = Arc::new(Watched {
-        client: client.clone(),
-        informer: Informers::new(client.clone()).of::<K>(scope),
-        namespace: key.0.clone(),
-        name: key.1.clone(),
-    });
+    let made = Arc::new(Watched { client: client.clone(), informer: OnceLock::new(), namespace: key.0.clone(), name: key.1.clone() });
     shelf.insert(key, Arc::downgrade(&made));
     made
 }

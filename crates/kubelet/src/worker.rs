@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::execute::{Shared, execute};
 use crate::kubelet::Node;
+use crate::objects::Watched;
 use crate::observe::Observer;
 use crate::{labels, probes, status};
 
@@ -85,10 +86,10 @@ pub async fn run(
     // Held as long as the worker lives: others then share these watches.
     let held = w.node.objects.of_pod(&w.pod);
     for map in &held.0 {
-        w.forward(map.subscribe(), &me);
+        w.forward(map.clone(), &me);
     }
     for secret in &held.1 {
-        w.forward(secret.subscribe(), &me);
+        w.forward(secret.clone(), &me);
     }
     loop {
         while let Ok(message) = messages.try_recv() {
@@ -121,9 +122,13 @@ enum Step {
 }
 
 impl Worker {
-    fn forward<K: client::Watchable>(&mut self, mut changes: client::Subscription<K>, me: &mpsc::Sender<Message>) {
+    fn forward<K>(&mut self, watched: Arc<Watched<K>>, me: &mpsc::Sender<Message>)
+    where
+        K: client::Watchable + kube::Resource<Scope = k8s_openapi::NamespaceResourceScope>,
+    {
         let me = me.downgrade();
         self.tasks.spawn(async move {
+            let mut changes = watched.subscribe().await;
             loop {
                 changes.next().await;
                 let Some(me) = me.upgrade() else { break };
