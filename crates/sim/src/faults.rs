@@ -18,6 +18,7 @@ use tower::{BoxError, Service, ServiceExt};
 const LOST_REQUESTS: u64 = 10;
 const LOST_ANSWERS: u64 = 10;
 const DELAY_MS_MAX: u64 = 20;
+const WATCH_LAG_MS_MAX: u64 = 300;
 const WATCH_SECONDS_MAX: u64 = 120;
 
 /// Shared by all clients of a simulation.
@@ -104,6 +105,14 @@ where
             let end = tokio::time::sleep(Duration::from_secs(1 + faults.entropy.below(WATCH_SECONDS_MAX)));
             faults.count.fetch_add(1, Ordering::Relaxed);
             let frames = body.into_data_stream().map(|bytes| bytes.map(http_body::Frame::data)).take_until(end);
+            // What a watch tells is late, so that caches are behind.
+            let frames = frames.then(move |frame| {
+                let late = Duration::from_millis(faults.entropy.below(WATCH_LAG_MS_MAX));
+                async move {
+                    tokio::time::sleep(late).await;
+                    frame
+                }
+            });
             Ok(Response::from_parts(parts, BodyExt::boxed_unsync(StreamBody::new(frames))))
         }
         .boxed()
