@@ -1,5 +1,6 @@
 //! The strategies of the built-in kinds, and the table that finds them. One file per kind or family.
 
+mod api;
 mod apps;
 mod batch;
 mod cluster;
@@ -7,6 +8,7 @@ mod config;
 mod csi;
 mod endpoints;
 mod net;
+mod node;
 pub mod pod;
 mod pod_defaults;
 mod rbac;
@@ -27,6 +29,7 @@ pub fn strategy_for(group: &str, resource: &str) -> Arc<dyn Strategy> {
         ("", "configmaps") => Arc::new(config::ConfigMaps),
         ("", "endpoints") => Arc::new(endpoints::Endpoints),
         ("", "namespaces") => Arc::new(config::Namespaces),
+        ("", "nodes") => Arc::new(node::Nodes),
         ("", "persistentvolumeclaims") => Arc::new(storage::PersistentVolumeClaims),
         ("", "persistentvolumes") => Arc::new(storage::PersistentVolumes),
         ("", "podtemplates") => Arc::new(apps::PodTemplates),
@@ -64,6 +67,19 @@ pub fn strategy_for(group: &str, resource: &str) -> Arc<dyn Strategy> {
         ("storage.k8s.io", "storageclasses") => Arc::new(storage::StorageClasses),
         ("storage.k8s.io", "volumeattachments") => Arc::new(csi::VolumeAttachments),
         ("storage.k8s.io", "volumeattributesclasses") => Arc::new(storage::VolumeAttributesClasses),
+        ("apiextensions.k8s.io", "customresourcedefinitions") => Arc::new(api::CustomResourceDefinitions),
+        ("apiregistration.k8s.io", "apiservices") => Arc::new(api::ApiServices),
+        ("" | "events.k8s.io", "events") => Arc::new(api::MetaOnly::new(false, true)),
+        (
+            "admissionregistration.k8s.io",
+            "mutatingadmissionpolicybindings"
+            | "mutatingwebhookconfigurations"
+            | "validatingadmissionpolicybindings"
+            | "validatingwebhookconfigurations",
+        ) => Arc::new(api::MetaOnly::new(false, false)),
+        ("admissionregistration.k8s.io", _) | ("flowcontrol.apiserver.k8s.io", "prioritylevelconfigurations") => {
+            Arc::new(api::MetaOnly::new(true, false))
+        }
         _ => Arc::new(Plain),
     }
 }

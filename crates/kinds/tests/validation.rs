@@ -7,15 +7,23 @@
 
 use std::collections::BTreeMap;
 use std::io::Read as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use kinds::{Context, Resource};
 use machinery::gvk::GroupVersionResource;
 use serde_json::{Value, json};
 
 /// Answers that must at least be the same, per group: raise these as rules are added.
-const FLOOR: [(&str, usize); 8] =
-    [("validation", 0), ("rules", 0), ("full", 0), ("crud", 0), ("names", 0), ("updates", 0), ("status", 0), ("admission", 0)];
+const FLOOR: [(&str, usize); 8] = [
+    ("validation", 5278),
+    ("rules", 254),
+    ("full", 366),
+    ("crud", 1649),
+    ("names", 2162),
+    ("updates", 1593),
+    ("status", 1140),
+    ("admission", 178),
+];
 
 fn golden() -> Option<PathBuf> {
     let mut dir = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
@@ -32,7 +40,7 @@ fn golden() -> Option<PathBuf> {
     }
 }
 
-fn cases(group: &str, dir: &std::path::Path) -> Vec<Value> {
+fn cases(group: &str, dir: &Path) -> Vec<Value> {
     let Ok(file) = std::fs::File::open(dir.join(format!("{group}.jsonl.gz"))) else { return Vec::new() };
     let mut text = String::new();
     flate2::read::GzDecoder::new(file).read_to_string(&mut text).unwrap();

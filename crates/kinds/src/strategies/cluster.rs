@@ -8,7 +8,7 @@ use super::workload::{StatusOnly, keep_status};
 use crate::columns::{age, name};
 use crate::strategy::{Context, MetaRules, Strategy};
 use crate::validate::rules::{IMMUTABLE, dns_label, labels, named, non_negative, one_of, quantity_at, resource_entries};
-use crate::validate::tree::{at, entries, flag, has, int, list, list_mut, map, opt, opt_s, s, same, same_at, set, strings};
+use crate::validate::tree::{at, entries, flag, int, list, list_mut, map, opt, opt_s, s, same, same_at, set, strings};
 use crate::validate::{resources, scheduling};
 
 static NULL: Value = Value::Null;
@@ -20,6 +20,14 @@ impl Strategy for Leases {
         MetaRules { kube_finalizers: false, ..MetaRules::default() }
     }
 
+    fn prepare_for_create(&self, _ctx: &Context, object: &mut Value) {
+        coordinated_off(object);
+    }
+
+    fn prepare_for_update(&self, _ctx: &Context, new: &mut Value, _old: &Value) {
+        coordinated_off(new);
+    }
+
     fn validate(&self, _ctx: &Context, object: &Value) -> ErrorList {
         let (mut e, p) = (ErrorList::new(), Path::new("spec"));
         let v = opt(object, "spec").unwrap_or(&NULL);
@@ -27,17 +35,20 @@ impl Strategy for Leases {
             e.push(Error::invalid(&p.child("leaseDurationSeconds"), &json!(n), "must be greater than 0"));
         }
         non_negative(v, "leaseTransitions", &p, &mut e);
-        if let Some(strategy) = opt_s(v, "strategy") {
-            one_of(&p.child("strategy"), strategy, &["OldestEmulationVersion"], &mut e);
-        }
-        if has(v, "preferredHolder") && opt_s(v, "strategy").is_none_or(str::is_empty) {
-            e.push(Error::forbidden(&p.child("preferredHolder"), "may only be specified when `strategy` is defined"));
-        }
         e
     }
 
     fn cells(&self, o: &Value, now: i64) -> Option<Vec<Value>> {
         Some(vec![name(o), at(o, "spec.holderIdentity").cloned().unwrap_or_else(|| json!("")), age(o, now)])
+    }
+}
+
+/// Coordinated leader election is off by default: its fields are dropped.
+fn coordinated_off(object: &mut Value) {
+    if let Some(v) = object.get_mut("spec") {
+        for key in ["strategy", "preferredHolder"] {
+            crate::validate::tree::remove(v, key);
+        }
     }
 }
 
@@ -201,6 +212,10 @@ pub struct LimitRanges;
 const MAPS: [&str; 5] = ["max", "min", "default", "defaultRequest", "maxLimitRequestRatio"];
 
 impl Strategy for LimitRanges {
+    fn meta_rules(&self) -> MetaRules {
+        MetaRules { update_again: false, ..MetaRules::default() }
+    }
+
     fn default(&self, _ctx: &Context, object: &mut Value) {
         let Some(v) = object.get_mut("spec") else { return };
         for item in list_mut(v, "limits").iter_mut().filter(|i| s(i, "type") == "Container") {

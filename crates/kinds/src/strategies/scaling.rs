@@ -71,6 +71,11 @@ impl Strategy for HorizontalPodAutoscalers {
         for (i, metric) in list(v, "metrics").iter().enumerate() {
             metric_rule(metric, &metrics.index(i), &mut e);
         }
+        let other = list(v, "metrics").iter().any(|m| matches!(s(m, "type"), "Object" | "External"));
+        if int(v, "minReplicas") == Some(0) && !other {
+            let text = "must specify at least one Object or External metric to support scaling to zero replicas";
+            e.push(Error::forbidden(&metrics, text));
+        }
         if let Some(behavior) = opt(v, "behavior") {
             let p = p.child("behavior");
             for key in ["scaleUp", "scaleDown"] {
@@ -102,7 +107,7 @@ fn target_ref(v: &Value, p: &Path<'_>, group_needed: bool, e: &mut ErrorList) {
         }
     }
     let api = s(v, "apiVersion");
-    if api.is_empty() && group_needed && s(v, "kind") != "ReplicationController" {
+    if !api.contains('/') && group_needed && s(v, "kind") != "ReplicationController" {
         e.push(Error::invalid_str(&p.child("apiVersion"), api, "apiVersion must specify API group"));
     }
 }

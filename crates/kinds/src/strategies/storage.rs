@@ -279,6 +279,13 @@ impl Strategy for PersistentVolumeClaims {
 
     fn prepare_for_update(&self, _ctx: &Context, new: &mut Value, old: &Value) {
         keep_status(new, old);
+        let known = |v: &Value| {
+            matches!((s(v, "apiGroup"), s(v, "kind")), ("", "PersistentVolumeClaim") | ("snapshot.storage.k8s.io", "VolumeSnapshot"))
+        };
+        let Some(v) = new.get_mut("spec").filter(|v| opt(v, "dataSource").is_some_and(|d| !known(d))) else { return };
+        if at(old, "spec.dataSource").is_none() {
+            crate::validate::tree::remove(v, "dataSource");
+        }
     }
 
     fn validate(&self, _ctx: &Context, object: &Value) -> ErrorList {
@@ -294,6 +301,10 @@ impl Strategy for PersistentVolumeClaims {
         let bound = at(old, "status.phase").and_then(Value::as_str) == Some("Bound") && !s(&o, "volumeName").is_empty();
         if s(&o, "volumeName").is_empty() {
             keep(&mut n, &o.clone(), "volumeName");
+        }
+        // A default class may come later, while nothing is bound.
+        if !has(&o, "storageClassName") && s(&o, "volumeName").is_empty() {
+            keep(&mut n, &o.clone(), "storageClassName");
         }
         if bound {
             keep(&mut n, &o.clone(), "resources");

@@ -1,0 +1,182 @@
+//! Nodes.
+
+use machinery::field::{Error, ErrorList, Path};
+use machinery::names_net;
+use serde_json::{Value, json};
+
+use super::workload::{StatusOnly, keep_status};
+use crate::columns::{age, name};
+use crate::strategy::{Context, Strategy};
+use crate::validate::resources;
+use crate::validate::rules::{named, one_of, resource_entries};
+use crate::validate::scheduling::TAINT_EFFECTS;
+use crate::validate::tree::{at, flag, has, is_empty, list, opt, remove, s, same, set, strings};
+
+static NULL: Value = Value::Null;
+
+pub struct Nodes;
+
+impl Strategy for Nodes {
+    fn default(&self, _ctx: &Context, object: &mut Value) {
+        let Some(status) = object.get_mut("status").filter(|v| v.is_object()) else { return };
+        if !has(status, "allocatable") && !is_empty(status, "capacity") {
+            let capacity = status["capacity"].clone();
+            set(status, "allocatable", capacity);
+        }
+    }
+
+    fn prepare_for_create(&self, _ctx: &Context, object: &mut Value) {
+        if let Some(v) = object.get_mut("spec") {
+            remove(v, "configSource");
+        }
+        pod_cidrs(object);
+    }
+
+    fn prepare_for_update(&self, _ctx: &Context, new: &mut Value, old: &Value) {
+        keep_status(new, old);
+        pod_cidrs(new);
+    }
+
+    fn validate(&self, _ctx: &Context, object: &Value) -> ErrorList {
+        let mut e = ErrorList::new();
+        // Upstream names the path of taints after the metadata.
+        let meta = Path::new("metadata");
+        let v = opt(object, "spec").unwrap_or(&NULL);
+        taints(v, &meta.child("taints"), &mut e);
+        let spec = Path::new("spec");
+        let p = spec.child("podCIDRs");
+        let cidrs: Vec<&str> = strings(v, "podCIDRs").collect();
+        for (i, cidr) in cidrs.iter().enumerate() {
+            e.extend(names_net::cidr_legacy(&p.index(i), cidr, false));
+        }
+        if cidrs.len() > 1 {
+            let same_family = names_net::is_v6_text(cidrs[0]) == names_net::is_v6_text(cidrs[1]);
+            if cidrs.len() > 2 || same_family {
+                e.push(Error::invalid(&p, &json!(cidrs), "may specify no more than one CIDR for each IP family"));
+            }
+        }
+        resources_of(object, &mut e);
+        e
+    }
+
+    fn validate_update(&self, ctx: &Context, new: &Value, old: &Value) -> ErrorList {
+        let mut e = self.validate(ctx, new);
+        let p = Path::new("spec");
+        let (n, o) = (opt(new, "spec").unwrap_or(&NULL), opt(old, "spec").unwrap_or(&NULL));
+        if !is_empty(o, "podCIDRs") && !same(opt(n, "podCIDRs"), opt(o, "podCIDRs")) {
+            e.push(Error::forbidden(&p.child("podCIDRs"), "node updates may not change podCIDR except from \"\" to valid"));
+        }
+        if !s(o, "providerID").is_empty() && s(n, "providerID") != s(o, "providerID") {
+            e.push(Error::forbidden(&p.child("providerID"), "node updates may not change providerID except from \"\" to valid"));
+        }
+        e
+    }
+
+    fn subresource(&self, name: &str) -> Option<&dyn Strategy> {
+        (name == "status").then_some(&StatusOnly(status) as &dyn Strategy)
+    }
+
+    fn cells(&self, o: &Value, now: i64) -> Option<Vec<Value>> {
+        Some(cells(o, now))
+    }
+}
+
+/// `podCIDR` and `podCIDRs[0]` are one value.
+fn pod_cidrs(object: &mut Value) {
+    let Some(v) = object.get_mut("spec").filter(|v| v.is_object()) else { return };
+    let (one, first) = (s(v, "podCIDR").to_owned(), strings(v, "podCIDRs").next().map(str::to_owned));
+    match first {
+        None if !one.is_empty() => set(v, "podCIDRs", json!([one])),
+        Some(first) if one.is_empty() => set(v, "podCIDR", first),
+        // The single one wins over a list that begins otherwise.
+        Some(first) if first != one => set(v, "podCIDRs", json!([one])),
+        _ => {}
+    }
+}
+
+fn taints(v: &Value, p: &Path<'_>, e: &mut ErrorList) {
+    let all = list(v, "taints");
+    for (i, taint) in all.iter().enumerate() {
+        let item = p.index(i);
+        named(&item.child("key"), s(taint, "key"), machinery::names::qualified_name(s(taint, "key")), e);
+        let value = s(taint, "value");
+        let problems = machinery::names::label_value(value);
+        if !problems.is_empty() {
+            e.push(Error::invalid_str(&item.child("value"), value, problems.join(";")));
+        }
+        match s(taint, "effect") {
+            "" => e.push(Error::required(&item.child("effect"), "")),
+            effect => one_of(&item.child("effect"), effect, &TAINT_EFFECTS, e),
+        }
+        if all[..i].iter().any(|o| s(o, "key") == s(taint, "key") && s(o, "effect") == s(taint, "effect")) {
+            let value = crate::validate::go::text(taint, "core.v1.Taint");
+            let mut duplicate = Error::duplicate(&item, &NULL);
+            duplicate.value = value;
+            duplicate.detail = "taints must be unique by key and effect pair".to_owned();
+            e.push(duplicate);
+        }
+    }
+}
+
+fn resources_of(object: &Value, e: &mut ErrorList) {
+    let p = Path::new("status");
+    let status = opt(object, "status").unwrap_or(&NULL);
+    for key in ["capacity", "allocatable"] {
+        let root = p.child(key);
+        for (name, q) in resource_entries(status, key) {
+            resources::amount(name, q, &root.key(name), e);
+        }
+    }
+}
+
+fn status(new: &Value, _old: &Value, e: &mut ErrorList) {
+    resources_of(new, e);
+    let p = Path::new("status");
+    let root = p.child("addresses");
+    let addresses = at(new, "status").map_or(&[][..], |st| list(st, "addresses"));
+    for (i, address) in addresses.iter().enumerate() {
+        if addresses[..i].contains(address) {
+            e.push(Error::duplicate(&root.index(i), address));
+        }
+    }
+}
+
+fn cells(o: &Value, now: i64) -> Vec<Value> {
+    let status = opt(o, "status").unwrap_or(&NULL);
+    let ready = list(status, "conditions").iter().find(|c| s(c, "type") == "Ready").map(|c| s(c, "status"));
+    let mut texts = vec![match ready {
+        Some("True") => "Ready",
+        Some(_) => "NotReady",
+        None => "Unknown",
+    }];
+    if opt(o, "spec").is_some_and(|v| flag(v, "unschedulable")) {
+        texts.push("SchedulingDisabled");
+    }
+    let mut roles: Vec<String> = machinery::object::labels(o)
+        .filter_map(|(key, value)| match key.strip_prefix("node-role.kubernetes.io/") {
+            Some(role) if !role.is_empty() => Some(role.to_owned()),
+            _ if key == "kubernetes.io/role" && !value.is_empty() => Some(value.to_owned()),
+            _ => None,
+        })
+        .collect();
+    roles.sort();
+    roles.dedup();
+    let roles = if roles.is_empty() { "<none>".to_owned() } else { roles.join(",") };
+    let address = |ty: &str| list(status, "addresses").iter().find(|a| s(a, "type") == ty).map_or("<none>", |a| s(a, "address")).to_owned();
+    let info = |key: &str, none: &str| {
+        let text = opt(status, "nodeInfo").map_or("", |i| s(i, key));
+        if text.is_empty() { none.to_owned() } else { text.to_owned() }
+    };
+    vec![
+        name(o),
+        json!(texts.join(",")),
+        json!(roles),
+        age(o, now),
+        json!(info("kubeletVersion", "")),
+        json!(address("InternalIP")),
+        json!(address("ExternalIP")),
+        json!(info("osImage", "<unknown>")),
+        json!(info("kernelVersion", "<unknown>")),
+        json!(info("containerRuntimeVersion", "<unknown>")),
+    ]
+}
