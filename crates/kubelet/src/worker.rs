@@ -18,6 +18,9 @@ use crate::objects::Watched;
 use crate::observe::Observer;
 use crate::{labels, probes, status};
 
+/// How long after a change of the API object its status is compared with ours.
+const RECONCILE: Duration = Duration::from_secs(1);
+
 /// What others tell a worker.
 #[derive(Debug)]
 pub enum Message {
@@ -52,6 +55,9 @@ struct Worker {
     wanted: Option<PodStatus>,
     writing: bool,
     write_retry: Option<Timestamp>,
+    /// When to compare with what the API server has: somebody else may have written our fields. A moment after a change
+    /// was seen, so that our own echoes have passed.
+    reconcile_at: Option<Timestamp>,
     delete_after_write: bool,
     renewing: bool,
     gone: bool,
@@ -79,6 +85,7 @@ pub async fn run(
         wanted: None,
         writing: false,
         write_retry: None,
+        reconcile_at: None,
         delete_after_write: false,
         renewing: false,
         gone: false,
@@ -148,6 +155,7 @@ impl Worker {
         match message {
             Message::Pod(pod) => {
                 self.pod = pod.clone();
+                self.reconcile_at = Some(podsync::time::after(Timestamp::now(), RECONCILE));
                 self.handle(Event::Pod(Box::new((*pod).clone())));
             }
             Message::Gone => {
@@ -233,12 +241,16 @@ impl Worker {
                 action => self.start(action),
             }
         }
+        if self.reconcile_at.is_some_and(|at| at <= Timestamp::now()) && !self.writing {
+            self.reconcile_at = None;
+            self.written = self.pod.status.clone().unwrap_or_default();
+        }
         self.write();
         let renew_at = self.shared.prepared.lock().unwrap_or_else(PoisonError::into_inner).renew_at;
         if renew_at.is_some_and(|at| at <= Timestamp::now()) {
             self.renew();
         }
-        let mut wake = podsync::time::earliest(wake_at, self.write_retry);
+        let mut wake = podsync::time::earliest(wake_at, podsync::time::earliest(self.write_retry, self.reconcile_at));
         if !self.renewing {
             let floor = podsync::time::after(Timestamp::now(), Duration::from_secs(5));
             wake = podsync::time::earliest(wake, renew_at.map(|at| at.max(floor)));
@@ -277,7 +289,7 @@ impl Worker {
         }
         self.write_retry = None;
         let Some(wanted) = self.wanted.clone() else { return };
-        if wanted == self.written {
+        if status::patch(labels::identity(&self.pod).2, &self.written, &wanted).is_none() {
             if std::mem::take(&mut self.delete_after_write) {
                 self.start(Action::DeletePod);
             }

@@ -142,6 +142,25 @@ async fn a_failing_liveness_probe_restarts_and_a_finished_pod_succeeds() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_status_somebody_else_wrote_is_put_right_and_then_left_alone() {
+    let mut c = Cluster::start(true).await;
+    c.node().await;
+    c.pod("p", json!({"containers": [{"name": "a", "image": "skiff/hello", "imagePullPolicy": "Never"}]})).await;
+    c.running("p").await;
+    let patch = json!({"status": {"message": "nonsense", "conditions": [{"type": "Ready", "status": "False"}, {"type": "example.com/Own", "status": "True"}]}});
+    c.pods().patch_status("p", &Default::default(), &kube::api::Patch::Strategic(patch)).await.unwrap();
+    let has = |p: &serde_json::Value, kind: &str, status: &str| {
+        p["status"]["conditions"].as_array().unwrap().iter().any(|c| c["type"] == kind && c["status"] == status)
+    };
+    let pod = c.until("p", "is put right", |p| has(p, "Ready", "True") && p["status"]["message"].is_null()).await;
+    assert!(has(&pod, "example.com/Own", "True"), "conditions of others stay");
+    tokio::time::sleep(std::time::Duration::from_millis(2500)).await;
+    let later = c.until("p", "is there", |_| true).await;
+    assert_eq!(later["metadata"]["resourceVersion"], pod["metadata"]["resourceVersion"], "an idle pod is not written");
+    c.stop_kubelet().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn from_create_to_running() {
     let mut c = Cluster::start(true).await;
     c.node().await;
