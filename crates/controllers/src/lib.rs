@@ -12,7 +12,9 @@ pub mod pods;
 pub mod selector;
 pub mod view;
 
+pub mod cluster_role_aggregation;
 pub mod deployment;
+pub mod disruption;
 pub mod endpoint_slice;
 pub mod endpoints;
 pub mod garbage_collector;
@@ -49,7 +51,9 @@ pub struct Controller {
 
 /// All controllers of this shape, by name.
 pub const TABLE: &[Controller] = &[
+    cluster_role_aggregation::CONTROLLER,
     deployment::CONTROLLER,
+    disruption::CONTROLLER,
     endpoints::CONTROLLER,
     endpoint_slice::CONTROLLER,
     job::CONTROLLER,
