@@ -70,9 +70,9 @@ fn without_uids(text: &str) -> String {
 fn route(path: &str) -> Option<(&'static Resource, String, String, String)> {
     let path = path.split('?').next()?;
     let mut parts: Vec<&str> = path.trim_start_matches('/').split('/').collect();
-    let group = match parts.first()? {
-        &"api" => "",
-        &"apis" => parts.remove(1),
+    let group = match *parts.first()? {
+        "api" => "",
+        "apis" => parts.remove(1),
         _ => return None,
     };
     let version = *parts.get(1)?;

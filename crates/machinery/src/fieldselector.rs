@@ -115,7 +115,6 @@ impl fmt::Display for Selector {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "tests")]
     use super::*;
 
     #[test]

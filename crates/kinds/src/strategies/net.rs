@@ -214,10 +214,10 @@ pub struct IngressClasses;
 
 impl Strategy for IngressClasses {
     fn default(&self, _ctx: &Context, object: &mut Value) {
-        if let Some(parameters) = object.get_mut("spec").and_then(|v| v.get_mut("parameters")).filter(|v| v.is_object()) {
-            if !has(parameters, "scope") {
-                set(parameters, "scope", "Cluster");
-            }
+        if let Some(parameters) = object.get_mut("spec").and_then(|v| v.get_mut("parameters")).filter(|v| v.is_object())
+            && !has(parameters, "scope")
+        {
+            set(parameters, "scope", "Cluster");
         }
     }
 

@@ -32,10 +32,10 @@ impl Strategy for StatefulSets {
         for c in list_mut(spec, "volumeClaimTemplates") {
             set_default(c, "kind", "PersistentVolumeClaim");
             set_default(c, "apiVersion", "v1");
-            if let Some(claim_spec) = c.get_mut("spec").filter(|v| v.is_object()) {
-                if !has(claim_spec, "volumeMode") {
-                    set(claim_spec, "volumeMode", "Filesystem");
-                }
+            if let Some(claim_spec) = c.get_mut("spec").filter(|v| v.is_object())
+                && !has(claim_spec, "volumeMode")
+            {
+                set(claim_spec, "volumeMode", "Filesystem");
             }
             if let Some(status) = c.get_mut("status").filter(|v| v.is_object()) {
                 set_default(status, "phase", "Pending");

@@ -273,7 +273,6 @@ fn check(key: &str, operator: Operator, values: &[String]) -> Result<(), String>
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "tests")]
     use super::*;
     use serde_json::json;
 

@@ -48,7 +48,6 @@ pub fn from_label_selector(selector: Option<&Value>) -> Result<Selector, String>
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "tests")]
     use super::*;
     use serde_json::json;
 

@@ -287,9 +287,9 @@ pub fn scale_io(v: &Value, p: &Path<'_>, e: &mut ErrorList) {
 pub fn csi_inline(v: &Value, p: &Path<'_>, e: &mut ErrorList) {
     let p = p.child("csi");
     super::csi_driver_name(s(v, "driver"), &p.child("driver"), e);
-    if let Some(secret) = opt(v, "nodePublishSecretRef") {
-        if required(secret, "name", &p.child("nodePublishSecretRef"), e) {
-            dns_subdomain(&p.child("name"), s(secret, "name"), e);
-        }
+    if let Some(secret) = opt(v, "nodePublishSecretRef")
+        && required(secret, "name", &p.child("nodePublishSecretRef"), e)
+    {
+        dns_subdomain(&p.child("name"), s(secret, "name"), e);
     }
 }
