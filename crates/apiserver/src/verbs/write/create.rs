@@ -58,8 +58,7 @@ pub async fn create(ctx: &Ctx, target: &Target, mut value: Value) -> Result<Writ
             metadata_mut(&mut value).insert("name".into(), json!(identifiers::generate_name(&prefix)));
         }
         let name = object::name(&value).to_owned();
-        let mut errors = metadata::validate(resource, &value);
-        errors.extend(strategy.validate(&context, &value));
+        let errors = kinds::validate::create(resource, &context, &value);
         if !errors.is_empty() {
             return Err(StatusError::invalid(&resource.group_kind(), if generated { &name } else { object::name(&value) }, &errors));
         }

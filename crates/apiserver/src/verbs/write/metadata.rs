@@ -1,16 +1,11 @@
-//! What the server owns of `metadata`, and its validation: names, uids, times, generations.
+//! What the server owns of `metadata`: names, uids, times, generations. Its rules are called by `kinds::validate`.
 
 use kinds::Resource;
-use kinds::resource::{Generation, NameRule};
-use machinery::field::{ErrorList, Path};
-use machinery::metadata::{self, Rules};
-use machinery::names::{self, Problems};
+use kinds::resource::Generation;
 use machinery::object::{self, metadata_mut};
 use serde_json::{Map, Value, json};
 
 use crate::identifiers;
-
-const PATH: Path<'static> = Path::new("metadata");
 
 /// Before creation: upstream's `FillObjectMetaSystemFields` and what `BeforeCreate` resets.
 pub fn fill_new(resource: &Resource, value: &mut Value, namespace: &str, now: &str) {
@@ -76,31 +71,4 @@ fn content_differs(a: &Value, b: &Value) -> bool {
         map
     };
     content(a) != content(b)
-}
-
-fn rule(rule: NameRule) -> fn(&str) -> Problems {
-    match rule {
-        NameRule::Dns1123Subdomain => names::dns1123_subdomain,
-        NameRule::Dns1123Label => names::dns1123_label,
-        NameRule::Dns1035Label => names::dns1035_label,
-        NameRule::PathSegment | NameRule::ByStrategy => |_| Problems::default(),
-    }
-}
-
-pub fn validate(resource: &Resource, value: &Value) -> ErrorList {
-    let meta = value.get("metadata").cloned().unwrap_or_default();
-    let masked = metadata::masked(rule(resource.name_rule));
-    let segment = |name: &str, prefix: bool| names::path_segment(name, prefix);
-    let any = |_: &str, _: bool| Problems::default();
-    let name: metadata::NameFn<'_> = match resource.name_rule {
-        NameRule::PathSegment => &segment,
-        NameRule::ByStrategy => &any,
-        _ => &masked,
-    };
-    metadata::validate(&meta, &Rules { namespaced: resource.namespaced, name, kube_finalizers: true }, &PATH)
-}
-
-pub fn validate_update(value: &Value, old: &Value) -> ErrorList {
-    let empty = Value::Null;
-    metadata::validate_update(value.get("metadata").unwrap_or(&empty), old.get("metadata").unwrap_or(&empty), &PATH)
 }

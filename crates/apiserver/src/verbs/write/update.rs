@@ -142,8 +142,7 @@ async fn once(ctx: &Ctx, target: &Target, change: &Change, old: Value, revision:
         metadata::next_generation(resource, &mut value, &old);
     }
     metadata_mut(&mut value).insert("resourceVersion".into(), json!(object::resource_version(&old)));
-    let mut errors = metadata::validate_update(&value, &old);
-    errors.extend(strategy.validate_update(&context, &value, &old));
+    let errors = kinds::validate::update_with(resource, strategy, &context, &value, &old);
     if !errors.is_empty() {
         return Err(StatusError::invalid(&resource.group_kind(), &target.name, &errors).into());
     }
