@@ -27,6 +27,9 @@ pub async fn keep_tidy(node: Arc<Node>, cancel: CancellationToken) -> Result<(),
         if let Err(error) = rotate_logs(&node).await {
             tracing::debug!(%error, "logs could not be rotated");
         }
+        if let Err(error) = collect_orphans(&node).await {
+            tracing::debug!(%error, "what pods left could not be looked for");
+        }
         if round % IMAGES_ROUNDS == 0
             && let Err(error) = collect_images(&node).await
         {
@@ -34,6 +37,38 @@ pub async fn keep_tidy(node: Arc<Node>, cancel: CancellationToken) -> Result<(),
         }
     }
     Ok(())
+}
+
+/// Removes directories of pods that are neither in the API nor in the runtime: left when the node went down while they
+/// were being deleted. Those of pods that have a worker are the worker's.
+async fn collect_orphans(node: &Node) -> Result<(), Error> {
+    if !node.pods.has_synced() {
+        return Ok(());
+    }
+    let sandboxes = node.cri.runtime.clone().list_pod_sandbox(v1::ListPodSandboxRequest::default()).await?.into_inner().items;
+    let mut known: BTreeSet<String> = sandboxes.into_iter().filter_map(|s| s.labels.get(labels::POD_UID).cloned()).collect();
+    let (pods_dir, logs_dir) = (node.config.root_dir.join("pods"), node.config.pod_logs_dir.clone());
+    let read = tokio::task::spawn_blocking(move || (names(&pods_dir), names(&logs_dir))).await;
+    let found = read.map_err(std::io::Error::other).map_err(Error::io("read the pods' directories"))?;
+    // Read after the directories: a pod that came meanwhile is then known.
+    known.extend(node.pods.list().iter().filter_map(|p| p.metadata.uid.clone()));
+    let (dirs, logs) = found;
+    let lost: BTreeSet<String> = dirs.into_iter().filter(|uid| !known.contains(uid)).collect();
+    // The logs' directory may be shared with other nodes of this machine: only what a lost pod of ours had there.
+    let of_lost = |name: &String| name.rsplit('_').next().is_some_and(|uid| lost.contains(uid));
+    let logs = logs.into_iter().filter(of_lost).map(|name| node.config.pod_logs_dir.join(name));
+    let gone: Vec<PathBuf> = logs.chain(lost.iter().map(|uid| node.config.pod_dir(uid))).collect();
+    for path in gone {
+        tracing::info!(path = %path.display(), "removing what a pod that is gone has left");
+        let shown = path.display().to_string();
+        let removed = tokio::task::spawn_blocking(move || crate::volumes::remove(&path)).await;
+        removed.map_err(std::io::Error::other).and_then(|r| r).map_err(Error::io(format!("remove {shown}")))?;
+    }
+    Ok(())
+}
+
+fn names(dir: &Path) -> Vec<String> {
+    std::fs::read_dir(dir).into_iter().flatten().flatten().map(|e| e.file_name().to_string_lossy().into_owned()).collect()
 }
 
 async fn rotate_logs(node: &Node) -> Result<(), Error> {

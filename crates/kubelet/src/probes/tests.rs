@@ -20,7 +20,7 @@ async fn server(answers: Vec<String>) -> u16 {
         for answer in answers {
             let (mut stream, _) = listener.accept().await.unwrap();
             let mut head = [0u8; 4096];
-            stream.read(&mut head).await.unwrap();
+            assert!(stream.read(&mut head).await.unwrap() > 0);
             stream.write_all(answer.as_bytes()).await.unwrap();
             if answer.is_empty() {
                 held.push(stream);

@@ -28,13 +28,13 @@ pub struct Cluster {
 
 /// Waits until `check` gives something.
 pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut check: impl FnMut() -> F) -> T {
-    for _ in 0..600 {
+    for _ in 0..900 {
         if let Some(found) = check().await {
             return found;
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    panic!("{what}: not within 12 s");
+    panic!("{what}: not within 18 s");
 }
 
 impl Cluster {

@@ -56,3 +56,19 @@ async fn a_missing_config_map_holds_the_pod_back() {
     c.running("p").await;
     c.stop_kubelet().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_lost_pod_left_is_removed() {
+    let mut c = Cluster::start(true).await;
+    c.node().await;
+    c.pod("p", json!({"containers": [{"name": "a", "image": "skiff/hello", "imagePullPolicy": "Never"}]})).await;
+    c.running("p").await;
+    let (lost, logs) = (c.config.root_dir.join("pods/lost"), c.config.pod_logs_dir.join("default_lost_lost"));
+    fs::create_dir_all(lost.join("volumes")).unwrap();
+    fs::create_dir_all(&logs).unwrap();
+    fs::create_dir_all(c.config.pod_logs_dir.join("default_other_nodes")).unwrap();
+    eventually("the remains go", || async { (!lost.exists() && !logs.exists()).then_some(()) }).await;
+    assert!(c.config.pod_logs_dir.join("default_other_nodes").exists());
+    assert_eq!(fs::read_dir(c.config.root_dir.join("pods")).unwrap().count(), 1, "the pod that lives keeps its own");
+    c.stop_kubelet().await;
+}
