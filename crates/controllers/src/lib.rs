@@ -13,6 +13,7 @@ pub mod selector;
 pub mod view;
 
 pub mod cluster_role_aggregation;
+pub mod daemon_set;
 pub mod deployment;
 pub mod disruption;
 pub mod endpoint_slice;
@@ -52,6 +53,7 @@ pub struct Controller {
 /// All controllers of this shape, by name.
 pub const TABLE: &[Controller] = &[
     cluster_role_aggregation::CONTROLLER,
+    daemon_set::CONTROLLER,
     deployment::CONTROLLER,
     disruption::CONTROLLER,
     endpoints::CONTROLLER,

@@ -66,7 +66,7 @@ fn evict_at(pod: &Pod, taints: &[&Taint], now: Timestamp) -> Option<Timestamp> {
 }
 
 /// Upstream's `Toleration.ToleratesTaint`.
-fn tolerates(toleration: &Toleration, taint: &Taint) -> bool {
+pub(crate) fn tolerates(toleration: &Toleration, taint: &Taint) -> bool {
     let given = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
     if given(&toleration.effect).is_some_and(|effect| effect != taint.effect) || given(&toleration.key).is_some_and(|key| key != taint.key)
     {

@@ -3,9 +3,9 @@
 
 use std::time::Duration;
 
-use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
+use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, ReplicaSet};
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod, ServiceAccount};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node, Pod, ServiceAccount};
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::core::NamespaceResourceScope;
 use kube::{Client, Resource};
@@ -26,6 +26,7 @@ pub async fn run(client: Client) -> Result<(), String> {
     .await?;
     create(&maps, json!({"metadata": {"name": "held", "finalizers": ["example.com/hold"]}})).await?;
     complete_job(&client).await?;
+    daemons_everywhere(&client).await?;
     delete_deployment(&client).await?;
 
     delete(&namespaces, "guest", &DeleteParams::default()).await?;
@@ -60,6 +61,20 @@ async fn complete_job(client: &Client) -> Result<(), String> {
     .await?;
     delete(&jobs, "work", &DeleteParams::foreground()).await?;
     until("the Job and its pods are gone", || async { Ok(is_empty(&jobs).await? && is_empty(&pods).await?) }).await
+}
+
+/// The namespace takes it along later.
+async fn daemons_everywhere(client: &Client) -> Result<(), String> {
+    let (sets, nodes): (Api<DaemonSet>, Api<Node>) = (Api::namespaced(client.clone(), "guest"), Api::all(client.clone()));
+    let template = json!({"metadata": {"labels": {"app": "agent"}}, "spec": {"containers": [{"name": "c", "image": "app:v1"}]}});
+    create(&sets, json!({"metadata": {"name": "agent"}, "spec": {"selector": {"matchLabels": {"app": "agent"}}, "template": template}}))
+        .await?;
+    until("each node has its daemon", || async {
+        let nodes = i32::try_from(nodes.list(&ListParams::default()).await?.items.len()).unwrap_or(i32::MAX);
+        let status = sets.get("agent").await?.status.unwrap_or_default();
+        Ok(status.desired_number_scheduled == nodes && status.number_available == Some(nodes) && status.number_misscheduled == 0)
+    })
+    .await
 }
 
 async fn delete_deployment(client: &Client) -> Result<(), String> {

@@ -9,6 +9,8 @@ mod rolling;
 mod scale;
 mod template;
 
+pub(crate) use template::hash;
+
 use std::sync::Arc;
 
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
