@@ -3,6 +3,7 @@
 mod api;
 mod apps;
 mod batch;
+mod certificates;
 mod cluster;
 mod config;
 mod csi;
@@ -47,6 +48,7 @@ pub fn strategy_for(group: &str, resource: &str) -> Arc<dyn Strategy> {
         ("autoscaling", "horizontalpodautoscalers") => Arc::new(scaling::HorizontalPodAutoscalers),
         ("batch", "cronjobs") => Arc::new(batch::CronJobs),
         ("batch", "jobs") => Arc::new(batch::Jobs),
+        ("certificates.k8s.io", "certificatesigningrequests") => Arc::new(certificates::CertificateSigningRequests),
         ("coordination.k8s.io", "leases") => Arc::new(cluster::Leases),
         ("discovery.k8s.io", "endpointslices") => Arc::new(endpoints::EndpointSlices),
         ("networking.k8s.io", "ingressclasses") => Arc::new(net::IngressClasses),
@@ -69,7 +71,7 @@ pub fn strategy_for(group: &str, resource: &str) -> Arc<dyn Strategy> {
         ("storage.k8s.io", "volumeattributesclasses") => Arc::new(storage::VolumeAttributesClasses),
         ("apiextensions.k8s.io", "customresourcedefinitions") => Arc::new(api::CustomResourceDefinitions),
         ("apiregistration.k8s.io", "apiservices") => Arc::new(api::ApiServices),
-        ("" | "events.k8s.io", "events") => Arc::new(api::MetaOnly::new(false, true)),
+        ("" | "events.k8s.io", "events") => Arc::new(certificates::Events),
         (
             "admissionregistration.k8s.io",
             "mutatingadmissionpolicybindings"

@@ -15,13 +15,13 @@ use serde_json::{Value, json};
 
 /// Answers that must at least be the same, per group: raise these as rules are added.
 const FLOOR: [(&str, usize); 8] = [
-    ("validation", 5278),
+    ("validation", 5299),
     ("rules", 254),
-    ("full", 366),
+    ("full", 370),
     ("crud", 1649),
     ("names", 2162),
     ("updates", 1593),
-    ("status", 1140),
+    ("status", 1142),
     ("admission", 178),
 ];
 

@@ -137,11 +137,9 @@ fn metric_rule(v: &Value, p: &Path<'_>, e: &mut ErrorList) {
         one_of(&p.child("type"), ty, &SOURCES, e);
         return;
     }
-    let wanted = match ty {
-        ty => {
-            let mut chars = ty.chars();
-            chars.next().map_or_else(String::new, |c| c.to_lowercase().collect::<String>() + chars.as_str())
-        }
+    let wanted = {
+        let mut chars = ty.chars();
+        chars.next().map_or_else(String::new, |c| c.to_lowercase().collect::<String>() + chars.as_str())
     };
     if !has(v, &wanted) {
         e.push(Error::required(&p.child(&wanted), "must populate information for the given metric source"));

@@ -1,0 +1,172 @@
+//! CertificateSigningRequests, and the one rule of core Events. Who asks for a certificate is set by the server.
+
+use base64::Engine as _;
+use machinery::field::{Error, ErrorList, Path};
+use machinery::names;
+use serde_json::{Value, json};
+
+use super::workload::keep_status;
+use crate::columns::{age, name};
+use crate::strategy::{Context, MetaRules, Strategy};
+use crate::validate::rules::one_of;
+use crate::validate::tree::{at, int, is_empty, keep, list, opt, remove, s, set, strings};
+
+static NULL: Value = Value::Null;
+
+const USAGES: [&str; 23] = [
+    "any",
+    "cert sign",
+    "client auth",
+    "code signing",
+    "content commitment",
+    "crl sign",
+    "data encipherment",
+    "decipher only",
+    "digital signature",
+    "email protection",
+    "encipher only",
+    "ipsec end system",
+    "ipsec tunnel",
+    "ipsec user",
+    "key agreement",
+    "key encipherment",
+    "microsoft sgc",
+    "netscape sgc",
+    "ocsp signing",
+    "s/mime",
+    "server auth",
+    "signing",
+    "timestamping",
+];
+
+pub struct CertificateSigningRequests;
+
+/// `status` and `approval`: the spec stays.
+struct KeepSpec;
+
+impl Strategy for KeepSpec {
+    fn prepare_for_update(&self, _ctx: &Context, new: &mut Value, old: &Value) {
+        keep(new, old, "spec");
+    }
+}
+
+impl Strategy for CertificateSigningRequests {
+    fn prepare_for_create(&self, ctx: &Context, object: &mut Value) {
+        set(object, "status", json!({}));
+        if let Some(v) = object.get_mut("spec").filter(|v| v.is_object()) {
+            // What a client says of itself is not believed.
+            for key in ["username", "uid", "groups", "extra"] {
+                remove(v, key);
+            }
+            if !ctx.user.is_empty() {
+                set(v, "username", ctx.user.clone());
+            }
+        }
+    }
+
+    fn prepare_for_update(&self, _ctx: &Context, new: &mut Value, old: &Value) {
+        keep(new, old, "spec");
+        keep_status(new, old);
+    }
+
+    fn validate(&self, _ctx: &Context, object: &Value) -> ErrorList {
+        let (mut e, p) = (ErrorList::new(), Path::new("spec"));
+        let v = opt(object, "spec").unwrap_or(&NULL);
+        let request = s(v, "request");
+        let pem = base64::engine::general_purpose::STANDARD.decode(request).unwrap_or_default();
+        if !pem.windows(37).any(|w| w.starts_with(b"-----BEGIN CERTIFICATE REQUEST-----")) {
+            let shown = if request.is_empty() { Value::Null } else { json!(request) };
+            e.push(Error::invalid(&p.child("request"), &shown, "PEM block type must be CERTIFICATE REQUEST"));
+        }
+        let at_usages = p.child("usages");
+        if is_empty(v, "usages") {
+            e.push(Error::required(&at_usages, ""));
+        }
+        let usages: Vec<&str> = strings(v, "usages").collect();
+        for (i, usage) in usages.iter().enumerate() {
+            one_of(&at_usages.index(i), usage, &USAGES, &mut e);
+            if usages[..i].contains(usage) {
+                e.push(Error::duplicate(&at_usages.index(i), &json!(usage)));
+            }
+        }
+        signer(s(v, "signerName"), &p.child("signerName"), &mut e);
+        if let Some(n) = int(v, "expirationSeconds").filter(|n| *n < 600) {
+            let text = "may not specify a duration less than 600 seconds (10 minutes)";
+            e.push(Error::invalid(&p.child("expirationSeconds"), &json!(n), text));
+        }
+        e
+    }
+
+    fn validate_update(&self, _ctx: &Context, _new: &Value, _old: &Value) -> ErrorList {
+        ErrorList::new()
+    }
+
+    fn subresource(&self, name: &str) -> Option<&dyn Strategy> {
+        matches!(name, "status" | "approval").then_some(&KeepSpec as &dyn Strategy)
+    }
+
+    fn cells(&self, o: &Value, now: i64) -> Option<Vec<Value>> {
+        let text = |path: &str| at(o, path).and_then(Value::as_str).unwrap_or("").to_owned();
+        let duration =
+            at(o, "spec.expirationSeconds").and_then(Value::as_i64).map_or_else(|| "<none>".to_owned(), machinery::time::human_duration);
+        Some(vec![name(o), age(o, now), json!(text("spec.signerName")), json!(text("spec.username")), json!(duration), json!(condition(o))])
+    }
+}
+
+fn condition(o: &Value) -> String {
+    let status = opt(o, "status").unwrap_or(&NULL);
+    let has = |ty: &str| list(status, "conditions").iter().any(|c| s(c, "type") == ty);
+    let mut texts = vec![if has("Denied") {
+        "Denied"
+    } else if has("Approved") {
+        "Approved"
+    } else {
+        "Pending"
+    }];
+    if has("Failed") {
+        texts.push("Failed");
+    }
+    if !s(status, "certificate").is_empty() {
+        texts.push("Issued");
+    }
+    texts.join(",")
+}
+
+fn signer(text: &str, p: &Path<'_>, e: &mut ErrorList) {
+    let Some((domain, path)) = text.split_once('/') else {
+        e.push(if text.is_empty() {
+            Error::required(p, "")
+        } else {
+            Error::invalid_str(p, text, "must be a fully qualified domain and path of the form 'example.com/signer-name'")
+        });
+        return;
+    };
+    for problem in names::dns1123_subdomain(domain).into_iter().chain(names::dns1123_subdomain(path)) {
+        e.push(Error::invalid_str(p, text, format!("validating label {}: {problem}", machinery::field::go_quote(domain))));
+    }
+    if !domain.contains('.') {
+        e.push(Error::invalid_str(p, text, "should be a domain with at least two segments separated by dots"));
+    }
+}
+
+/// Events, in either group.
+pub struct Events;
+
+impl Strategy for Events {
+    fn meta_rules(&self) -> MetaRules {
+        MetaRules { kube_finalizers: false, ..MetaRules::default() }
+    }
+
+    fn validate(&self, _ctx: &Context, object: &Value) -> ErrorList {
+        let mut e = ErrorList::new();
+        let Some(involved) = opt(object, "involvedObject") else { return e };
+        let (own, of) = (machinery::object::namespace(object), s(involved, "namespace"));
+        // Events about cluster-wide objects live in the default namespace.
+        let fits = if of.is_empty() { matches!(own, "" | "default" | "kube-system") } else { own == of };
+        if !fits {
+            let p = Path::new("involvedObject");
+            e.push(Error::invalid_str(&p.child("namespace"), of, "does not match event.namespace"));
+        }
+        e
+    }
+}
