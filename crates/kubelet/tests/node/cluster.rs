@@ -37,6 +37,19 @@ pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut check:
     panic!("{what}: not within 18 s");
 }
 
+/// Pods that a test leaves running have their tokens on tmpfs, which would outlive the temporary directory.
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        let table = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+        let points = table.lines().filter_map(|l| l.split(' ').nth(4)).filter(|p| std::path::Path::new(p).starts_with(self.dir.path()));
+        for point in points {
+            if let Err(error) = nix::mount::umount2(point, nix::mount::MntFlags::MNT_DETACH) {
+                eprintln!("unmount {point}: {error}");
+            }
+        }
+    }
+}
+
 impl Cluster {
     pub async fn start(streaming: bool) -> Cluster {
         // RUST_LOG shows what happens; a second subscriber in the process is refused, which is fine.

@@ -48,6 +48,13 @@ struct Rig {
 impl Drop for Rig {
     fn drop(&mut self) {
         self.cancel.cancel();
+        let table = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+        let points = table.lines().filter_map(|l| l.split(' ').nth(4)).filter(|p| std::path::Path::new(p).starts_with(self.dir.path()));
+        for point in points {
+            if let Err(error) = nix::mount::umount2(point, nix::mount::MntFlags::MNT_DETACH) {
+                eprintln!("unmount {point}: {error}");
+            }
+        }
         if let Err(error) = runtime::teardown(&self.runtime_config, false) {
             eprintln!("teardown: {error}");
         }
