@@ -1,0 +1,66 @@
+//! No tree makes a strategy panic, whatever its shape: decoding comes first in the server, but nothing may rest on that.
+
+use kinds::Context;
+use serde_json::{Value, json};
+
+/// Replaces each node of a tree in turn by values of other types.
+fn mutations(seed: &Value) -> Vec<Value> {
+    let mut out = vec![json!(null), json!("x"), json!(-1), json!([]), json!([null, 1, "a", {}]), json!({})];
+    match seed {
+        Value::Object(map) => {
+            for (key, inner) in map {
+                for changed in mutations(inner) {
+                    let mut copy = map.clone();
+                    copy.insert(key.clone(), changed);
+                    out.push(Value::Object(copy));
+                }
+            }
+        }
+        Value::Array(items) => {
+            for (i, inner) in items.iter().enumerate() {
+                for changed in mutations(inner) {
+                    let mut copy = items.clone();
+                    copy[i] = changed;
+                    out.push(Value::Array(copy));
+                }
+            }
+        }
+        _ => {}
+    }
+    out
+}
+
+#[test]
+fn strategies_survive_any_shape() {
+    let container = json!({"name": "c", "image": "é:-", "ports": [{"containerPort": 1, "hostPort": 1}], "resources": {"limits": {"cpu": "1"}},
+        "env": [{"name": "", "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.labels['é']"}}}],
+        "livenessProbe": {"httpGet": {"port": "x"}}, "volumeMounts": [{"name": "v", "mountPath": "é"}]});
+    let pod = json!({"containers": [container], "volumes": [{"name": "v", "projected": {"sources": [{"secret": {"items": [{}]}}]}}],
+        "affinity": {"podAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [{}]}}, "tolerations": [{}]});
+    let seed = json!({"metadata": {"name": "é-", "generateName": "é-", "labels": {"é": "é"}},
+        "spec": {"template": {"metadata": {}, "spec": pod}, "containers": [container], "selector": {"matchLabels": {"a": "b"}},
+            "ports": [{"port": 1, "nodePort": 1}], "clusterIPs": ["é", "::"], "schedule": "TZ=é", "podCIDRs": ["1", "é/"],
+            "metrics": [{"type": "é"}], "cidrs": ["é/1", "::/0"], "capacity": {"storage": "1é"}, "strategy": {"type": "RollingUpdate"}},
+        "data": {"é": "é"}, "rules": [{}], "subjects": [{}], "endpoints": [{"addresses": ["é"]}], "status": {"conditions": [{}]}});
+    let variants = mutations(&seed);
+    for row in kinds::table::table().resources() {
+        let ctx = Context { version: row.version.clone(), now: "2026-01-02T03:04:05Z".to_owned(), user: "u".to_owned() };
+        for variant in variants.iter().step_by(3) {
+            let (mut new, strategy) = (variant.clone(), &row.strategy);
+            strategy.default(&ctx, &mut new);
+            strategy.prepare_for_create(&ctx, &mut new);
+            drop(kinds::validate::create(row, &ctx, &new));
+            drop(strategy.cells(&new, 0));
+            let mut changed = new.clone();
+            strategy.prepare_for_update(&ctx, &mut changed, &seed);
+            drop(kinds::validate::update(row, &ctx, &changed, &seed));
+            for sub in ["status", "resize", "ephemeralcontainers", "finalize", "approval"] {
+                if let Some(inner) = strategy.subresource(sub) {
+                    let mut changed = new.clone();
+                    inner.prepare_for_update(&ctx, &mut changed, &seed);
+                    drop(kinds::validate::update_with(row, inner, &ctx, &changed, &seed));
+                }
+            }
+        }
+    }
+}
