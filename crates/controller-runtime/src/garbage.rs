@@ -27,6 +27,8 @@ pub const NAME: &str = garbage_collector::NAME;
 /// How often new kinds are looked for, as upstream.
 const DISCOVERY_PERIOD: Duration = Duration::from_secs(30);
 
+const DISCOVERY_RETRY: Duration = Duration::from_secs(1);
+
 type Meta = PartialObjectMeta<DynamicObject>;
 
 /// An object of any kind: the path of its collection, and its key.
@@ -79,8 +81,8 @@ pub async fn run(informers: Informers, executor: Executor, config: Arc<Config>, 
             Some((path, change)) = changes.next() => graph.note(&path, change, &mut queue),
             () = tokio::time::sleep_until(due), if passes.len() < workers || due == look_for_kinds => {
                 if Instant::now() >= look_for_kinds {
-                    look_for_kinds = Instant::now() + DISCOVERY_PERIOD;
-                    graph.look_for_kinds(&informers, &executor, &mut changes).await;
+                    let found = graph.look_for_kinds(&informers, &executor, &mut changes).await;
+                    look_for_kinds = Instant::now() + if found { DISCOVERY_PERIOD } else { DISCOVERY_RETRY };
                 }
             }
         }
@@ -89,10 +91,13 @@ pub async fn run(informers: Informers, executor: Executor, config: Arc<Config>, 
 }
 
 impl Graph {
-    async fn look_for_kinds(&mut self, informers: &Informers, executor: &Executor, changes: &mut Changes) {
+    async fn look_for_kinds(&mut self, informers: &Informers, executor: &Executor, changes: &mut Changes) -> bool {
         let found = match discover(executor.client(), &["delete", "list", "watch"]).await {
             Ok(found) => found,
-            Err(error) => return tracing::warn!(%error, "cannot look for kinds to collect"),
+            Err(error) => {
+                tracing::warn!(%error, "cannot look for kinds to collect");
+                return false;
+            }
         };
         let mut new = Vec::new();
         for (resource, scope) in found {
@@ -115,6 +120,7 @@ impl Graph {
             }
             changes.push(informer.subscribe().map(move |change| (path.clone(), change)).boxed());
         }
+        true
     }
 
     fn note(&mut self, path: &Arc<str>, change: Change<Meta>, queue: &mut Queue<Node>) {

@@ -1,5 +1,4 @@
 //! A few seeds of the simulation, and that a seed repeats its run.
-#![expect(clippy::unwrap_used, reason = "tests")]
 
 use sim::{Options, run};
 

@@ -75,7 +75,7 @@ pub fn reconcile(view: &View<'_>, key: &Key, context: &Context<'_>) -> Outcome {
         outcome.actions.extend(changed_sets);
         outcome.actions.extend(sets.status_action());
     }
-    outcome.actions.extend(sets.old_to_delete.drain(..));
+    outcome.actions.append(&mut sets.old_to_delete);
     outcome
 }
 

@@ -54,7 +54,7 @@ pub fn reconcile(view: &View<'_>, key: &Key, context: &Context<'_>) -> Outcome {
     };
     if meta::is_deleting(&*job) || condition(job.status.as_ref(), "Complete") || condition(job.status.as_ref(), "Failed") {
         // Nothing is counted any more, so nothing may be held back.
-        actions.extend(together(all.iter().filter_map(|pod| untrack(pod)).collect()));
+        actions.extend(together(all.iter().filter_map(untrack).collect()));
         return actions.into();
     }
     let mut pass = Pass {
