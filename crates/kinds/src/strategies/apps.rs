@@ -385,12 +385,13 @@ impl Strategy for ControllerRevisions {
 
     fn validate_update(&self, ctx: &Context, new: &Value, old: &Value) -> ErrorList {
         let mut e = ErrorList::new();
-        if !crate::validate::tree::same_at(new, old, "data") {
-            e.push(Error::invalid(&Path::new("data"), old.get("data").unwrap_or(&NULL), "field is immutable"));
+        if opt(new, "data").is_some() {
+            e.extend(self.validate(ctx, new));
         }
-        let mut own = self.validate(ctx, new);
-        own.append(&mut e);
-        own
+        if !crate::validate::tree::same_at(new, old, "data") {
+            e.push(Error::invalid(&Path::new("data"), new.get("data").unwrap_or(&NULL), "field is immutable"));
+        }
+        e
     }
 
     fn cells(&self, object: &Value, now: i64) -> Option<Vec<Value>> {

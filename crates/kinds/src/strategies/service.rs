@@ -442,7 +442,7 @@ fn status(new: &Value, _old: &Value, e: &mut ErrorList) {
     let ingress_at = at.child("ingress");
     let ingress = opt(status, "loadBalancer").map_or(&[][..], |lb| list(lb, "ingress"));
     if s(spec, "type") != "LoadBalancer" && !ingress.is_empty() {
-        e.push(Error::forbidden(&ingress_at, "may only be used when `spec.type` is \"LoadBalancer\""));
+        e.push(Error::forbidden(&ingress_at, "may only be used when `spec.type` is 'LoadBalancer'"));
         return;
     }
     for (i, one) in ingress.iter().enumerate() {
