@@ -17,6 +17,7 @@ mod scaling;
 mod service;
 mod stateful_set;
 mod storage;
+mod webhooks;
 pub mod workload;
 
 use std::sync::Arc;
@@ -72,13 +73,13 @@ pub fn strategy_for(group: &str, resource: &str) -> Arc<dyn Strategy> {
         ("apiextensions.k8s.io", "customresourcedefinitions") => Arc::new(api::CustomResourceDefinitions),
         ("apiregistration.k8s.io", "apiservices") => Arc::new(api::ApiServices),
         ("" | "events.k8s.io", "events") => Arc::new(certificates::Events),
-        (
-            "admissionregistration.k8s.io",
-            "mutatingadmissionpolicybindings"
-            | "mutatingwebhookconfigurations"
-            | "validatingadmissionpolicybindings"
-            | "validatingwebhookconfigurations",
-        ) => Arc::new(api::MetaOnly::new(false, false)),
+        ("admissionregistration.k8s.io", "mutatingwebhookconfigurations") => Arc::new(webhooks::WebhookConfigurations { mutating: true }),
+        ("admissionregistration.k8s.io", "validatingwebhookconfigurations") => {
+            Arc::new(webhooks::WebhookConfigurations { mutating: false })
+        }
+        ("admissionregistration.k8s.io", "mutatingadmissionpolicybindings" | "validatingadmissionpolicybindings") => {
+            Arc::new(api::MetaOnly::new(false, false))
+        }
         ("admissionregistration.k8s.io", _) | ("flowcontrol.apiserver.k8s.io", "prioritylevelconfigurations") => {
             Arc::new(api::MetaOnly::new(true, false))
         }

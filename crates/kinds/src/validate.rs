@@ -1,6 +1,7 @@
 //! Shared pieces of validation: how trees are read, rules many kinds use, and how values are printed in errors. Rules of one
 //! kind are with its strategy. Called by `strategies`; the API server calls [`create`] and [`update`].
 
+pub mod admission;
 pub mod affinity;
 pub mod container;
 mod diff;
