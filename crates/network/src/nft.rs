@@ -27,6 +27,11 @@ pub struct Nft {
     socket: OwnedFd,
 }
 
+/// The address families there are tables of.
+pub fn families() -> [Family; 2] {
+    Family::BOTH
+}
+
 impl Nft {
     pub fn open(netns: &NetNs) -> Result<Self> {
         let socket = netns.run(netfilter_socket)?.map_err(|e| Error::netlink("open a netfilter socket", e))?;
