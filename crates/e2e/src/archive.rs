@@ -16,6 +16,9 @@ fn header(kind: tar::EntryType, mode: u32, size: usize) -> tar::Header {
     header.set_entry_type(kind);
     header.set_mode(mode);
     header.set_size(size as u64);
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_mtime(0);
     header
 }
 
@@ -83,7 +86,8 @@ pub fn docker(path: &Path, name: &str, layer: Vec<u8>, entrypoint: &[&str]) -> R
 /// An OCI layout in a tar, as `skopeo copy oci-archive:` writes it.
 pub fn oci(path: &Path, name: &str, layer: Vec<u8>, entrypoint: &[&str]) -> Result<()> {
     let config = config(&layer, entrypoint)?;
-    let descriptor = |kind: &str, bytes: &[u8]| json!({ "mediaType": kind, "digest": format!("sha256:{}", digest(bytes)), "size": bytes.len() });
+    let descriptor =
+        |kind: &str, bytes: &[u8]| json!({ "mediaType": kind, "digest": format!("sha256:{}", digest(bytes)), "size": bytes.len() });
     let manifest = serde_json::to_vec(&json!({
         "schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json",
         "config": descriptor("application/vnd.oci.image.config.v1+json", &config),

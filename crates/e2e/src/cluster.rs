@@ -233,7 +233,8 @@ impl Cluster {
     /// Mounts below this place, but for the namespace itself.
     pub fn mounts(&self) -> Result<Vec<String>> {
         let text = fs::read_to_string("/proc/self/mountinfo")?;
-        let below = |l: &&str| l.split(' ').nth(4).is_some_and(|p| Path::new(p).starts_with(self.dir.path()) && Path::new(p) != self.netns_path);
+        let below =
+            |l: &&str| l.split(' ').nth(4).is_some_and(|p| Path::new(p).starts_with(self.dir.path()) && Path::new(p) != self.netns_path);
         Ok(text.lines().filter(below).map(str::to_owned).collect())
     }
 

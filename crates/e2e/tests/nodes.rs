@@ -29,7 +29,13 @@ fn tolerant(replicas: u32) -> Value {
 fn places(cluster: &Cluster) -> Result<Vec<String>> {
     let pods = cluster.get("/api/v1/namespaces/default/pods?labelSelector=app%3Dmover")?;
     let running = |p: &&Value| p["status"]["phase"] == "Running" && p["metadata"]["deletionTimestamp"].is_null();
-    Ok(pods["items"].as_array().context("a list")?.iter().filter(running).filter_map(|p| Some(p["spec"]["nodeName"].as_str()?.to_owned())).collect())
+    Ok(pods["items"]
+        .as_array()
+        .context("a list")?
+        .iter()
+        .filter(running)
+        .filter_map(|p| Some(p["spec"]["nodeName"].as_str()?.to_owned()))
+        .collect())
 }
 
 #[test]

@@ -128,7 +128,13 @@ fn a_new_user_walks() {
     let pods = wait_ready(&cluster, "hello", 5);
     eventually("five endpoints", || {
         let slices = cluster.get("/apis/discovery.k8s.io/v1/namespaces/default/endpointslices")?;
-        let count: usize = slices["items"].as_array().unwrap().iter().filter(|s| s["metadata"]["labels"]["kubernetes.io/service-name"] == "hello").map(|s| s["endpoints"].as_array().map_or(0, Vec::len)).sum();
+        let count: usize = slices["items"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter(|s| s["metadata"]["labels"]["kubernetes.io/service-name"] == "hello")
+            .map(|s| s["endpoints"].as_array().map_or(0, Vec::len))
+            .sum();
         ensure!(count == 5, "{count}");
         Ok(())
     })
@@ -149,7 +155,11 @@ fn heal(cluster: &Cluster, pods: &[Value]) {
         let pod = cluster.get(&format!("{PODS}/{victim}"))?;
         ensure!(restarts(&pod) == 1, "{}", pod["status"]["containerStatuses"][0]);
         ensure!(pod["status"]["containerStatuses"][0]["state"]["running"].is_object(), "{}", pod["status"]["containerStatuses"][0]);
-        ensure!(pod["status"]["containerStatuses"][0]["lastState"]["terminated"]["exitCode"] == 137, "{}", pod["status"]["containerStatuses"][0]);
+        ensure!(
+            pod["status"]["containerStatuses"][0]["lastState"]["terminated"]["exitCode"] == 137,
+            "{}",
+            pod["status"]["containerStatuses"][0]
+        );
         Ok(())
     })
     .unwrap();
@@ -167,7 +177,11 @@ fn heal(cluster: &Cluster, pods: &[Value]) {
 fn survive_kill(cluster: &Cluster) {
     let before = wait_ready(cluster, "hello", 5);
     let pids: Vec<i32> = before.iter().map(|p| process_of(name(p)).unwrap()).collect();
-    create(cluster, "/api/v1/namespaces/default/configmaps", &json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": "kept" }, "data": { "a": "b" } }));
+    create(
+        cluster,
+        "/api/v1/namespaces/default/configmaps",
+        &json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": "kept" }, "data": { "a": "b" } }),
+    );
     let daemon = cluster.process("daemon").unwrap();
     kill(Pid::from_raw(daemon), Signal::SIGKILL).unwrap();
     eventually("another daemon answers", || {
