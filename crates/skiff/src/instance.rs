@@ -77,7 +77,9 @@ impl Dirs {
                 format!("reading {}: it is damaged; restore it, or remove the cluster with `skiff delete`", path.display())
             })?)),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error).with_context(|| format!("reading {}: is the data directory readable by this user?", path.display())),
+            Err(error) => Err(error).with_context(|| {
+                format!("reading {}: can this user read the data directory? Another one is given with --data-dir", path.display())
+            }),
         }
     }
 
