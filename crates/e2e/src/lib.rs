@@ -1,6 +1,5 @@
 //! Real clients, real containers, real packets: a whole cluster per test, in a network namespace of its own, started and
 //! driven through the `skiff` binary as a user would. Everything is removed again, also when a test fails.
-#![expect(clippy::missing_panics_doc, clippy::expect_used, reason = "a test harness: to panic is to fail the test")]
 
 pub mod archive;
 mod cluster;

@@ -1,5 +1,4 @@
 //! Several nodes on one machine, and several clusters.
-#![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::collections::BTreeSet;
 use std::time::Duration;

@@ -1,5 +1,4 @@
 //! Starts that cannot succeed say why and what to do, and leave nothing half done.
-#![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::fs;
 use std::net::TcpListener;

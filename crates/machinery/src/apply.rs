@@ -109,7 +109,7 @@ impl ApplyError {
                     .collect();
                 let message = format!("Apply failed with {} {noun}: {self}", conflicts.len());
                 let details = Details { causes, ..Details::default() };
-                StatusError { code: 409, reason: "Conflict", message, details: Some(details) }
+                StatusError { code: 409, reason: "Conflict", message, details: Some(Box::new(details)) }
             }
         }
     }

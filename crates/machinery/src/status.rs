@@ -13,7 +13,8 @@ pub struct StatusError {
     pub code: u16,
     pub reason: &'static str,
     pub message: String,
-    pub details: Option<Details>,
+    /// Boxed: most results are good ones and should not carry its size.
+    pub details: Option<Box<Details>>,
 }
 
 /// `metav1.StatusDetails`.
@@ -45,7 +46,7 @@ impl StatusError {
     fn about(code: u16, reason: &'static str, message: String, resource: &GroupResource, name: &str) -> Self {
         let details =
             Details { group: resource.group.clone(), kind: resource.resource.clone(), name: name.to_owned(), ..Details::default() };
-        Self { code, reason, message, details: Some(details) }
+        Self { code, reason, message, details: Some(Box::new(details)) }
     }
 
     pub fn not_found(resource: &GroupResource, name: &str) -> Self {
@@ -85,7 +86,7 @@ impl StatusError {
     pub fn method_not_supported(resource: &GroupResource, action: &str) -> Self {
         let details = Details { group: resource.group.clone(), kind: resource.resource.clone(), ..Details::default() };
         let message = format!("{action} is not supported on resources of kind \"{resource}\"");
-        Self { code: 405, reason: "MethodNotAllowed", message, details: Some(details) }
+        Self { code: 405, reason: "MethodNotAllowed", message, details: Some(Box::new(details)) }
     }
 
     pub fn unsupported_media_type(why: impl Into<String>) -> Self {
@@ -107,13 +108,13 @@ impl StatusError {
 
     pub fn too_many_requests(why: impl Into<String>, retry_after_seconds: i32) -> Self {
         let details = Details { retry_after_seconds, ..Details::default() };
-        Self { code: 429, reason: "TooManyRequests", message: why.into(), details: Some(details) }
+        Self { code: 429, reason: "TooManyRequests", message: why.into(), details: Some(Box::new(details)) }
     }
 
     pub fn internal(why: impl Into<String>) -> Self {
         let why = why.into();
         let details = Details { causes: vec![Cause { message: why.clone(), ..Cause::default() }], ..Details::default() };
-        Self { code: 500, reason: "InternalError", message: format!("Internal error occurred: {why}"), details: Some(details) }
+        Self { code: 500, reason: "InternalError", message: format!("Internal error occurred: {why}"), details: Some(Box::new(details)) }
     }
 
     /// 422 with a cause per field error. A single error stands alone, several in brackets, as Go's aggregate prints.
@@ -133,7 +134,7 @@ impl StatusError {
         let causes =
             errors.iter().map(|e| Cause { reason: e.kind.reason().to_owned(), message: e.body(), field: e.field.clone() }).collect();
         let details = Details { group: kind.group.clone(), kind: kind.kind.clone(), name: name.to_owned(), causes, ..Details::default() };
-        Self { code: 422, reason: "Invalid", message: format!("{kind} \"{name}\" is invalid: {joined}"), details: Some(details) }
+        Self { code: 422, reason: "Invalid", message: format!("{kind} \"{name}\" is invalid: {joined}"), details: Some(Box::new(details)) }
     }
 
     /// The `metav1.Status` object sent to the client.

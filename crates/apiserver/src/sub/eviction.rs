@@ -112,5 +112,5 @@ async fn take(ctx: &Ctx, target: &Target, budget: &Value) -> Result<(), StatusEr
 fn refused(message: &str, why: &str, retry_after_seconds: i32) -> StatusError {
     let cause = Cause { reason: "DisruptionBudget".into(), message: why.to_owned(), field: String::new() };
     let details = Details { causes: vec![cause], retry_after_seconds, ..Details::default() };
-    StatusError { details: Some(details), ..StatusError::new(429, "TooManyRequests", message) }
+    StatusError { details: Some(Box::new(details)), ..StatusError::new(429, "TooManyRequests", message) }
 }

@@ -108,7 +108,7 @@ fn too_large(wanted: Revision, current: Revision) -> StatusError {
     let cause = Cause { reason: "ResourceVersionTooLarge".into(), message: "Too large resource version".into(), field: String::new() };
     let details = Details { causes: vec![cause], retry_after_seconds: 1, ..Details::default() };
     let message = format!("Timeout: Too large resource version: {}, current: {}", wanted.0, current.0);
-    StatusError { details: Some(details), ..StatusError::new(504, "Timeout", message) }
+    StatusError { details: Some(Box::new(details)), ..StatusError::new(504, "Timeout", message) }
 }
 
 /// Where a page starts: after which key, at which revision.

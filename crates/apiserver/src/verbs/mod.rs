@@ -95,7 +95,7 @@ pub async fn serve(call: Call, request: Request<RequestBody>) -> Result<Answer, 
 /// The 405 of upstream's router.
 pub fn not_allowed() -> StatusError {
     StatusError {
-        details: Some(machinery::status::Details::default()),
+        details: Some(Box::default()),
         ..StatusError::new(405, "MethodNotAllowed", "the server does not allow this method on the requested resource")
     }
 }
