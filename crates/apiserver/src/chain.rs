@@ -1,12 +1,13 @@
 //! The way of every request: who, for whom, what, may they, then the handler. Upstream's `DefaultBuildHandlerChain`.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use auth::Attributes;
 use futures::future::BoxFuture;
-use http::header::{CACHE_CONTROL, HeaderValue};
+use http::header::{CACHE_CONTROL, HOST, HeaderValue};
 use http::{HeaderMap, Request};
 use machinery::status::StatusError;
 
@@ -25,6 +26,10 @@ pub struct Call {
     pub query: Query,
     pub method: http::Method,
     pub headers: HeaderMap,
+    /// As the client named this server.
+    pub host: String,
+    /// Where the client is; `None` for one of this process.
+    pub client: Option<IpAddr>,
     /// For errors and plain answers; handlers of resources negotiate again for views.
     pub negotiated: Negotiated,
 }
@@ -81,7 +86,10 @@ async fn pass(
     let real = authn::authenticate(&api, &origin, &mut parts.headers).await?;
     let user = authn::impersonate::impersonate(&api, real, &mut parts.headers).await?;
     authz::require(&api.authorizer, &attributes(&user, &info, &query))?;
-    let call = Call { api, user, info, query, method: parts.method.clone(), headers: parts.headers.clone(), negotiated };
+    let named = parts.headers.get(HOST).and_then(|h| h.to_str().ok()).map(str::to_owned);
+    let host = named.or_else(|| parts.uri.authority().map(ToString::to_string)).unwrap_or_default();
+    let (method, headers) = (parts.method.clone(), parts.headers.clone());
+    let call = Call { api, user, info, query, method, headers, host, client: origin.address(), negotiated };
     let request = Request::from_parts(parts, body);
     // Boxed: the handlers' futures are large, and the chain's is held by every connection.
     let handler: BoxFuture<'static, Result<Answer, StatusError>> =

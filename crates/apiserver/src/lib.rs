@@ -9,6 +9,7 @@ pub mod cache;
 mod chain;
 mod codec;
 pub mod config;
+mod connect;
 mod conversion;
 mod discovery;
 pub mod error;

@@ -26,7 +26,7 @@ use crate::metrics::Metrics;
 use crate::pki::Pki;
 use crate::registry::Registry;
 use crate::state::Api;
-use crate::{Config, bootstrap, chain, tls};
+use crate::{Config, bootstrap, chain, connect, tls};
 
 /// How long open connections may take to end when the server stops.
 const DRAIN: Duration = Duration::from_secs(2);
@@ -74,6 +74,7 @@ async fn state(
     let authorities = Authorities { clients: tls::verifier(pki.ca.der()?)?, front_proxy: tls::verifier(pki.front_proxy_ca.der()?)? };
     let authorizer = Authorizer::start(&store, &registry, tasks, cancel).await?;
     Ok(Api {
+        connections: connect::Connections::new(&pki, cancel.clone())?,
         plugins: Plugins::new(&config),
         config,
         store,
@@ -219,5 +220,6 @@ impl Handle {
                 tracing::error!(error = %e, "a task of the API server failed");
             }
         }
+        self.api.connections.close().await;
     }
 }

@@ -14,6 +14,7 @@ use crate::authn::Authorities;
 use crate::authz::Authorizer;
 use crate::codec;
 use crate::config::Config;
+use crate::connect::Connections;
 use crate::metrics::Metrics;
 use crate::pki::Pki;
 use crate::registry::{self, Registry};
@@ -27,6 +28,8 @@ pub struct Api {
     pub authorizer: Authorizer,
     pub plugins: Plugins,
     pub metrics: Metrics,
+    /// To kubelets and proxied servers.
+    pub connections: Connections,
     /// The port really listened on.
     pub port: u16,
     pub(crate) ready: AtomicBool,

@@ -24,6 +24,16 @@ pub enum Origin {
     InProcess(User),
 }
 
+impl Origin {
+    /// The client's, where it came over the network.
+    pub fn address(&self) -> Option<std::net::IpAddr> {
+        match self {
+            Self::Network(peer) => peer.address.map(|a| a.ip()),
+            Self::InProcess(_) => None,
+        }
+    }
+}
+
 #[derive(Default)]
 pub struct Peer {
     pub certificates: Vec<CertificateDer<'static>>,

@@ -11,6 +11,7 @@ use http::Request;
 use machinery::status::StatusError;
 
 use crate::chain::Call;
+use crate::connect;
 use crate::http::RequestBody;
 use crate::http::respond::{self, Answer};
 use crate::verbs::{Target, not_allowed};
@@ -19,8 +20,13 @@ pub async fn serve(call: Call, request: Request<RequestBody>, target: Target) ->
     let Some(row) = target.resource.subresource(&target.subresource).cloned() else {
         return Ok(respond::page_not_found());
     };
-    if !row.verbs.contains(&call.info.verb) || target.name.is_empty() {
+    // Proxies take every method, OPTIONS too, which is no verb.
+    let any = row.name == "proxy" && call.info.verb.is_empty();
+    if !(any || row.verbs.contains(&call.info.verb)) || target.name.is_empty() {
         return Err(not_allowed());
+    }
+    if connect::is(&row.name) {
+        return connect::serve(call, request, target).await;
     }
     match row.name.as_str() {
         "scale" => scale::serve(call, request, target).await,

@@ -1,0 +1,134 @@
+//! Connections to other servers: dialled for one request each, over TCP or TLS, and ended with this server.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper_util::rt::TokioIo;
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::tls::Clients;
+use crate::error::Result;
+use crate::http::RequestBody;
+use crate::pki::Pki;
+
+const DIAL: Duration = Duration::from_secs(10);
+
+/// All connections this server has to others.
+pub struct Connections {
+    pub(super) tls: Clients,
+    tracker: TaskTracker,
+    cancel: CancellationToken,
+    turns: AtomicUsize,
+}
+
+/// One server to talk to.
+#[derive(Clone)]
+pub struct Backend {
+    /// An address, or a name the resolver knows.
+    pub host: String,
+    pub port: u16,
+    pub tls: Option<Arc<ClientConfig>>,
+}
+
+/// Why there is no answer, as Go's client says it.
+#[derive(Debug, thiserror::Error)]
+pub enum BackendError {
+    #[error("dial tcp {0}: {1}")]
+    Dial(String, String),
+    #[error("{0}")]
+    Tls(String),
+    #[error("{0}")]
+    Http(#[from] hyper::Error),
+}
+
+trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
+
+impl Connections {
+    pub fn new(pki: &Pki, cancel: CancellationToken) -> Result<Self> {
+        Ok(Self { tls: Clients::new(pki)?, tracker: TaskTracker::new(), cancel, turns: AtomicUsize::new(0) })
+    }
+
+    /// A number that differs from request to request: endpoints take turns.
+    pub(super) fn turn(&self) -> usize {
+        self.turns.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Runs a stream until it ends or the server does.
+    pub(super) fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+        let cancel = self.cancel.clone();
+        self.tracker.spawn(async move {
+            tokio::select! { biased;
+                () = cancel.cancelled() => {}
+                () = work => {}
+            }
+        });
+    }
+
+    /// Returns when no connection is left; for after the server was cancelled.
+    pub async fn close(&self) {
+        self.tracker.close();
+        self.tracker.wait().await;
+    }
+
+    /// Sends a request whose URI is a path, over a connection of its own.
+    pub(super) async fn send(
+        &self,
+        backend: &Backend,
+        request: Request<RequestBody>,
+    ) -> std::result::Result<Response<Incoming>, BackendError> {
+        let io = backend.dial().await?;
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(io)).await?;
+        self.spawn(async move {
+            if let Err(error) = connection.with_upgrades().await {
+                tracing::debug!(%error, "a connection to a backend");
+            }
+        });
+        Ok(sender.send_request(request).await?)
+    }
+}
+
+impl Backend {
+    pub fn authority(&self) -> String {
+        match self.host.parse::<IpAddr>() {
+            Ok(IpAddr::V6(ip)) => format!("[{ip}]:{}", self.port),
+            _ => format!("{}:{}", self.host, self.port),
+        }
+    }
+
+    async fn dial(&self) -> std::result::Result<Box<dyn Io>, BackendError> {
+        let failed = |why: String| BackendError::Dial(self.authority(), why);
+        let dialled = tokio::time::timeout(DIAL, TcpStream::connect((self.host.as_str(), self.port))).await;
+        let tcp = dialled.map_err(|_| failed("i/o timeout".to_owned()))?.map_err(|e| failed(dial_text(&e)))?;
+        if let Err(error) = tcp.set_nodelay(true) {
+            tracing::debug!(%error, "nodelay");
+        }
+        let Some(config) = &self.tls else { return Ok(Box::new(tcp)) };
+        let name = ServerName::try_from(self.host.clone()).map_err(|e| BackendError::Tls(format!("tls: {e}")))?;
+        let connector = tokio_rustls::TlsConnector::from(config.clone());
+        let shaken = tokio::time::timeout(DIAL, connector.connect(name, tcp)).await;
+        let tls = shaken.map_err(|_| BackendError::Tls("net/http: TLS handshake timeout".to_owned()))?;
+        Ok(Box::new(tls.map_err(|e| BackendError::Tls(format!("tls: failed to verify certificate: {e}")))?))
+    }
+}
+
+fn dial_text(error: &std::io::Error) -> String {
+    use std::io::ErrorKind::{ConnectionRefused, ConnectionReset, HostUnreachable, NetworkUnreachable, TimedOut};
+    match error.kind() {
+        ConnectionRefused => "connect: connection refused".to_owned(),
+        ConnectionReset => "connect: connection reset by peer".to_owned(),
+        HostUnreachable => "connect: no route to host".to_owned(),
+        NetworkUnreachable => "connect: network is unreachable".to_owned(),
+        TimedOut => "connect: connection timed out".to_owned(),
+        _ => error.to_string(),
+    }
+}
