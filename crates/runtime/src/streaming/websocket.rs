@@ -14,7 +14,9 @@ use serde::Deserialize;
 use tokio::net::TcpSocket;
 use tokio::sync::mpsc;
 use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::protocol::frame::CloseFrame;
+use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 
 use super::descriptor::Descriptor;
@@ -64,6 +66,11 @@ fn message(channel: u8, data: &[u8]) -> Message {
     Message::Binary(Bytes::from(bytes))
 }
 
+/// Clients take any other code for a failure.
+fn normal_end() -> Message {
+    Message::Close(Some(CloseFrame { code: CloseCode::Normal, reason: Utf8Bytes::default() }))
+}
+
 /// The Status that ends an exec, in upstream's form.
 fn final_status(outcome: &Result<Option<i32>, String>) -> serde_json::Value {
     match outcome {
@@ -100,7 +107,7 @@ pub async fn run(server: &Arc<Server>, upgraded: Upgraded, ticket: Ticket, proto
             Err(text) => Err(text),
         };
         let status = final_status(&outcome).to_string();
-        for last in [message(ERROR, status.as_bytes()), Message::Close(None)] {
+        for last in [message(ERROR, status.as_bytes()), normal_end()] {
             if send.send(last).await.is_err() {
                 return; // the client left
             }
