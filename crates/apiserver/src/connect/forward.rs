@@ -123,6 +123,6 @@ mod tests {
         assert_eq!(onward_upgrade(&headers, None)["upgrade"], "websocket");
         headers.insert("access-control-allow-origin", "*".parse().unwrap());
         back(&mut headers);
-        assert_eq!(headers.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["x-forwarded-for", "accept"]);
+        assert!(headers.len() == 2 && headers.contains_key("accept") && headers.contains_key("x-forwarded-for"));
     }
 }
