@@ -56,7 +56,7 @@ async fn refusal(answer: http::Response<Incoming>, name: &str) -> StatusError {
     };
     let resource = GroupResource::new("", "pods/log");
     let generic = |reason: &'static str, why: String| StatusError {
-        details: Some(Details { kind: resource.resource.clone(), name: name.to_owned(), ..Details::default() }),
+        details: Some(Box::new(Details { kind: resource.resource.clone(), name: name.to_owned(), ..Details::default() })),
         // Two blanks: upstream has no verb to name here.
         ..StatusError::new(code, reason, format!("{why} ( {resource} {name})"))
     };
