@@ -46,6 +46,7 @@ pub fn check(root: &Path) -> Result<Vec<String>> {
     let edges = edges(root)?;
     purity(&edges, &mut found);
     drawn(root, &edges, &mut found)?;
+    places(root, &mut found)?;
     Ok(found)
 }
 
@@ -165,6 +166,32 @@ fn drawn(root: &Path, edges: &BTreeMap<String, BTreeSet<String>>, found: &mut Ve
         }
         for old in want.difference(&have) {
             found.push(format!("ARCHITECTURE.md: shows {from} -> {old}, which is not there"));
+        }
+    }
+    Ok(())
+}
+
+/// A document that names a place in the code, as a file's path in backticks and then a name in backticks, is right.
+fn places(root: &Path, found: &mut Vec<String>) -> Result<()> {
+    let mut documents = vec![root.join("ARCHITECTURE.md"), root.join("CONTRIBUTING.md"), root.join("README.md")];
+    for entry in fs::read_dir(root.join("docs"))? {
+        documents.push(entry?.path());
+    }
+    for path in documents.iter().filter(|p| p.extension().is_some_and(|e| e == "md")) {
+        let text = fs::read_to_string(path)?;
+        let parts: Vec<&str> = text.split('`').collect();
+        // Odd parts are inside backticks.
+        for (i, part) in parts.iter().enumerate().skip(1).step_by(2).filter(|(_, p)| p.starts_with("crates/") && p.ends_with(".rs")) {
+            let Ok(code) = fs::read_to_string(root.join(part)) else {
+                found.push(format!("{}: names {part}, which is not there", shown(root, path)));
+                continue;
+            };
+            let follows = parts.get(i + 1).is_some_and(|between| between.trim().is_empty());
+            if let Some(name) = parts.get(i + 2).filter(|_| follows)
+                && !code.split(|c: char| !c.is_alphanumeric() && c != '_').any(|word| word == *name)
+            {
+                found.push(format!("{}: {name} is not in {part}", shown(root, path)));
+            }
         }
     }
     Ok(())
