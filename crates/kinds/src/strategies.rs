@@ -1,5 +1,6 @@
 //! The strategies of the built-in kinds, and the table that finds them. One file per kind or family.
 
+mod admission_policies;
 mod api;
 mod apps;
 mod batch;
@@ -8,6 +9,7 @@ mod cluster;
 mod config;
 mod csi;
 mod endpoints;
+mod flowcontrol;
 mod net;
 mod node;
 pub mod pod;
@@ -77,12 +79,16 @@ pub fn strategy_for(group: &str, resource: &str) -> Arc<dyn Strategy> {
         ("admissionregistration.k8s.io", "validatingwebhookconfigurations") => {
             Arc::new(webhooks::WebhookConfigurations { mutating: false })
         }
-        ("admissionregistration.k8s.io", "mutatingadmissionpolicybindings" | "validatingadmissionpolicybindings") => {
-            Arc::new(api::MetaOnly::new(false, false))
+        ("admissionregistration.k8s.io", "mutatingadmissionpolicies") => Arc::new(admission_policies::MutatingAdmissionPolicies),
+        ("admissionregistration.k8s.io", "mutatingadmissionpolicybindings") => {
+            Arc::new(admission_policies::PolicyBindings { mutating: true })
         }
-        ("admissionregistration.k8s.io", _) | ("flowcontrol.apiserver.k8s.io", "prioritylevelconfigurations") => {
-            Arc::new(api::MetaOnly::new(true, false))
+        ("admissionregistration.k8s.io", "validatingadmissionpolicies") => Arc::new(admission_policies::ValidatingAdmissionPolicies),
+        ("admissionregistration.k8s.io", "validatingadmissionpolicybindings") => {
+            Arc::new(admission_policies::PolicyBindings { mutating: false })
         }
+        ("flowcontrol.apiserver.k8s.io", "flowschemas") => Arc::new(flowcontrol::FlowSchemas),
+        ("flowcontrol.apiserver.k8s.io", "prioritylevelconfigurations") => Arc::new(flowcontrol::PriorityLevelConfigurations),
         _ => Arc::new(Plain),
     }
 }

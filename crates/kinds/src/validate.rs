@@ -3,6 +3,7 @@
 
 pub mod admission;
 pub mod affinity;
+pub mod conditions;
 pub mod container;
 mod diff;
 pub mod go;
