@@ -42,7 +42,7 @@ impl Caches {
     }
 
     /// Ends a cache: its resource is gone, or its objects are to be understood anew. Its watches end with
-    /// [`super::Error::TooOld`].
+    /// [`super::Error::Closed`].
     pub fn remove(&self, prefix: &str) {
         let mut all = self.by_prefix.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(started) = all.remove(prefix) {

@@ -2,15 +2,13 @@
 //! a lock.
 
 use std::collections::VecDeque;
-use std::ops::Bound;
 use std::sync::Arc;
 
-use imbl::OrdMap;
 use store::{Key, Revision};
 
+use super::interest::{Interests, Slot};
+use super::state::{Snapshot, State};
 use super::{Entry, Error, Result};
-
-pub(super) type Map = OrdMap<Key, Arc<Entry>>;
 
 const VIEWS_MAX: usize = 8;
 
@@ -54,32 +52,9 @@ pub(super) struct Group {
     bytes: usize,
 }
 
-/// An unchanging view of a resource at one revision.
-#[derive(Clone)]
-pub struct Snapshot {
-    pub revision: Revision,
-    pub(super) map: Map,
-}
-
-impl Snapshot {
-    pub fn get(&self, key: &str) -> Option<&Arc<Entry>> {
-        self.map.get(key)
-    }
-
-    /// The entries under a prefix in key order, from after a key.
-    pub fn range<'a>(&'a self, prefix: &'a str, after: Option<&'a str>) -> impl Iterator<Item = &'a Arc<Entry>> {
-        let from = match after {
-            Some(after) if after >= prefix => Bound::Excluded(after),
-            _ => Bound::Included(prefix),
-        };
-        let entries = self.map.range::<_, str>((from, Bound::Unbounded));
-        entries.take_while(move |(key, _)| key.starts_with(prefix)).map(|(_, entry)| entry)
-    }
-}
-
 pub(super) struct Core {
     limits: Limits,
-    map: Map,
+    state: State,
     /// The map shows this revision.
     pub revision: Revision,
     ring: VecDeque<Arc<Group>>,
@@ -89,40 +64,49 @@ pub(super) struct Core {
     pub oldest: Revision,
     /// Counts the times the state was read anew; cursors of earlier times end.
     pub epoch: u64,
+    /// Nothing comes any more.
+    pub closed: bool,
+    pub interests: Interests,
     views: VecDeque<Snapshot>,
 }
 
 impl Core {
-    pub(super) fn new(limits: Limits) -> Self {
+    pub(super) fn new(limits: Limits, index: Option<usize>) -> Self {
         Core {
             limits,
-            map: Map::new(),
+            state: State::new(index),
             revision: Revision(0),
             ring: VecDeque::new(),
             ring_events: 0,
             ring_bytes: 0,
             oldest: Revision(0),
             epoch: 0,
+            closed: false,
+            interests: Interests::default(),
             views: VecDeque::new(),
         }
     }
 
-    /// Starts anew from a list; what lies between is not known.
-    pub(super) fn replace(&mut self, map: Map, revision: Revision) {
-        *self = Core { map, revision, oldest: revision, epoch: self.epoch + 1, ..Core::new(self.limits) };
+    /// Starts anew from a list; what lies between is not known. Answers whom to wake.
+    pub(super) fn replace(&mut self, state: State, revision: Revision) -> Vec<Arc<Slot>> {
+        let interests = std::mem::take(&mut self.interests);
+        let fresh = Core::new(self.limits, None);
+        *self = Core { state, revision, oldest: revision, epoch: self.epoch + 1, interests, ..fresh };
+        self.interests.everybody()
     }
 
     /// Takes changes in revision order: for each the key, and the entry unless it is a deletion. Those
-    /// the state already shows are skipped.
-    pub(super) fn apply(&mut self, changes: Vec<(Revision, Key, Option<Arc<Entry>>)>) {
+    /// the state already shows are skipped. Answers whom to wake.
+    pub(super) fn apply(&mut self, changes: Vec<(Revision, Key, Option<Arc<Entry>>)>) -> Vec<Arc<Slot>> {
+        let mut woken = Vec::new();
         let mut group = Group { changes: Vec::with_capacity(changes.len()), last: self.revision, bytes: 0 };
         for (revision, key, current) in changes {
             if revision <= group.last {
                 continue;
             }
             let previous = match &current {
-                Some(entry) => self.map.insert(key, entry.clone()),
-                None => self.map.remove(&key),
+                Some(entry) => self.state.insert(entry.clone()),
+                None => self.state.remove(&key),
             };
             group.last = revision;
             if current.is_none() && previous.is_none() {
@@ -134,8 +118,9 @@ impl Core {
         }
         self.revision = self.revision.max(group.last);
         if group.changes.is_empty() {
-            return;
+            return woken;
         }
+        self.interests.note(&group.changes, self.state.index(), &mut woken);
         self.ring_events += group.changes.len();
         self.ring_bytes += group.bytes;
         self.ring.push_back(Arc::new(group));
@@ -146,11 +131,13 @@ impl Core {
             self.ring_bytes -= gone.bytes;
             self.oldest = gone.last;
         }
+        woken
     }
 
-    /// Ends all cursors.
-    pub(super) fn close(&mut self) {
-        self.epoch += 1;
+    /// Ends all cursors. Answers whom to wake.
+    pub(super) fn close(&mut self) -> Vec<Arc<Slot>> {
+        self.closed = true;
+        self.interests.everybody()
     }
 
     /// Nothing changed up to a revision.
@@ -159,11 +146,11 @@ impl Core {
     }
 
     pub(super) fn get(&self, key: &str) -> Option<Arc<Entry>> {
-        self.map.get(key).cloned()
+        self.state.get(key).cloned()
     }
 
     pub(super) fn snapshot(&self) -> Snapshot {
-        Snapshot { revision: self.revision, map: self.map.clone() }
+        Snapshot { revision: self.revision, state: self.state.clone() }
     }
 
     /// The groups with changes after a revision, at most `max` changes beyond the first group.
@@ -197,8 +184,8 @@ impl Core {
         for group in self.ring.iter().rev().take_while(|g| g.last > at) {
             for change in group.changes.iter().rev().filter(|c| c.revision > at && c.revision <= view.revision) {
                 match &change.previous {
-                    Some(entry) => view.map.insert(entry.key.clone(), entry.clone()),
-                    None => view.map.remove(change.key()),
+                    Some(entry) => view.state.insert(entry.clone()),
+                    None => view.state.remove(change.key()),
                 };
             }
         }

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use bytes::{BufMut as _, BytesMut};
 use store::Revision;
-use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::core::{Change, Group};
-use super::{Cache, Entry, Error, Result};
+use super::interest::Slot;
+use super::{Cache, Entry, Error, Interest, Result};
 
 /// A watcher is given at most about so many changes at once.
 const EVENTS_MAX: usize = 1000;
@@ -63,6 +63,8 @@ pub struct Batch {
     after: Revision,
     /// The watcher has now seen everything up to here: what a bookmark may say.
     pub revision: Revision,
+    /// The ring held more than one batch takes.
+    more: bool,
     prefix: Arc<str>,
     filter: Arc<dyn Filter>,
 }
@@ -92,23 +94,29 @@ pub struct Cursor {
     cache: Arc<Cache>,
     prefix: Arc<str>,
     filter: Arc<dyn Filter>,
+    interest: Interest,
+    slot: Arc<Slot>,
+    /// Seen up to here.
     after: Revision,
+    /// There may be something of interest after this; nothing before.
+    pending: Option<Revision>,
     epoch: u64,
-    reached: watch::Receiver<Revision>,
     served: Option<Instant>,
 }
 
 impl Cursor {
-    pub(super) fn new(cache: Arc<Cache>, prefix: &str, after: Revision, filter: Arc<dyn Filter>) -> Result<Self> {
-        let (epoch, oldest) = {
-            let core = cache.lock();
-            (core.epoch, core.oldest)
+    pub(super) fn new(cache: Arc<Cache>, prefix: &str, interest: Interest, after: Revision, filter: Arc<dyn Filter>) -> Result<Self> {
+        let (epoch, slot) = {
+            let mut core = cache.lock();
+            if core.closed {
+                return Err(Error::Closed);
+            }
+            if after < core.oldest {
+                return Err(Error::TooOld { wanted: after, oldest: core.oldest });
+            }
+            (core.epoch, core.interests.add(&interest, Revision(after.0.saturating_add(1))))
         };
-        if after < oldest {
-            return Err(Error::TooOld { wanted: after, oldest });
-        }
-        let reached = cache.reached();
-        Ok(Cursor { cache, prefix: Arc::from(prefix), filter, after, epoch, reached, served: None })
+        Ok(Cursor { cache, prefix: Arc::from(prefix), filter, interest, slot, after, pending: None, epoch, served: None })
     }
 
     /// Waits for changes. At `idle_until` (the time of the next bookmark) the answer is a batch without changes, whose revision
@@ -117,25 +125,21 @@ impl Cursor {
     /// Cancelling the future loses nothing.
     pub async fn next(&mut self, idle_until: Option<Instant>) -> Result<Batch> {
         loop {
-            // Marked as seen before reading, so that what comes between wakes again.
-            self.reached.borrow_and_update();
             if let Some(batch) = self.read()? {
                 self.coalesce(&batch).await;
                 let batch = self.read()?.unwrap_or(batch);
-                self.after = batch.revision;
+                self.take(&batch);
                 self.served = Some(Instant::now());
                 return Ok(batch);
             }
-            let changed = self.reached.changed();
-            let woken = match idle_until {
-                None => changed.await.is_ok(),
-                Some(at) => match tokio::time::timeout_at(at, changed).await {
-                    Ok(changed) => changed.is_ok(),
-                    Err(_) => return self.bookmark().await,
-                },
-            };
-            if !woken {
-                return Err(Error::Unavailable("the cache was closed".into()));
+            let woken = self.slot.woken.notified();
+            match idle_until {
+                None => woken.await,
+                Some(at) => {
+                    if tokio::time::timeout_at(at, woken).await.is_err() {
+                        return self.bookmark().await;
+                    }
+                }
             }
         }
     }
@@ -155,34 +159,55 @@ impl Cursor {
         self.cache.consistent().await?;
         let batch = match self.read()? {
             Some(batch) => batch,
-            None => self.batch(Vec::new(), self.cache.lock().revision.max(self.after)),
+            None => self.batch(Vec::new(), self.after, self.after, false),
         };
-        self.after = batch.revision;
+        self.take(&batch);
         Ok(batch)
     }
 
-    /// The next changes that may concern this watch.
-    fn read(&mut self) -> Result<Option<Batch>> {
-        let (groups, revision) = {
-            let core = self.cache.lock();
-            if core.epoch != self.epoch {
-                return Err(Error::TooOld { wanted: self.after, oldest: core.oldest });
-            }
-            let groups = core.groups_after(self.after, EVENTS_MAX)?;
-            let complete = groups.iter().map(|g| g.changes.len()).sum::<usize>() < EVENTS_MAX;
-            let last = groups.last().map_or(self.after, |g| g.last);
-            (groups, if complete { core.revision.max(self.after) } else { last })
-        };
-        let batch = self.batch(groups, revision);
-        if batch.events().next().is_none() {
-            // Nothing of interest: the position moves without waking anyone.
-            self.after = revision;
-            return Ok(None);
-        }
-        Ok(Some(batch))
+    fn take(&mut self, batch: &Batch) {
+        self.after = batch.revision;
+        self.pending = batch.more.then_some(batch.revision);
     }
 
-    fn batch(&self, groups: Vec<Arc<Group>>, revision: Revision) -> Batch {
-        Batch { groups, after: self.after, revision, prefix: self.prefix.clone(), filter: self.filter.clone() }
+    /// The next changes that concern this watch; where there are none, the position moves to where the cache is.
+    fn read(&mut self) -> Result<Option<Batch>> {
+        loop {
+            let (groups, after, revision, more) = {
+                let core = self.cache.lock();
+                if core.closed {
+                    return Err(Error::Closed);
+                }
+                if core.epoch != self.epoch {
+                    return Err(Error::TooOld { wanted: self.after, oldest: core.oldest });
+                }
+                let noted = self.slot.take().map(|r| Revision(r.0 - 1));
+                self.pending = self.pending.or(noted);
+                let Some(pending) = self.pending else {
+                    self.after = core.revision.max(self.after);
+                    return Ok(None);
+                };
+                let after = pending.max(self.after);
+                let groups = core.groups_after(after, EVENTS_MAX)?;
+                let last = groups.last().map_or(after, |g| g.last);
+                let more = groups.iter().map(|g| g.changes.len()).sum::<usize>() >= EVENTS_MAX;
+                (groups, after, if more { last } else { core.revision.max(after) }, more)
+            };
+            let batch = self.batch(groups, after, revision, more);
+            if batch.events().next().is_some() {
+                return Ok(Some(batch));
+            }
+            self.take(&batch);
+        }
+    }
+
+    fn batch(&self, groups: Vec<Arc<Group>>, after: Revision, revision: Revision, more: bool) -> Batch {
+        Batch { groups, after, revision, more, prefix: self.prefix.clone(), filter: self.filter.clone() }
+    }
+}
+
+impl Drop for Cursor {
+    fn drop(&mut self) {
+        self.cache.lock().interests.remove(&self.interest, &self.slot);
     }
 }

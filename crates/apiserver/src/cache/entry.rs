@@ -14,7 +14,8 @@ const ENCODINGS_BYTES_MAX: usize = 64 << 10;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Attributes {
     pub labels: Vec<(Box<str>, Box<str>)>,
-    pub fields: Vec<(Box<str>, Box<str>)>,
+    /// By position; whoever extracts and whoever selects agree on what is where. Empty: not set.
+    pub fields: Vec<Box<str>>,
 }
 
 impl Attributes {
@@ -22,8 +23,14 @@ impl Attributes {
         find(&self.labels, name)
     }
 
-    pub fn field(&self, name: &str) -> Option<&str> {
-        find(&self.fields, name)
+    pub fn field(&self, position: usize) -> &str {
+        self.fields.get(position).map_or("", |v| v)
+    }
+}
+
+impl machinery::labels::Labels for Attributes {
+    fn value(&self, key: &str) -> Option<&str> {
+        self.label(key)
     }
 }
 
@@ -31,8 +38,14 @@ fn find<'a>(pairs: &'a [(Box<str>, Box<str>)], name: &str) -> Option<&'a str> {
     pairs.iter().find(|(key, _)| &**key == name).map(|(_, value)| &**value)
 }
 
-/// Reads the attributes from the stored bytes. Must not fail: bytes that make no sense have none.
-pub type Extract = Arc<dyn Fn(&[u8]) -> Attributes + Send + Sync>;
+/// How attributes are read.
+#[derive(Clone)]
+pub struct Extract {
+    /// From the stored bytes. Must not fail: bytes that make no sense have none.
+    pub read: Arc<dyn Fn(&[u8]) -> Attributes + Send + Sync>,
+    /// The position of the field that lists and watches often ask for one value of.
+    pub index: Option<usize>,
+}
 
 /// Names another encoding of an object (protobuf, a table row, metadata only, another version). The caller gives out the numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,10 +70,26 @@ impl Entry {
             key: item.key.clone(),
             revision: item.mod_revision,
             bytes: item.value.clone(),
-            attributes: extract(&item.value),
+            attributes: (extract.read)(&item.value),
             insertion_point: splice::insertion_point(&item.value),
             encodings: Mutex::new(Vec::new()),
         })
+    }
+
+    /// One that no cache holds: selectors find nothing in it.
+    pub fn loose(key: Key, revision: Revision, bytes: Bytes) -> Arc<Self> {
+        let insertion_point = splice::insertion_point(&bytes);
+        Arc::new(Entry { key, revision, bytes, attributes: Attributes::default(), insertion_point, encodings: Mutex::default() })
+    }
+
+    /// The last part of the key.
+    pub fn name(&self) -> &str {
+        self.key.rsplit('/').next().unwrap_or_default()
+    }
+
+    /// The last but one part of the key; meaningless where objects have no namespace.
+    pub fn namespace(&self) -> &str {
+        self.key.rsplit('/').nth(1).unwrap_or_default()
     }
 
     /// The JSON with its own resourceVersion.
@@ -73,6 +102,16 @@ impl Entry {
     /// Appends the JSON with this resourceVersion (a deletion's is not the object's own).
     pub fn append_json(&self, out: &mut BytesMut, revision: Revision) {
         splice::append(out, &self.bytes, self.insertion_point, revision);
+    }
+
+    /// Appends the JSON as an item of a list, which carries no kind and apiVersion.
+    pub fn append_item_json(&self, out: &mut BytesMut) {
+        splice::append_item(out, &self.bytes, self.insertion_point, self.revision);
+    }
+
+    /// Appends the metadata alone, as a JSON object with this resourceVersion.
+    pub fn append_metadata_json(&self, out: &mut BytesMut, revision: Revision) {
+        splice::append_metadata(out, &self.bytes, self.insertion_point, revision);
     }
 
     /// Another encoding: the kept one, or one made now.

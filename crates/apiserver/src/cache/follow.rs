@@ -8,8 +8,10 @@ use store::{Event, ListOptions, Listing, Revision, Store, WatchItem};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::core::{Core, Limits, Map, Snapshot};
-use super::{Cursor, Entry, Error, Extract, Filter, Result};
+use super::core::{Core, Limits};
+use super::interest::Slot;
+use super::state::State;
+use super::{Cursor, Entry, Error, Extract, Filter, Interest, Result, Snapshot};
 
 /// How long a reader waits for the cache to reach a revision, as upstream does.
 const FRESH_WAIT_MAX: Duration = Duration::from_secs(3);
@@ -37,8 +39,8 @@ impl Cache {
         let cache = Arc::new(Cache {
             store,
             prefix: Arc::from(prefix),
+            core: Mutex::new(Core::new(limits, extract.index)),
             extract,
-            core: Mutex::new(Core::new(limits)),
             reached: watch::Sender::new(Revision(0)),
         });
         let task = {
@@ -48,7 +50,8 @@ impl Cache {
                     () = cancel.cancelled() => {}
                     () = cache.follow() => {}
                 }
-                cache.lock().close();
+                let all = cache.lock().close();
+                wake(&all);
                 cache.announce();
             }
         };
@@ -119,24 +122,29 @@ impl Cache {
         }
         let options = ListOptions { revision: Some(revision), ..ListOptions::default() };
         let listing = self.store.list(&self.prefix, options).await.map_err(|e| too_old(e, revision))?;
-        let snapshot = Snapshot { revision, map: self.entries(&listing) };
+        let snapshot = Snapshot { revision, state: self.entries(&listing) };
         self.keep(&snapshot);
         Ok(snapshot)
     }
 
-    /// Follows changes under a prefix (the resource's own or a namespace's) after a revision.
-    pub fn watch(self: &Arc<Self>, prefix: &str, after: Revision, filter: Arc<dyn Filter>) -> Result<Cursor> {
-        Cursor::new(self.clone(), prefix, after, filter)
+    /// Follows changes under a prefix (the resource's own or a namespace's) after a revision. Nothing outside of `interest`
+    /// is seen.
+    pub fn watch(self: &Arc<Self>, prefix: &str, interest: Interest, after: Revision, filter: Arc<dyn Filter>) -> Result<Cursor> {
+        Cursor::new(self.clone(), prefix, interest, after, filter)
     }
 
-    fn entries(&self, listing: &Listing) -> Map {
+    fn entries(&self, listing: &Listing) -> State {
         // What has not changed is shared with what the cache has.
         let known = self.snapshot();
         let entry = |item: &store::KeyValue| match known.get(&item.key) {
             Some(entry) if entry.revision == item.mod_revision => entry.clone(),
             _ => Entry::new(item, &self.extract),
         };
-        listing.items.iter().map(|item| (item.key.clone(), entry(item))).collect()
+        let mut state = State::new(self.extract.index);
+        for item in &listing.items {
+            state.insert(entry(item));
+        }
+        state
     }
 
     async fn follow(&self) {
@@ -154,7 +162,8 @@ impl Cache {
         let listing = self.store.list(&self.prefix, ListOptions::default()).await?;
         let entries = self.entries(&listing);
         let mut stream = self.store.watch(&self.prefix, listing.revision).await?;
-        self.lock().replace(entries, listing.revision);
+        let all = self.lock().replace(entries, listing.revision);
+        wake(&all);
         self.announce();
         while let Some(item) = stream.next().await {
             match item? {
@@ -169,13 +178,21 @@ impl Cache {
     fn apply(&self, events: &[Event]) {
         let entry = |item: &store::KeyValue| Entry::new(item, &self.extract);
         let changes = events.iter().map(|e| (e.revision, e.key.clone(), e.value.as_ref().map(entry))).collect();
-        self.lock().apply(changes);
+        let woken = self.lock().apply(changes);
+        wake(&woken);
     }
 
-    /// Wakes who waits for a revision or watches.
+    /// Wakes who waits for a revision.
     fn announce(&self) {
         let revision = self.lock().revision;
         self.reached.send_replace(revision);
+    }
+}
+
+/// Outside of the lock, which those woken want at once.
+fn wake(slots: &[Arc<Slot>]) {
+    for slot in slots {
+        slot.woken.notify_one();
     }
 }
 

@@ -6,7 +6,7 @@
 //!
 //! - A consistent list: `consistent().await`, then `snapshot()`; one at any age: `wait_until_fresh(given)`, then `snapshot()`.
 //!   A page that is not the last is `keep`t; its continuation is `snapshot_at(token's revision)`, `range(prefix, after)`.
-//! - A watch from a revision: `watch(prefix, revision, filter)`. With initial events: a list as above, then a watch from its
+//! - A watch from a revision: `watch(prefix, interest, revision, filter)`. With initial events: a list as above, then a watch from its
 //!   revision. `Cursor::next(time of the next bookmark)`; a batch without events is a bookmark at `Batch::revision`.
 
 mod caches;
@@ -14,16 +14,20 @@ mod core;
 mod cursor;
 mod entry;
 mod follow;
+mod interest;
 mod splice;
+mod state;
 #[cfg(test)]
 mod tests;
 
 pub use caches::Caches;
-pub use core::{Limits, Snapshot};
+pub use core::Limits;
 pub use cursor::{Batch, Cursor, Filter, WatchEvent, WatchKind};
 pub use entry::{Attributes, Encoding, Entry, Extract};
 pub use follow::Cache;
+pub use interest::Interest;
 pub use splice::{insertion_point, splice};
+pub use state::Snapshot;
 
 use store::Revision;
 
@@ -35,6 +39,9 @@ pub enum Error {
     /// The cache did not reach the revision in time; the client may try again.
     #[error("Too large resource version: {}, current: {}", wanted.0, current.0)]
     TooLarge { wanted: Revision, current: Revision },
+    /// The cache has ended: its resource or its server is going away.
+    #[error("the watch cache was closed")]
+    Closed,
     /// It may work when tried again.
     #[error("the store did not answer: {0}")]
     Unavailable(String),

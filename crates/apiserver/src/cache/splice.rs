@@ -52,6 +52,27 @@ pub(super) fn append(out: &mut BytesMut, bytes: &[u8], point: Option<usize>, rev
     out.extend_from_slice(&bytes[point..]);
 }
 
+/// Appends the object without the members before its metadata, which the store puts first but for kind and apiVersion.
+pub(super) fn append_item(out: &mut BytesMut, bytes: &[u8], point: Option<usize>, revision: Revision) {
+    const METADATA: &[u8] = b"\"metadata\":{";
+    match point.filter(|p| bytes[..*p].ends_with(METADATA)) {
+        Some(point) => {
+            out.put_u8(b'{');
+            append(out, &bytes[point - METADATA.len()..], Some(METADATA.len()), revision);
+        }
+        None => append(out, bytes, point, revision),
+    }
+}
+
+/// Appends the value of the metadata.
+pub(super) fn append_metadata(out: &mut BytesMut, bytes: &[u8], point: Option<usize>, revision: Revision) {
+    let end = point.and_then(|p| value_end(bytes, p - 1));
+    match (point, end) {
+        (Some(point), Some(end)) => append(out, &bytes[point - 1..end], Some(1), revision),
+        _ => out.put_slice(b"{}"),
+    }
+}
+
 fn append_decimal(out: &mut BytesMut, mut n: u64) {
     let mut digits = [0; 20];
     let mut from = digits.len();
@@ -135,5 +156,27 @@ mod tests {
             assert_eq!(splice(stored.as_bytes(), Revision(7)), sent.as_bytes(), "{stored}");
         }
         assert_eq!(splice(br#"{"metadata":{}}"#, Revision(u64::MAX)).len(), 15 + 38 + 2);
+    }
+
+    #[test]
+    fn items_and_metadata_are_cut_out() {
+        let cases = [
+            (
+                r#"{"kind":"X","apiVersion":"v1","metadata":{"name":"a","labels":{"}":"{\""}},"data":{"metadata":{}}}"#,
+                r#"{"metadata":{"resourceVersion":"7","name":"a","labels":{"}":"{\""}},"data":{"metadata":{}}}"#,
+                r#"{"resourceVersion":"7","name":"a","labels":{"}":"{\""}}"#,
+            ),
+            (r#"{"metadata":{}}"#, r#"{"metadata":{"resourceVersion":"7"}}"#, r#"{"resourceVersion":"7"}"#),
+            (r#"{"kind":"X"}"#, r#"{"kind":"X"}"#, "{}"),
+        ];
+        for (stored, item, metadata) in cases {
+            let point = insertion_point(stored.as_bytes());
+            let mut out = BytesMut::new();
+            append_item(&mut out, stored.as_bytes(), point, Revision(7));
+            assert_eq!(out, item.as_bytes(), "{stored}");
+            out.clear();
+            append_metadata(&mut out, stored.as_bytes(), point, Revision(7));
+            assert_eq!(out, metadata.as_bytes(), "{stored}");
+        }
     }
 }

@@ -15,11 +15,12 @@ use tokio_util::sync::CancellationToken;
 use super::*;
 
 fn extract() -> Extract {
-    Arc::new(|bytes| {
+    let read = |bytes: &[u8]| {
         let object: Value = serde_json::from_slice(bytes).unwrap_or_default();
         let color = object["metadata"]["labels"]["color"].as_str().unwrap_or_default();
-        Attributes { labels: vec![("color".into(), color.into())], fields: vec![] }
-    })
+        Attributes { labels: vec![("color".into(), color.into())], fields: vec![color.into()] }
+    };
+    Extract { read: Arc::new(read), index: Some(0) }
 }
 
 fn bytes(name: &str, color: u8, n: usize) -> Bytes {
@@ -54,11 +55,11 @@ struct Client {
 }
 
 impl Client {
-    fn start(cache: &Arc<Cache>, prefix: &str, filter: Arc<dyn Filter>) -> Self {
+    fn start(cache: &Arc<Cache>, prefix: &str, interest: Interest, filter: Arc<dyn Filter>) -> Self {
         let list = cache.snapshot();
         let matching = list.range(prefix, None).filter(|e| filter.matches(e));
         let state = matching.map(|e| (e.key.to_string(), e.json())).collect();
-        Client { cursor: cache.watch(prefix, list.revision, filter).unwrap(), state, last: list.revision }
+        Client { cursor: cache.watch(prefix, interest, list.revision, filter).unwrap(), state, last: list.revision }
     }
 
     /// Takes what is there; checks that each event is possible for this client.
@@ -138,7 +139,12 @@ async fn list_and_watch_equal_state(steps: Vec<Step>) {
             Step::Start => {
                 cache.wait_until_fresh(Revision(0)).await.unwrap();
                 let (prefix, filter) = (prefixes[n % 2], if n % 3 == 0 { everything() } else { red() });
-                clients.push((Client::start(&cache, prefix, filter.clone()), prefix, filter));
+                let interest = match (n % 2, n % 3) {
+                    (1, 0) => Interest::Namespace(prefix.into()),
+                    (_, 2) => Interest::Value("1".into()),
+                    _ => Interest::All,
+                };
+                clients.push((Client::start(&cache, prefix, interest, filter.clone()), prefix, filter));
             }
             Step::Read(i) if !clients.is_empty() => {
                 let i = i % clients.len();
@@ -153,6 +159,8 @@ async fn list_and_watch_equal_state(steps: Vec<Step>) {
     let stored = store.list("/r/x/", store::ListOptions::default()).await.unwrap();
     let seen: Vec<_> = list.range("/r/x/", None).map(|e| (e.key.clone(), e.bytes.clone(), e.revision)).collect();
     assert_eq!(seen, stored.items.into_iter().map(|i| (i.key, i.value, i.mod_revision)).collect::<Vec<_>>());
+    let red_ones = |e: &&Arc<Entry>| e.attributes.label("color") == Some("1");
+    assert!(list.with_value("1", None).map(|e| &e.key).eq(list.range("/r/x/", None).filter(red_ones).map(|e| &e.key)));
     for (client, prefix, filter) in &mut clients {
         client.drain().await;
         client.assert_shows(&list, prefix, &**filter);
@@ -200,16 +208,44 @@ async fn a_slow_watcher_and_an_old_start_are_refused() {
     let store = Arc::new(Embedded::in_memory());
     let cache = caches(&store, Limits { events_max: 4, bytes_max: 1 << 20 }).get("/r/x/", extract);
     cache.consistent().await.unwrap();
-    let mut slow = cache.watch("/r/x/", Revision(1), everything()).unwrap();
+    let mut slow = cache.watch("/r/x/", Interest::All, Revision(1), everything()).unwrap();
     for n in 0..20 {
         store.write(put("/r/x/a", bytes("a", 0, n))).await.unwrap();
         cache.consistent().await.unwrap();
     }
     assert!(matches!(slow.next(None).await, Err(Error::TooOld { .. })));
-    assert!(matches!(cache.watch("/r/x/", Revision(2), everything()), Err(Error::TooOld { wanted: Revision(2), .. })));
+    assert!(matches!(cache.watch("/r/x/", Interest::All, Revision(2), everything()), Err(Error::TooOld { wanted: Revision(2), .. })));
     assert!(matches!(cache.wait_until_fresh(Revision(99)).await, Err(Error::TooLarge { current: Revision(21), .. })));
     store.compact(Revision(20)).await.unwrap();
     assert!(matches!(cache.snapshot_at(Revision(3)).await, Err(Error::TooOld { .. })));
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_those_concerned_are_woken_and_nobody_idle_becomes_too_old() {
+    let store = Arc::new(Embedded::in_memory());
+    let cache = caches(&store, Limits { events_max: 4, bytes_max: 1 << 20 }).get("/r/x/", extract);
+    cache.consistent().await.unwrap();
+    let mut one = cache.watch("/r/x/b/1", Interest::Key("/r/x/b/1".into()), Revision(1), everything()).unwrap();
+    let mut namespace = cache.watch("/r/x/b/", Interest::Namespace("/r/x/b/".into()), Revision(1), everything()).unwrap();
+    let mut value = cache.watch("/r/x/", Interest::Value("2".into()), Revision(1), everything()).unwrap();
+    let now = Some(Instant::now());
+    for cursor in [&mut one, &mut namespace, &mut value] {
+        assert_eq!(cursor.next(now).await.unwrap().events().count(), 0);
+    }
+    for n in 0..20 {
+        store.write(put("/r/x/a/1", bytes("1", 0, n))).await.unwrap();
+        cache.consistent().await.unwrap();
+    }
+    for cursor in [&mut one, &mut namespace, &mut value] {
+        let woken = tokio::time::timeout(Duration::from_secs(9), cursor.next(None)).await;
+        assert!(woken.is_err(), "woken by what is elsewhere");
+    }
+    store.write(put("/r/x/b/1", bytes("1", 2, 0))).await.unwrap();
+    for cursor in [&mut one, &mut namespace, &mut value] {
+        assert_eq!(cursor.next(None).await.unwrap().events().count(), 1);
+    }
+    store.write(put("/r/x/b/1", bytes("1", 3, 0))).await.unwrap();
+    assert_eq!(value.next(None).await.unwrap().events().count(), 1, "the value before counts as well");
 }
 
 #[tokio::test(start_paused = true)]
@@ -217,7 +253,7 @@ async fn a_watch_waits_and_bookmarks_say_how_far_it_is() {
     let store = Arc::new(Embedded::in_memory());
     let cache = caches(&store, Limits::default()).get("/r/x/", extract);
     cache.consistent().await.unwrap();
-    let mut cursor = cache.watch("/r/x/", Revision(1), everything()).unwrap();
+    let mut cursor = cache.watch("/r/x/", Interest::All, Revision(1), everything()).unwrap();
     store.write(put("/r/y/1", Bytes::from_static(b"{}"))).await.unwrap();
     let before = Instant::now();
     let idle = cursor.next(Some(before + Duration::from_secs(60))).await.unwrap();
@@ -233,7 +269,7 @@ async fn the_first_change_is_handed_out_at_once_and_a_burst_together() {
     let store = Arc::new(Embedded::in_memory());
     let cache = caches(&store, Limits::default()).get("/r/x/", extract);
     cache.consistent().await.unwrap();
-    let mut cursor = cache.watch("/r/x/", Revision(1), everything()).unwrap();
+    let mut cursor = cache.watch("/r/x/", Interest::All, Revision(1), everything()).unwrap();
     let begin = Instant::now();
     store.write(put("/r/x/1", bytes("1", 0, 0))).await.unwrap();
     assert_eq!((cursor.next(None).await.unwrap().events().count(), begin.elapsed()), (1, Duration::ZERO));
@@ -257,7 +293,7 @@ async fn a_cache_that_lost_its_place_reads_anew_and_ends_its_watches() {
     let all = caches(&store, Limits::default());
     let cache = all.get("/r/x/", extract);
     cache.consistent().await.unwrap();
-    let mut cursor = cache.watch("/r/x/", Revision(1), everything()).unwrap();
+    let mut cursor = cache.watch("/r/x/", Interest::All, Revision(1), everything()).unwrap();
     // Without a yield in between, the store forgets what the cache has not read yet.
     for n in 0..50 {
         store.write(put("/r/x/a", bytes("a", 0, n))).await.unwrap();
@@ -266,9 +302,9 @@ async fn a_cache_that_lost_its_place_reads_anew_and_ends_its_watches() {
     cache.wait_until_fresh(Revision(51)).await.unwrap();
     assert_eq!(cache.get("/r/x/a").unwrap().revision, Revision(51));
 
-    let mut cursor = cache.watch("/r/x/", Revision(51), everything()).unwrap();
+    let mut cursor = cache.watch("/r/x/", Interest::All, Revision(51), everything()).unwrap();
     all.remove("/r/x/");
-    assert!(matches!(cursor.next(None).await, Err(Error::TooOld { .. })), "a removed cache ends its watches");
+    assert!(matches!(cursor.next(None).await, Err(Error::Closed)), "a removed cache ends its watches");
 }
 
 #[test]

@@ -1,0 +1,88 @@
+//! The objects of a resource at one revision: a persistent map, and one over an indexed field. Cloning is cheap. Synchronous;
+//! `core` changes it, a [`Snapshot`] keeps it.
+
+use std::ops::Bound;
+use std::sync::Arc;
+
+use imbl::OrdMap;
+use store::{Key, Revision};
+
+use super::Entry;
+
+#[derive(Clone)]
+pub(super) struct State {
+    map: OrdMap<Key, Arc<Entry>>,
+    /// The position of the indexed field, and the entries by its value and their key.
+    index: Option<(usize, OrdMap<(Box<str>, Key), Arc<Entry>>)>,
+}
+
+impl State {
+    pub(super) fn new(index: Option<usize>) -> Self {
+        State { map: OrdMap::new(), index: index.map(|at| (at, OrdMap::new())) }
+    }
+
+    pub(super) fn get(&self, key: &str) -> Option<&Arc<Entry>> {
+        self.map.get(key)
+    }
+
+    pub(super) fn index(&self) -> Option<usize> {
+        self.index.as_ref().map(|(at, _)| *at)
+    }
+
+    /// The entry that was there before.
+    pub(super) fn insert(&mut self, entry: Arc<Entry>) -> Option<Arc<Entry>> {
+        let previous = self.map.insert(entry.key.clone(), entry.clone());
+        if let Some((at, index)) = &mut self.index {
+            if let Some(previous) = &previous
+                && previous.attributes.field(*at) != entry.attributes.field(*at)
+            {
+                index.remove(&place(*at, previous));
+            }
+            index.insert(place(*at, &entry), entry);
+        }
+        previous
+    }
+
+    pub(super) fn remove(&mut self, key: &str) -> Option<Arc<Entry>> {
+        let previous = self.map.remove(key)?;
+        if let Some((at, index)) = &mut self.index {
+            index.remove(&place(*at, &previous));
+        }
+        Some(previous)
+    }
+}
+
+fn place(at: usize, entry: &Entry) -> (Box<str>, Key) {
+    (entry.attributes.field(at).into(), entry.key.clone())
+}
+
+/// An unchanging view of a resource at one revision.
+#[derive(Clone)]
+pub struct Snapshot {
+    pub revision: Revision,
+    pub(super) state: State,
+}
+
+impl Snapshot {
+    pub fn get(&self, key: &str) -> Option<&Arc<Entry>> {
+        self.state.get(key)
+    }
+
+    /// The entries under a prefix in key order, from after a key.
+    pub fn range<'a>(&'a self, prefix: &'a str, after: Option<&'a str>) -> impl Iterator<Item = &'a Arc<Entry>> {
+        let from = match after {
+            Some(after) if after >= prefix => Bound::Excluded(after),
+            _ => Bound::Included(prefix),
+        };
+        let entries = self.state.map.range::<_, str>((from, Bound::Unbounded));
+        entries.take_while(move |(key, _)| key.starts_with(prefix)).map(|(_, entry)| entry)
+    }
+
+    /// The entries whose indexed field has a value, in key order, from after a key. None at all without an index.
+    pub fn with_value<'a>(&'a self, value: &'a str, after: Option<&'a str>) -> impl Iterator<Item = &'a Arc<Entry>> {
+        let from: (Box<str>, Key) = (value.into(), after.unwrap_or_default().into());
+        let index = self.state.index.iter();
+        let entries = index.flat_map(move |(_, index)| index.range((Bound::Excluded(from.clone()), Bound::Unbounded)));
+        entries.take_while(move |((of, _), _)| &**of == value).map(|(_, entry)| entry)
+    }
+}
