@@ -189,7 +189,8 @@ impl Parser {
             }
             Token::Close => {
                 self.at += 1;
-                Ok(Vec::new())
+                // As upstream reads it: one empty value.
+                Ok(vec![String::new()])
             }
             _ => Err(format!("found '{literal}', expected: ',', ')' or identifier")),
         }
