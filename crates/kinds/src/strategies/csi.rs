@@ -181,10 +181,6 @@ impl Strategy for CsiStorageCapacities {
         }
         e
     }
-
-    fn cells(&self, o: &Value, _now: i64) -> Option<Vec<Value>> {
-        Some(vec![name(o), json!(s(o, "storageClassName")), json!(opt_s(o, "capacity").unwrap_or("<unset>"))])
-    }
 }
 
 fn label_selector_root(object: &Value, e: &mut ErrorList) {
