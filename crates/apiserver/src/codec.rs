@@ -72,17 +72,6 @@ pub fn splice_into(out: &mut BytesMut, bytes: &[u8], revision: Revision) {
     out.extend_from_slice(&bytes[at..]);
 }
 
-/// Appends the object as an item of a list: without kind and apiVersion, with its resourceVersion.
-pub fn splice_item_into(out: &mut BytesMut, bytes: &[u8], revision: Revision) {
-    match metadata_at(bytes) {
-        Some(at) => {
-            out.put_u8(b'{');
-            splice_into(out, &bytes[at - METADATA.len()..], revision);
-        }
-        None => out.extend_from_slice(bytes),
-    }
-}
-
 /// The object as a client sees it.
 pub fn splice(bytes: &[u8], revision: Revision) -> Bytes {
     let mut out = BytesMut::new();

@@ -87,11 +87,3 @@ pub fn now() -> String {
 pub fn time_text(at: jiff::Timestamp) -> String {
     at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
-
-/// A timestamp of an object, `"<unknown>"` where there is none: how upstream's default table prints it.
-pub fn rfc3339_of(object: &serde_json::Value, path: &str) -> String {
-    match machinery::object::str_at(object, path) {
-        "" => "<unknown>".to_owned(),
-        text => text.to_owned(),
-    }
-}

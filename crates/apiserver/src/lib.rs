@@ -2,6 +2,7 @@
 //! table of kinds. The binary calls `Server::start`; components in the same process call `Handle::service_as`.
 
 mod admission;
+mod attributes;
 mod authn;
 mod authz;
 mod bootstrap;

@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use crate::admission::Plugins;
 use crate::authn::{Authorities, Origin, Peer};
 use crate::authz::Authorizer;
+use crate::cache::{Caches, Limits};
 use crate::error::{Error, Result};
 use crate::http::body::boxed;
 use crate::in_process::InProcess;
@@ -57,6 +58,7 @@ impl Server {
         let api = Arc::new(state(config, store, pki, local_addr.port(), &mut tasks, &cancel).await?);
         tasks.spawn(accept(listener, acceptor, api.clone(), cancel.clone()));
         bootstrap::run(&api, &mut tasks, &cancel).await?;
+        api.start_caches();
         api.ready.store(true, Ordering::Release);
         Ok(Handle { local_addr, api, cancel, tasks })
     }
@@ -76,6 +78,7 @@ async fn state(
     Ok(Api {
         connections: connect::Connections::new(&pki, cancel.clone())?,
         plugins: Plugins::new(&config),
+        caches: Caches::new(store.clone(), Limits::default(), cancel.clone()),
         config,
         store,
         pki,
@@ -221,5 +224,6 @@ impl Handle {
             }
         }
         self.api.connections.close().await;
+        self.api.caches.ended().await;
     }
 }

@@ -5,23 +5,26 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use auth::{Attributes, User};
 use kinds::Resource;
-use machinery::status::StatusError;
+use machinery::status::{Cause, Details, StatusError};
 use serde_json::Value;
 use store::{Revision, Store};
 
 use crate::admission::Plugins;
 use crate::authn::Authorities;
 use crate::authz::Authorizer;
-use crate::codec;
+use crate::cache::{Cache, Caches};
 use crate::config::Config;
 use crate::connect::Connections;
 use crate::metrics::Metrics;
 use crate::pki::Pki;
 use crate::registry::{self, Registry};
+use crate::{attributes, cache, codec};
 
 pub struct Api {
     pub config: Config,
     pub store: Arc<dyn Store>,
+    /// What lists and watches read.
+    pub caches: Caches,
     pub pki: Arc<Pki>,
     pub registry: Registry,
     pub authorities: Authorities,
@@ -39,6 +42,18 @@ pub struct Api {
 impl Api {
     pub fn is_ready(&self) -> bool {
         self.ready.load(Ordering::Acquire) && !self.stopping.load(Ordering::Acquire)
+    }
+
+    /// The watch cache of a resource, which all versions of its kind share.
+    pub fn cache(&self, resource: &Resource) -> Arc<Cache> {
+        self.caches.get(&registry::prefix(resource, ""), || attributes::extract(resource))
+    }
+
+    /// Starts the watch caches of all kinds, so that watches can begin at any revision from now on.
+    pub(crate) fn start_caches(&self) {
+        for resource in attributes::stored_kinds(&self.registry) {
+            self.cache(resource);
+        }
     }
 
     /// An object as stored, for the server's own decisions; `None` where there is none.
@@ -90,5 +105,20 @@ pub fn store_error(error: store::Error) -> StatusError {
         store::Error::Compacted { .. } => StatusError::expired("The resourceVersion for the provided list is too old."),
         store::Error::Unavailable(why) => StatusError::new(503, "ServiceUnavailable", why),
         other => StatusError::internal(other.to_string()),
+    }
+}
+
+/// A cache that cannot answer, for a client.
+pub fn cache_error(error: cache::Error) -> StatusError {
+    match error {
+        cache::Error::TooOld { .. } => StatusError::expired("The resourceVersion for the provided list is too old."),
+        cache::Error::TooLarge { wanted, current } => {
+            let message = format!("Timeout: Too large resource version: {}, current: {}", wanted.0, current.0);
+            let cause =
+                Cause { reason: "ResourceVersionTooLarge".into(), message: "Too large resource version".into(), field: String::new() };
+            let details = Details { causes: vec![cause], retry_after_seconds: 1, ..Details::default() };
+            StatusError { details: Some(Box::new(details)), ..StatusError::new(504, "Timeout", message) }
+        }
+        cache::Error::Closed | cache::Error::Unavailable(_) => StatusError::too_many_requests("storage is (re)initializing", 1),
     }
 }

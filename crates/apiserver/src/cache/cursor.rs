@@ -34,6 +34,16 @@ pub enum WatchKind {
     Deleted,
 }
 
+impl WatchKind {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Added => "ADDED",
+            Self::Modified => "MODIFIED",
+            Self::Deleted => "DELETED",
+        }
+    }
+}
+
 /// One event as a watcher sees it.
 #[derive(Clone, Copy, Debug)]
 pub struct WatchEvent<'a> {
@@ -47,12 +57,15 @@ pub struct WatchEvent<'a> {
 impl WatchEvent<'_> {
     /// Appends the event as one line of a JSON watch stream.
     pub fn append_json(&self, out: &mut BytesMut) {
-        out.put_slice(match self.kind {
-            WatchKind::Added => b"{\"type\":\"ADDED\",\"object\":",
-            WatchKind::Modified => b"{\"type\":\"MODIFIED\",\"object\":",
-            WatchKind::Deleted => b"{\"type\":\"DELETED\",\"object\":",
-        });
-        self.entry.append_json(out, self.revision);
+        self.append_json_as(out, |out| self.entry.append_json(out, self.revision));
+    }
+
+    /// The same with another form of the object.
+    pub fn append_json_as(&self, out: &mut BytesMut, object: impl FnOnce(&mut BytesMut)) {
+        out.put_slice(b"{\"type\":\"");
+        out.put_slice(self.kind.name().as_bytes());
+        out.put_slice(b"\",\"object\":");
+        object(out);
         out.put_slice(b"}\n");
     }
 }

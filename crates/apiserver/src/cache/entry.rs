@@ -65,7 +65,7 @@ pub struct Entry {
 }
 
 impl Entry {
-    pub(super) fn new(item: &KeyValue, extract: &Extract) -> Arc<Self> {
+    pub(crate) fn new(item: &KeyValue, extract: &Extract) -> Arc<Self> {
         Arc::new(Entry {
             key: item.key.clone(),
             revision: item.mod_revision,
@@ -74,12 +74,6 @@ impl Entry {
             insertion_point: splice::insertion_point(&item.value),
             encodings: Mutex::new(Vec::new()),
         })
-    }
-
-    /// One that no cache holds: selectors find nothing in it.
-    pub fn loose(key: Key, revision: Revision, bytes: Bytes) -> Arc<Self> {
-        let insertion_point = splice::insertion_point(&bytes);
-        Arc::new(Entry { key, revision, bytes, attributes: Attributes::default(), insertion_point, encodings: Mutex::default() })
     }
 
     /// The last part of the key.

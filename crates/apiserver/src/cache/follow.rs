@@ -89,9 +89,21 @@ impl Cache {
             return Ok(());
         }
         let mut reached = self.reached();
-        let waited = tokio::time::timeout(FRESH_WAIT_MAX, reached.wait_for(|r| *r >= wanted)).await;
-        let current = self.lock().revision;
-        if matches!(waited, Ok(Ok(_))) || current >= wanted {
+        let waiting = reached.wait_for(|r| *r >= wanted);
+        let arrived = tokio::time::timeout(FRESH_WAIT_MAX, waiting).await.is_ok_and(|seen| seen.is_ok());
+        if arrived {
+            return Ok(());
+        }
+        // Changes of other resources count as well, if this one is known to have none of them.
+        let freshness = self.store.freshness(&self.prefix).await.map_err(from_store)?;
+        let current = {
+            let mut core = self.lock();
+            if core.revision >= freshness.needed && core.revision != Revision(0) {
+                core.advance(freshness.revision);
+            }
+            core.revision
+        };
+        if current >= wanted {
             return Ok(());
         }
         match current {

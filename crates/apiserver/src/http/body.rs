@@ -1,6 +1,5 @@
-//! The body of answers: bytes at once, a list of chunks, or a stream. And requests' bodies, of whatever transport, boxed.
+//! The body of answers: bytes at once, chunks made one by one, or a stream. And requests' bodies, of whatever transport, boxed.
 
-use std::collections::VecDeque;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -19,7 +18,8 @@ pub const MAX_REQUEST_BYTES: usize = 3 * 1024 * 1024;
 
 pub enum Body {
     Full(Option<Bytes>),
-    Chunks(VecDeque<Bytes>),
+    /// Chunks made as the connection takes them.
+    Lazy(Box<dyn Iterator<Item = Bytes> + Send>),
     Stream(BoxStream<'static, Result<Bytes, BoxError>>),
     /// The answer of another server, passed through.
     Proxied(hyper::body::Incoming),
@@ -44,7 +44,7 @@ impl http_body::Body for Body {
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         match self.get_mut() {
             Self::Full(bytes) => Poll::Ready(bytes.take().map(|b| Ok(Frame::data(b)))),
-            Self::Chunks(chunks) => Poll::Ready(chunks.pop_front().map(|b| Ok(Frame::data(b)))),
+            Self::Lazy(chunks) => Poll::Ready(chunks.next().map(|b| Ok(Frame::data(b)))),
             Self::Stream(stream) => stream.poll_next_unpin(cx).map(|next| next.map(|r| r.map(Frame::data))),
             Self::Proxied(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
         }
@@ -53,8 +53,7 @@ impl http_body::Body for Body {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Full(bytes) => bytes.is_none(),
-            Self::Chunks(chunks) => chunks.is_empty(),
-            Self::Stream(_) => false,
+            Self::Lazy(_) | Self::Stream(_) => false,
             Self::Proxied(body) => http_body::Body::is_end_stream(body),
         }
     }
@@ -62,8 +61,7 @@ impl http_body::Body for Body {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Full(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |b| b.len() as u64)),
-            Self::Chunks(chunks) => SizeHint::with_exact(chunks.iter().map(|c| c.len() as u64).sum()),
-            Self::Stream(_) => SizeHint::default(),
+            Self::Lazy(_) | Self::Stream(_) => SizeHint::default(),
             Self::Proxied(body) => http_body::Body::size_hint(body),
         }
     }

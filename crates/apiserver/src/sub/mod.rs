@@ -13,12 +13,12 @@ use machinery::status::StatusError;
 use crate::chain::Call;
 use crate::connect;
 use crate::http::RequestBody;
-use crate::http::respond::{self, Answer};
-use crate::verbs::{Target, not_allowed};
+use crate::http::respond::Answer;
+use crate::verbs::{Target, no_such_resource, not_allowed};
 
 pub async fn serve(call: Call, request: Request<RequestBody>, target: Target) -> Result<Answer, StatusError> {
     let Some(row) = target.resource.subresource(&target.subresource).cloned() else {
-        return Ok(respond::page_not_found());
+        return Err(no_such_resource());
     };
     // Proxies take every method, OPTIONS too, which is no verb.
     let any = row.name == "proxy" && call.info.verb.is_empty();

@@ -10,14 +10,13 @@ use machinery::{field, field::Path};
 use serde_json::{Value, json};
 use store::{Expect, Revision};
 
-use super::list::{Page, read};
 use super::options::{ListOptions, WriteOptions};
+use super::page;
 use super::selection::Selection;
 use super::write::{Ctx, body, fetch, put, remove};
 use super::{Target, view};
 use crate::admission::{self, Operation};
 use crate::chain::Call;
-use crate::codec;
 use crate::http::respond::Answer;
 use crate::http::{RequestBody, negotiate, respond};
 use crate::state::store_error;
@@ -313,22 +312,17 @@ pub async fn collection(call: Call, request: Request<RequestBody>, target: Targe
     let list = ListOptions::parse(&call.query)?;
     let selection = Selection::parse(&target.resource, &list.label_selector, &list.field_selector)?;
     let ctx = Ctx::new(&call, WriteOptions { dry_run: !options.dry_run.is_empty(), ..WriteOptions::default() });
-    let page = read(&call, &target, &list, &selection).await?;
-    let mut deleted = Page { items: Vec::new(), ..page };
-    for item in page.items {
-        let name = item.key.rsplit('/').next().unwrap_or_default();
-        let place =
-            Target { namespace: object::namespace(&codec::decode(&item.value, item.mod_revision)).to_owned(), ..target.named(name) };
+    let page = page::read(&call, &target, &list, &selection).await?;
+    for item in &page.items {
+        let namespace = if target.resource.namespaced { item.namespace() } else { "" };
+        let place = Target { namespace: namespace.to_owned(), ..target.named(item.name()) };
         match delete(&ctx, &place, &options).await {
-            Ok((object, _)) => {
-                let revision = Revision(object::resource_version(&object).parse().unwrap_or(0));
-                let stored = crate::conversion::to_storage(&target.resource, object);
-                deleted.items.push(store::KeyValue { value: codec::encode(&stored), mod_revision: revision, ..item });
-            }
+            Ok(_) => {}
             // Somebody else was faster.
             Err(e) if e.code == 404 => {}
             Err(e) => return Err(e),
         }
     }
-    super::list::answer(&call, &negotiated, &target.resource, &deleted)
+    // As they were before.
+    super::list::answer(&call, &negotiated, &target.resource, &page)
 }

@@ -1,22 +1,32 @@
 //! GET of one object: the stored bytes with the revision put in, or another view of them.
 
 use machinery::status::StatusError;
+use store::Revision;
 
-use super::{Target, view};
+use super::{Target, list, view};
 use crate::chain::Call;
 use crate::codec;
 use crate::http::respond::{self, Answer};
 use crate::http::{Encoding, View, negotiate};
-use crate::state::store_error;
+use crate::state::{cache_error, store_error};
 
 pub async fn get(call: Call, target: Target) -> Result<Answer, StatusError> {
     let negotiated = negotiate::negotiate(&call.headers, &call.query, true, view::has_protobuf(&target.resource))?;
-    let (_, found) = call.api.store.get(&target.key()).await.map_err(store_error)?;
-    let Some(found) = found else { return Err(target.not_found()) };
+    let version = call.query.text("resourceVersion");
+    let found = if matches!(version, "" | "0") {
+        let (_, found) = call.api.store.get(&target.key()).await.map_err(store_error)?;
+        found.map(|kv| (kv.value, kv.mod_revision))
+    } else {
+        let wanted = list::parse_version(version).map_err(list::bare_500)?;
+        let cache = call.api.cache(&target.resource);
+        cache.wait_until_fresh(Revision(wanted)).await.map_err(cache_error)?;
+        cache.get(&target.key()).map(|entry| (entry.bytes.clone(), entry.revision))
+    };
+    let Some((bytes, revision)) = found else { return Err(target.not_found()) };
     let plain = negotiated.view == View::Object && negotiated.encoding == Encoding::Json && !negotiated.pretty;
     if plain && view::stored_as_served(&target.resource) {
-        return Ok(respond::bytes(200, Encoding::Json.content_type(), codec::splice(&found.value, found.mod_revision)));
+        return Ok(respond::bytes(200, Encoding::Json.content_type(), codec::splice(&bytes, revision)));
     }
-    let object = view::served(&target.resource, codec::decode(&found.value, found.mod_revision));
+    let object = view::served(&target.resource, codec::decode(&bytes, revision));
     view::object(&call, &negotiated, &target.resource, 200, &object)
 }

@@ -1,50 +1,34 @@
-//! LIST: a consistent snapshot of a collection, in pages if asked, streamed as spliced bytes where nothing needs a tree.
+//! LIST: the options upstream allows, and the answer: stored bytes joined as they go out, or whatever other form was asked for.
 
-use std::collections::VecDeque;
-use std::time::Duration;
+use std::sync::Arc;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::{Bytes, BytesMut};
 use http::header::CONTENT_TYPE;
 use kinds::Resource;
 use machinery::field;
 use machinery::gvk::GroupKind;
-use machinery::status::{Cause, Details, StatusError};
+use machinery::status::StatusError;
 use serde_json::{Value, json};
-use store::{KeyValue, Revision};
 
 use super::options::ListOptions;
+use super::page::{self, Page};
 use super::selection::Selection;
 use super::{Target, view};
+use crate::cache::Entry;
 use crate::chain::Call;
 use crate::codec;
 use crate::http::respond::{self, Answer};
 use crate::http::{Body, Encoding, Negotiated, View, negotiate};
-use crate::registry;
-use crate::state::store_error;
 
-/// Bytes per frame handed to the connection.
+/// Bytes per frame handed to the connection, about.
 const CHUNK_BYTES: usize = 64 * 1024;
-/// How long a list waits for a revision that this server has not seen yet.
-const FRESH_WAIT: Duration = Duration::from_secs(3);
-/// Keys read at once when a selector may drop most of them.
-const SCAN: usize = 2000;
-
-/// A page of a collection.
-pub struct Page {
-    pub revision: Revision,
-    pub items: Vec<KeyValue>,
-    pub continue_token: String,
-    pub remaining: Option<u64>,
-}
 
 pub async fn list(call: Call, target: Target) -> Result<Answer, StatusError> {
     let negotiated = negotiate::negotiate(&call.headers, &call.query, true, view::has_protobuf(&target.resource))?;
     let options = ListOptions::parse(&call.query)?;
     validate(&options)?;
     let selection = Selection::parse(&target.resource, &options.label_selector, &options.field_selector)?;
-    let page = read(&call, &target, &options, &selection).await?;
+    let page = page::read(&call, &target, &options, &selection).await?;
     answer(&call, &negotiated, &target.resource, &page)
 }
 
@@ -89,147 +73,9 @@ pub fn parse_version(text: &str) -> Result<u64, String> {
         .map_err(|_| format!("resourceVersion: Invalid value: {text:?}: strconv.ParseUint: parsing {text:?}: invalid syntax"))
 }
 
-/// Waits a little for a revision newer than the store's.
-pub async fn wait_for(call: &Call, wanted: Revision) -> Result<(), StatusError> {
-    let until = tokio::time::Instant::now() + FRESH_WAIT;
-    loop {
-        let current = call.api.store.revision().await.map_err(store_error)?;
-        if current >= wanted {
-            return Ok(());
-        }
-        if tokio::time::Instant::now() >= until {
-            return Err(too_large(wanted, current));
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-}
-
-fn too_large(wanted: Revision, current: Revision) -> StatusError {
-    let cause = Cause { reason: "ResourceVersionTooLarge".into(), message: "Too large resource version".into(), field: String::new() };
-    let details = Details { causes: vec![cause], retry_after_seconds: 1, ..Details::default() };
-    let message = format!("Timeout: Too large resource version: {}, current: {}", wanted.0, current.0);
-    StatusError { details: Some(Box::new(details)), ..StatusError::new(504, "Timeout", message) }
-}
-
-/// Where a page starts: after which key, at which revision.
-struct Start {
-    after: Option<String>,
-    revision: Option<Revision>,
-}
-
-async fn start(call: &Call, options: &ListOptions, prefix: &str) -> Result<Start, StatusError> {
-    let version = options.resource_version.as_str();
-    if !options.continue_token.is_empty() {
-        let token = Token::decode(&options.continue_token)?;
-        if !version.is_empty() && version != "0" {
-            return Err(StatusError::bad_request("specifying resource version is not allowed when using continue"));
-        }
-        let revision = u64::try_from(token.revision).ok().map(Revision);
-        return Ok(Start { after: Some(format!("{prefix}{}", token.after)), revision });
-    }
-    if version.is_empty() || version == "0" {
-        return Ok(Start { after: None, revision: None });
-    }
-    let wanted = Revision(parse_version(version).map_err(|e| StatusError { details: None, message: e, ..StatusError::internal("") })?);
-    wait_for(call, wanted).await?;
-    let exact = options.resource_version_match == "Exact" || (options.resource_version_match.is_empty() && options.limit > 0);
-    Ok(Start { after: None, revision: exact.then_some(wanted) })
-}
-
-/// Reads one page. Also what deletecollection goes by.
-pub async fn read(call: &Call, target: &Target, options: &ListOptions, selection: &Selection) -> Result<Page, StatusError> {
-    let prefix = registry::prefix(&target.resource, &target.namespace);
-    let begin = start(call, options, &prefix).await?;
-    let continuing = begin.after.is_some();
-    let everything = selection.is_everything();
-    let mut page = Page { revision: Revision(0), items: Vec::new(), continue_token: String::new(), remaining: None };
-    let (mut after, mut revision) = (begin.after, begin.revision);
-    let mut seen = 0u64;
-    loop {
-        let want = if options.limit == 0 {
-            0
-        } else if everything {
-            options.limit
-        } else {
-            SCAN
-        };
-        let query = store::ListOptions { after: after.clone(), limit: want, revision };
-        let listing = call.api.store.list(&prefix, query).await.map_err(|e| compacted(e, continuing, &options.resource_version))?;
-        page.revision = revision.unwrap_or(listing.revision);
-        revision = Some(page.revision);
-        let (read, more) = (listing.items.len(), listing.more);
-        for (index, item) in listing.items.into_iter().enumerate() {
-            seen += 1;
-            let key = item.key.clone();
-            if everything || selection.matches(&view::served(&target.resource, codec::decode(&item.value, item.mod_revision))) {
-                page.items.push(item);
-            }
-            if options.limit != 0 && page.items.len() == options.limit && (more || index + 1 < read) {
-                let name = key.strip_prefix(&prefix).unwrap_or(&key);
-                page.continue_token = Token { revision: i64::try_from(page.revision.0).unwrap_or(-1), after: name.to_owned() }.encode();
-                if everything {
-                    page.remaining =
-                        Some(listing.count.saturating_sub(seen)).filter(|_| !continuing).or_else(|| remaining(&listing.count, seen));
-                }
-                return Ok(page);
-            }
-            after = Some(key.to_string());
-        }
-        if !more {
-            return Ok(page);
-        }
-    }
-}
-
-/// Of a later page, `count` is that of the keys after the token's.
-fn remaining(count: &u64, seen: u64) -> Option<u64> {
-    count.checked_sub(seen)
-}
-
-fn compacted(error: store::Error, continuing: bool, version: &str) -> StatusError {
-    match error {
-        store::Error::Compacted { .. } if continuing => StatusError::expired(
-            "The provided continue parameter is too old to display a consistent list result. You can start a new list without the continue parameter, or use the continue token in this response to retrieve the remainder of the results. Continuing with the provided token results in an inconsistent list - objects that were created, modified, or deleted between the time the first chunk was returned and now may show up in the list.",
-        ),
-        store::Error::Compacted { .. } => {
-            StatusError::expired(format!("The resourceVersion for the provided list is too old. ({version})"))
-        }
-        other => store_error(other),
-    }
-}
-
-struct Token {
-    revision: i64,
-    /// The last key of the page before, without the prefix.
-    after: String,
-}
-
-impl Token {
-    fn encode(&self) -> String {
-        URL_SAFE_NO_PAD.encode(json!({"v": "meta.k8s.io/v1", "rv": self.revision, "start": format!("{}\u{0}", self.after)}).to_string())
-    }
-
-    fn decode(text: &str) -> Result<Self, StatusError> {
-        let bad = |why: &str| StatusError::bad_request(format!("invalid continue token: {why}"));
-        let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|e| {
-            let at = match e {
-                base64::DecodeError::InvalidByte(at, _) => at,
-                // Go names the start of the group that is cut short.
-                _ => text.len() / 4 * 4,
-            };
-            bad(&format!("continue key is not valid: illegal base64 data at input byte {at}"))
-        })?;
-        let value: Value = serde_json::from_slice(&bytes).map_err(|e| bad(&format!("continue key is not valid: {e}")))?;
-        let revision = value.get("rv").and_then(Value::as_i64).unwrap_or(0);
-        if machinery::object::str_at(&value, "v") != "meta.k8s.io/v1" {
-            return Err(bad("continue key is not valid: server does not recognize this encoded version"));
-        }
-        let start = machinery::object::str_at(&value, "start");
-        if start.is_empty() || revision == 0 || start.split('/').any(|p| p == "..") {
-            return Err(bad("continue key is not valid: encoded start key empty (version meta.k8s.io/v1)"));
-        }
-        Ok(Self { revision, after: start.trim_end_matches('\u{0}').to_owned() })
-    }
+/// Upstream lets some errors of its storage through as they are: 500 without a reason.
+pub fn bare_500(message: String) -> StatusError {
+    StatusError { details: None, ..StatusError::new(500, "", message) }
 }
 
 pub fn answer(call: &Call, negotiated: &Negotiated, resource: &Resource, page: &Page) -> Result<Answer, StatusError> {
@@ -240,11 +86,14 @@ pub fn answer(call: &Call, negotiated: &Negotiated, resource: &Resource, page: &
     if let Some(remaining) = page.remaining {
         metadata["remainingItemCount"] = json!(remaining);
     }
-    let plain = negotiated.view == View::Object && negotiated.encoding == Encoding::Json && !negotiated.pretty;
-    if plain && view::stored_as_served(resource) {
-        return Ok(stream(resource, &metadata, &page.items));
+    if negotiated.encoding == Encoding::Json
+        && !negotiated.pretty
+        && view::stored_as_served(resource)
+        && let Some(form) = Form::of(negotiated.view)
+    {
+        return Ok(Splicing::answer(form, resource, &metadata, &page.items));
     }
-    let objects = page.items.iter().map(|kv| view::served(resource, codec::decode(&kv.value, kv.mod_revision)));
+    let objects = page.items.iter().map(|entry| view::served(resource, codec::decode(&entry.bytes, entry.revision)));
     let list = match negotiated.view {
         View::Object => {
             let items: Vec<Value> = objects.map(untyped).collect();
@@ -255,6 +104,7 @@ pub fn answer(call: &Call, negotiated: &Negotiated, resource: &Resource, page: &
         }
         View::PartialObjectMetadataList => {
             let items: Vec<Value> = objects.map(|o| view::partial(&o)).collect();
+            let items = if items.is_empty() { Value::Null } else { Value::Array(items) };
             json!({"kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1", "metadata": metadata, "items": items})
         }
         View::Table => {
@@ -275,28 +125,83 @@ fn untyped(mut object: Value) -> Value {
     object
 }
 
-fn stream(resource: &Resource, metadata: &Value, items: &[KeyValue]) -> Answer {
-    let head = format!(
-        "{{\"kind\":\"{}List\",\"apiVersion\":\"{}\",\"metadata\":{metadata},\"items\":[",
-        resource.kind,
-        resource.gvk().api_version()
-    );
-    let mut chunks: VecDeque<Bytes> = VecDeque::new();
-    let mut out = BytesMut::with_capacity(CHUNK_BYTES + 4096);
-    out.extend_from_slice(head.as_bytes());
-    for (index, item) in items.iter().enumerate() {
-        if index > 0 {
-            out.extend_from_slice(b",");
-        }
-        codec::splice_item_into(&mut out, &item.value, item.mod_revision);
-        if out.len() >= CHUNK_BYTES {
-            chunks.push_back(out.split().freeze());
-            out.reserve(CHUNK_BYTES + 4096);
+/// The forms of a list that are joined from stored bytes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Objects,
+    Metadata,
+}
+
+impl Form {
+    fn of(view: View) -> Option<Self> {
+        match view {
+            View::Object => Some(Self::Objects),
+            View::PartialObjectMetadataList => Some(Self::Metadata),
+            _ => None,
         }
     }
-    out.extend_from_slice(b"]}\n");
-    chunks.push_back(out.freeze());
-    let mut response = http::Response::new(Body::Chunks(chunks));
-    response.headers_mut().insert(CONTENT_TYPE, http::HeaderValue::from_static(Encoding::Json.content_type()));
-    response
+}
+
+/// The chunks of a list, made as the connection takes them: memory does not grow with the list.
+struct Splicing {
+    form: Form,
+    head: Option<String>,
+    items: std::vec::IntoIter<Arc<Entry>>,
+    first: bool,
+    ended: bool,
+}
+
+impl Splicing {
+    fn answer(form: Form, resource: &Resource, metadata: &Value, items: &[Arc<Entry>]) -> Answer {
+        let (kind, api_version) = match form {
+            Form::Objects => (format!("{}List", resource.kind), resource.gvk().api_version()),
+            Form::Metadata => ("PartialObjectMetadataList".to_owned(), "meta.k8s.io/v1".to_owned()),
+        };
+        let open = if form == Form::Metadata && items.is_empty() { "null" } else { "[" };
+        let head = format!("{{\"kind\":\"{kind}\",\"apiVersion\":\"{api_version}\",\"metadata\":{metadata},\"items\":{open}");
+        let mut chunks = Self { form, head: Some(head), items: items.to_vec().into_iter(), first: true, ended: false };
+        let small = items.iter().map(|e| e.bytes.len() + 64).sum::<usize>() < CHUNK_BYTES;
+        let body = match chunks.next() {
+            // Known whole, so it goes with its length.
+            Some(whole) if small => Body::from(whole),
+            begin => Body::Lazy(Box::new(begin.into_iter().chain(chunks))),
+        };
+        let mut response = http::Response::new(body);
+        response.headers_mut().insert(CONTENT_TYPE, http::HeaderValue::from_static(Encoding::Json.content_type()));
+        response
+    }
+
+    fn item(&mut self, out: &mut BytesMut, entry: &Entry) {
+        if !std::mem::replace(&mut self.first, false) {
+            out.extend_from_slice(b",");
+        }
+        match self.form {
+            Form::Objects => entry.append_item_json(out),
+            Form::Metadata => view::append_partial(out, entry, entry.revision),
+        }
+    }
+}
+
+impl Iterator for Splicing {
+    type Item = Bytes;
+
+    fn next(&mut self) -> Option<Bytes> {
+        if self.ended {
+            return None;
+        }
+        let mut out = BytesMut::with_capacity(self.items.as_slice().first().map_or(1024, |_| CHUNK_BYTES / 4));
+        let null = self.head.as_ref().is_some_and(|h| h.ends_with("null"));
+        if let Some(head) = self.head.take() {
+            out.extend_from_slice(head.as_bytes());
+        }
+        while out.len() < CHUNK_BYTES {
+            let Some(entry) = self.items.next() else {
+                out.extend_from_slice(if null { b"}\n" } else { b"]}\n" });
+                self.ended = true;
+                break;
+            };
+            self.item(&mut out, &entry);
+        }
+        Some(out.freeze())
+    }
 }

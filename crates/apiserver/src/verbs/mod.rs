@@ -4,6 +4,7 @@ pub mod delete;
 mod get;
 pub mod list;
 pub mod options;
+pub mod page;
 mod selection;
 pub mod view;
 mod watch;
@@ -50,15 +51,34 @@ impl Target {
 pub async fn serve(call: Call, request: Request<RequestBody>) -> Result<Answer, StatusError> {
     let info = &call.info;
     let Some(resource) = call.api.registry.resource(&info.group, &info.version, &info.resource) else {
-        return Ok(respond::page_not_found());
+        let known = call.api.registry.group_versions().iter().any(|gv| gv.group == info.group);
+        return if known { Err(no_such_resource()) } else { Ok(respond::page_not_found()) };
     };
+    let Some(warning) = deprecated(&resource) else { return find(call, request, resource).await };
+    let negotiated = call.negotiated.clone();
+    let mut answer = find(call, request, resource).await.unwrap_or_else(|e| respond::error(&negotiated, &e));
+    respond::warn(&mut answer, &[warning.to_owned()]);
+    Ok(answer)
+}
+
+/// What to warn of whoever uses the resource.
+fn deprecated(resource: &Resource) -> Option<&'static str> {
+    match (resource.group.as_str(), resource.kind.as_str()) {
+        ("", "Endpoints") => Some("v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice"),
+        ("", "ComponentStatus") => Some("v1 ComponentStatus is deprecated in v1.19+"),
+        _ => None,
+    }
+}
+
+async fn find(call: Call, request: Request<RequestBody>, resource: Arc<Resource>) -> Result<Answer, StatusError> {
+    let info = &call.info;
     // A Namespace is its own namespace in paths, but not in keys.
     let namespace = if resource.namespaced { info.namespace.clone() } else { String::new() };
     if !resource.namespaced && !info.namespace.is_empty() && info.parts.first() != Some(&"namespaces".to_owned()) {
-        return Ok(respond::page_not_found());
+        return Err(no_such_resource());
     }
     if resource.namespaced && namespace.is_empty() && !info.name.is_empty() && info.parts.len() > 1 {
-        return Ok(respond::page_not_found());
+        return Err(no_such_resource());
     }
     let name = if info.parts.len() > 1 || matches!(info.verb.as_str(), "get" | "update" | "patch" | "delete") {
         info.name.clone()
@@ -90,6 +110,11 @@ pub async fn serve(call: Call, request: Request<RequestBody>) -> Result<Answer, 
         "deletecollection" => delete::collection(call, request, target).await,
         _ => Err(not_allowed()),
     }
+}
+
+/// The 404 of upstream's router.
+pub fn no_such_resource() -> StatusError {
+    StatusError { details: Some(Box::default()), ..StatusError::new(404, "NotFound", "the server could not find the requested resource") }
 }
 
 /// The 405 of upstream's router.

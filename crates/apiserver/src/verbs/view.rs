@@ -1,10 +1,13 @@
 //! An object as a client asked to see it: as it is, as a Table, or its metadata alone; in JSON or YAML.
 
+use bytes::BytesMut;
 use kinds::Resource;
 use machinery::object;
 use machinery::status::StatusError;
 use serde_json::{Value, json};
+use store::Revision;
 
+use crate::cache::Entry;
 use crate::chain::Call;
 use crate::http::respond::{self, Answer};
 use crate::http::{Encoding, Negotiated, View};
@@ -68,12 +71,16 @@ pub fn partial(object: &Value) -> Value {
     json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": object.get("metadata").cloned().unwrap_or_default()})
 }
 
+/// Appends the `PartialObjectMetadata` of a stored object that is served as it is stored.
+pub fn append_partial(out: &mut BytesMut, entry: &Entry, revision: Revision) {
+    out.extend_from_slice(br#"{"kind":"PartialObjectMetadata","apiVersion":"meta.k8s.io/v1","metadata":"#);
+    entry.append_metadata_json(out, revision);
+    out.extend_from_slice(b"}");
+}
+
 pub fn row(resource: &Resource, object: &Value, include: Include) -> Value {
     let now = jiff::Timestamp::now().as_second();
-    let cells = resource
-        .strategy
-        .cells(object, now)
-        .unwrap_or_else(|| vec![json!(object::name(object)), json!(crate::identifiers::rfc3339_of(object, "metadata.creationTimestamp"))]);
+    let cells = resource.strategy.cells(object, now).unwrap_or_else(|| plain_cells(resource, object, now));
     let mut row = json!({"cells": cells});
     match include {
         Include::None => row["object"] = Value::Null,
@@ -81,6 +88,28 @@ pub fn row(resource: &Resource, object: &Value, include: Include) -> Value {
         Include::Object => row["object"] = object.clone(),
     }
     row
+}
+
+/// The cells of a kind without printers of its own: its name and its age, or when it was made.
+fn plain_cells(resource: &Resource, object: &Value, now: i64) -> Vec<Value> {
+    let cell = |c: &kinds::resource::Column| match c.name.as_str() {
+        "Name" => json!(object::name(object)),
+        "Age" => kinds::columns::age(object, now),
+        "Created At" => created_at(object),
+        _ => json!("<unknown>"),
+    };
+    if resource.columns.is_empty() {
+        return vec![json!(object::name(object)), created_at(object)];
+    }
+    resource.columns.iter().map(cell).collect()
+}
+
+fn created_at(object: &Value) -> Value {
+    match object::str_at(object, "metadata.creationTimestamp") {
+        // A bookmark's object was never made.
+        "" => json!("0001-01-01T00:00:00Z"),
+        time => json!(time),
+    }
 }
 
 /// A Table; later events of a watch come without the column definitions.

@@ -1,94 +1,71 @@
 //! WATCH: changes of a collection from a revision on, as JSON lines; a selector turns updates into ADDED and DELETED.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt as _;
 use http::HeaderValue;
 use http::header::CONTENT_TYPE;
+use kinds::Resource;
 use machinery::field;
 use machinery::status::StatusError;
 use serde_json::{Value, json};
-use store::{Event, Revision, WatchItem, WatchStream};
+use store::Revision;
+use tokio::time::Instant;
 
-use super::list::{invalid_options, parse_version, wait_for};
+use super::list::{bare_500, invalid_options, parse_version};
 use super::options::ListOptions;
 use super::selection::Selection;
 use super::{Target, view};
+use crate::cache::{self, Batch, Cache, Cursor, Entry, Filter as _, Interest, Snapshot, WatchEvent, WatchKind};
 use crate::chain::Call;
 use crate::codec;
 use crate::http::respond::Answer;
 use crate::http::{Body, BoxError, Encoding, Negotiated, View, negotiate};
-use crate::registry;
-use crate::state::store_error;
+use crate::state::cache_error;
 
 const BOOKMARK_EVERY: Duration = Duration::from_secs(60);
+/// A client that will be cut off is told so long before how far it is.
+const BOOKMARK_BEFORE_END: Duration = Duration::from_secs(2);
 /// Without `timeoutSeconds` a watch ends after half an hour to an hour.
 const MIN_TIMEOUT_SECONDS: u64 = 1800;
 const INITIAL_EVENTS_END: &str = "k8s.io/initial-events-end";
+/// Initial events are handed to the connection in pieces of about so many bytes.
+const CHUNK_BYTES: usize = 64 * 1024;
 
-/// Turns changes into the lines a client asked for.
-struct Writer {
-    call: Call,
-    target: Target,
-    negotiated: Negotiated,
-    selection: Selection,
-    include: view::Include,
-    columns_sent: bool,
-}
-
-struct Running {
-    writer: Writer,
-    stream: WatchStream,
-    pending: Option<Bytes>,
-    deadline: tokio::time::Instant,
-    bookmark: tokio::time::Interval,
-    bookmarks: bool,
-    revision: Revision,
-    ended: bool,
-}
-
-pub async fn watch(mut call: Call, mut target: Target) -> Result<Answer, StatusError> {
-    let negotiated = negotiate::negotiate(&call.headers, &call.query, true, false)?;
+pub async fn watch(call: Call, mut target: Target) -> Result<Answer, StatusError> {
+    let negotiated = negotiate::negotiate(&call.headers, &call.query, true, view::has_protobuf(&target.resource))?;
     let mut options = ListOptions::parse(&call.query)?;
     // `/watch/.../name`: one object.
-    if !target.name.is_empty() {
+    if !target.name.is_empty() && options.field_selector.is_empty() {
         options.field_selector = format!("metadata.name={}", target.name);
-        target.name.clear();
     }
+    target.name.clear();
     validate(&options)?;
     let include = view::Include::parse(&call)?;
-    let selection = Selection::parse(&target.resource, &options.label_selector, &options.field_selector)?;
-    if !options.resource_version.is_empty() && parse_version(&options.resource_version).is_err() {
-        let why = parse_version(&options.resource_version).err().unwrap_or_default();
-        return Err(StatusError::bad_request(format!("invalid resource version: {why}")));
-    }
-    let prefix = registry::prefix(&target.resource, &target.namespace);
-    call.query = crate::http::Query::default();
+    let selection = Arc::new(Selection::parse(&target.resource, &options.label_selector, &options.field_selector)?);
+    let scope = selection.scope(&target);
+    let cache = call.api.cache(&target.resource);
+    let start = begin(&cache, &options).await?;
+    let initial = start.initial.map(|list| initial(&list, &scope.prefix, &scope.interest, &selection)).unwrap_or_default();
+    let cursor = match cache.watch(&scope.prefix, scope.interest, start.after, selection) {
+        Ok(cursor) => cursor,
+        Err(cache::Error::TooOld { wanted, oldest }) => return Ok(respond_with_error(&too_old(wanted, oldest))),
+        Err(e) => return Err(cache_error(e)),
+    };
     let seconds =
         options.timeout_seconds.filter(|s| *s > 0).unwrap_or_else(|| MIN_TIMEOUT_SECONDS + crate::identifiers::below(MIN_TIMEOUT_SECONDS));
-    let mut writer = Writer { call, target, negotiated, selection, include, columns_sent: false };
-    let (from, initial) = begin(&mut writer, &options, &prefix).await?;
-    let stream = match writer.call.api.store.watch(&prefix, from).await {
-        Ok(stream) => stream,
-        Err(store::Error::Compacted { .. }) => {
-            let current = writer.call.api.store.revision().await.map_err(store_error)?;
-            return Ok(respond_with_error(&too_old(from, current)));
-        }
-        Err(e) => return Err(store_error(e)),
-    };
-    let mut bookmark = tokio::time::interval(BOOKMARK_EVERY);
-    bookmark.reset();
-    let encoding = writer.negotiated.encoding;
+    let deadline = Instant::now() + Duration::from_secs(seconds);
+    let encoding = negotiated.encoding;
     let running = Running {
-        pending: (!initial.is_empty()).then(|| initial.freeze()),
-        deadline: tokio::time::Instant::now() + Duration::from_secs(seconds),
-        bookmark,
-        bookmarks: options.allow_bookmarks,
-        revision: from,
+        writer: Writer { resource: target.resource, negotiated, include, columns_sent: false },
+        initial: initial.into_iter(),
+        initial_end: (options.send_initial_events == Some(true) && options.allow_bookmarks).then_some(start.after),
+        cursor,
+        deadline,
+        bookmark_at: options.allow_bookmarks.then(|| next_bookmark(deadline)),
         ended: false,
-        writer,
-        stream,
     };
     let body =
         futures::stream::unfold(
@@ -98,14 +75,18 @@ pub async fn watch(mut call: Call, mut target: Target) -> Result<Answer, StatusE
     Ok(streaming(encoding, Body::Stream(body.boxed())))
 }
 
-fn streaming(_encoding: Encoding, body: Body) -> Answer {
+fn streaming(encoding: Encoding, body: Body) -> Answer {
     let mut response = http::Response::new(body);
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    let content_type = match encoding {
+        Encoding::Protobuf => "application/vnd.kubernetes.protobuf;stream=watch",
+        _ => "application/json",
+    };
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     response
 }
 
-fn too_old(from: Revision, current: Revision) -> StatusError {
-    StatusError::expired(format!("too old resource version: {} ({})", from.0, current.0))
+fn too_old(from: Revision, oldest: Revision) -> StatusError {
+    StatusError::expired(format!("too old resource version: {} ({})", from.0, oldest.0))
 }
 
 /// A watch that consists of one ERROR event.
@@ -141,157 +122,179 @@ fn validate(options: &ListOptions) -> Result<(), StatusError> {
     invalid_options(&errors)
 }
 
-/// Where to start watching, and the lines to send before.
-async fn begin(writer: &mut Writer, options: &ListOptions, prefix: &str) -> Result<(Revision, BytesMut), StatusError> {
-    let version = options.resource_version.as_str();
-    let given = parse_version(version).unwrap_or(0);
-    let initial = options.send_initial_events.unwrap_or(given == 0);
-    if given > 0 {
-        let wanted = Revision(given);
-        if initial {
-            wait_for(&writer.call, wanted).await?;
-        } else {
-            return Ok((wanted, BytesMut::new()));
-        }
-    }
-    if !initial {
-        return Ok((writer.call.api.store.revision().await.map_err(store_error)?, BytesMut::new()));
-    }
-    let listing = writer.call.api.store.list(prefix, store::ListOptions::default()).await.map_err(store_error)?;
-    let mut out = BytesMut::new();
-    for item in &listing.items {
-        let line = Line { kind: "ADDED", bytes: &item.value, revision: item.mod_revision };
-        if writer.selected(&item.value) {
-            writer.write(&mut out, &line);
-        }
-    }
-    if options.send_initial_events == Some(true) && options.allow_bookmarks {
-        writer.bookmark(&mut out, listing.revision, true);
-    }
-    Ok((listing.revision, out))
+/// Where a watch starts, and the state to send before.
+struct Start {
+    after: Revision,
+    initial: Option<Snapshot>,
 }
 
-/// One event with its object as stored.
-struct Line<'a> {
-    kind: &'static str,
-    bytes: &'a [u8],
-    revision: Revision,
+async fn begin(cache: &Cache, options: &ListOptions) -> Result<Start, StatusError> {
+    let version = options.resource_version.as_str();
+    let given = if version.is_empty() { 0 } else { parse_version(version).map_err(bare_500)? };
+    let initial = options.send_initial_events.unwrap_or(given == 0);
+    if !initial && given > 0 {
+        return Ok(Start { after: Revision(given), initial: None });
+    }
+    // "0" takes whatever there is, a number what is at least so new, nothing at all the newest.
+    if version.is_empty() {
+        cache.consistent().await.map_err(cache_error)?;
+    } else {
+        cache.wait_until_fresh(Revision(given)).await.map_err(cache_error)?;
+    }
+    let list = cache.snapshot();
+    Ok(Start { after: list.revision, initial: initial.then_some(list) })
+}
+
+fn initial(list: &Snapshot, prefix: &str, interest: &Interest, selection: &Selection) -> Vec<Arc<Entry>> {
+    let wanted = |e: &&Arc<Entry>| e.key.starts_with(prefix) && selection.matches(e);
+    match interest {
+        Interest::Value(value) => list.with_value(value, None).filter(wanted).cloned().collect(),
+        _ => list.range(prefix, None).filter(wanted).cloned().collect(),
+    }
+}
+
+fn next_bookmark(deadline: Instant) -> Instant {
+    let now = Instant::now();
+    let last = deadline - BOOKMARK_BEFORE_END;
+    let regular = now + BOOKMARK_EVERY;
+    if last > now { regular.min(last) } else { regular }
+}
+
+/// Turns changes into the lines a client asked for.
+struct Writer {
+    resource: Arc<Resource>,
+    negotiated: Negotiated,
+    include: view::Include,
+    columns_sent: bool,
 }
 
 impl Writer {
-    fn selected(&self, bytes: &[u8]) -> bool {
-        self.selection.is_everything() || self.selection.matches(&view::served(&self.target.resource, codec::decode(bytes, Revision(0))))
-    }
-
-    fn change(&mut self, out: &mut BytesMut, event: &Event) {
-        let before = event.previous.as_ref().filter(|kv| self.selected(&kv.value));
-        let after = event.value.as_ref().filter(|kv| self.selected(&kv.value));
-        let line = match (before, after) {
-            (None, Some(kv)) => Line { kind: "ADDED", bytes: &kv.value, revision: event.revision },
-            (Some(_), Some(kv)) => Line { kind: "MODIFIED", bytes: &kv.value, revision: event.revision },
-            (Some(kv), None) => Line { kind: "DELETED", bytes: &kv.value, revision: event.revision },
-            (None, None) => return,
-        };
-        self.write(out, &line);
-    }
-
-    fn write(&mut self, out: &mut BytesMut, line: &Line<'_>) {
-        let resource = self.target.resource.clone();
-        if self.negotiated.view == View::Object && view::stored_as_served(&resource) {
-            out.extend_from_slice(format!("{{\"type\":\"{}\",\"object\":", line.kind).as_bytes());
-            codec::splice_into(out, line.bytes, line.revision);
-            out.extend_from_slice(b"}\n");
-            return;
+    fn event(&mut self, out: &mut BytesMut, event: &WatchEvent<'_>) {
+        let json = self.negotiated.encoding != Encoding::Protobuf && view::stored_as_served(&self.resource);
+        match self.negotiated.view {
+            View::Object if json => event.append_json(out),
+            View::PartialObjectMetadata | View::PartialObjectMetadataList if json => {
+                event.append_json_as(out, |out| view::append_partial(out, event.entry, event.revision));
+            }
+            _ => {
+                let object = view::served(&self.resource, codec::decode(&event.entry.bytes, event.revision));
+                let shown = self.shown(object);
+                self.line(out, event.kind.name(), &shown);
+            }
         }
-        let object = view::served(&resource, codec::decode(line.bytes, line.revision));
-        let shown = match self.negotiated.view {
+    }
+
+    fn shown(&mut self, object: Value) -> Value {
+        match self.negotiated.view {
             View::Table => {
                 let metadata = json!({"resourceVersion": machinery::object::resource_version(&object)});
                 let first = !std::mem::replace(&mut self.columns_sent, true);
-                view::table(&resource, metadata, vec![view::row(&resource, &object, self.include)], first)
+                view::table(&self.resource, metadata, vec![view::row(&self.resource, &object, self.include)], first)
             }
             View::PartialObjectMetadata | View::PartialObjectMetadataList => view::partial(&object),
             View::Object => object,
-        };
-        self.line(out, line.kind, &shown);
+        }
     }
 
     fn bookmark(&mut self, out: &mut BytesMut, revision: Revision, initial_end: bool) {
-        let resource = self.target.resource.clone();
         let mut object = json!({
-            "kind": resource.kind, "apiVersion": resource.gvk().api_version(),
-            "metadata": {"resourceVersion": revision.0.to_string(), "creationTimestamp": null},
+            "kind": self.resource.kind, "apiVersion": self.resource.gvk().api_version(),
+            "metadata": {"resourceVersion": revision.0.to_string()},
         });
         if initial_end {
             object["metadata"]["annotations"] = json!({INITIAL_EVENTS_END: "true"});
         }
-        let shown = match self.negotiated.view {
-            View::Object => crate::verbs::write::body::blank(&resource, object),
-            View::Table => {
-                let first = !std::mem::replace(&mut self.columns_sent, true);
-                let row = view::row(&resource, &object, self.include);
-                view::table(&resource, json!({"resourceVersion": revision.0.to_string()}), vec![row], first)
-            }
-            _ => view::partial(&object),
-        };
+        if self.negotiated.view == View::Object {
+            object = crate::verbs::write::body::blank(&self.resource, object);
+        }
+        let shown = self.shown(object);
         self.line(out, "BOOKMARK", &shown);
     }
 
     fn line(&self, out: &mut BytesMut, kind: &str, object: &Value) {
+        if self.negotiated.encoding == Encoding::Protobuf
+            && let Some(ty) = protobuf_type(object)
+        {
+            let sealed = machinery::proto::to_envelope(kinds::types(), ty, object);
+            out.extend_from_slice(&machinery::proto::watch_frame(kind, &sealed));
+            return;
+        }
         out.extend_from_slice(json!({"type": kind, "object": object}).to_string().as_bytes());
         out.extend_from_slice(b"\n");
     }
 }
 
-enum Step {
-    Item(Option<Result<WatchItem, store::Error>>),
-    Bookmark,
-    End,
+fn protobuf_type(object: &Value) -> Option<machinery::schema::TypeId> {
+    let text = |key: &str| machinery::object::str_at(object, key);
+    let gvk = machinery::gvk::GroupVersion::parse(text("apiVersion")).ok()?.kind(text("kind"));
+    kinds::table().type_of(&gvk)
+}
+
+/// A watch that a client reads.
+struct Running {
+    writer: Writer,
+    initial: std::vec::IntoIter<Arc<Entry>>,
+    /// The bookmark due after the initial events.
+    initial_end: Option<Revision>,
+    cursor: Cursor,
+    deadline: Instant,
+    bookmark_at: Option<Instant>,
+    ended: bool,
 }
 
 impl Running {
     async fn next(&mut self) -> Option<Bytes> {
-        if let Some(bytes) = self.pending.take() {
+        if let Some(bytes) = self.begin() {
             return Some(bytes);
         }
         while !self.ended {
-            let step = tokio::select! { biased;
-                () = tokio::time::sleep_until(self.deadline) => Step::End,
-                item = self.stream.next() => Step::Item(item),
-                _ = self.bookmark.tick(), if self.bookmarks => Step::Bookmark,
+            let step = tokio::time::timeout_at(self.deadline, self.cursor.next(self.bookmark_at)).await;
+            let bytes = match step {
+                Ok(Ok(batch)) => self.batch(&batch),
+                Ok(Err(error)) => self.end(error),
+                Err(_) => return None,
             };
-            if let Some(bytes) = self.handle(step) {
+            if let Some(bytes) = bytes {
                 return Some(bytes);
             }
         }
         None
     }
 
-    fn handle(&mut self, step: Step) -> Option<Bytes> {
+    /// The next piece of the initial state.
+    fn begin(&mut self) -> Option<Bytes> {
         let mut out = BytesMut::new();
-        match step {
-            Step::End | Step::Item(None) => self.ended = true,
-            Step::Item(Some(Ok(WatchItem::Progress(revision)))) => self.revision = self.revision.max(revision),
-            Step::Item(Some(Ok(WatchItem::Events(events)))) => {
-                for event in &events {
-                    self.writer.change(&mut out, event);
-                    self.revision = self.revision.max(event.revision);
-                }
-            }
-            Step::Item(Some(Err(error))) => {
-                self.ended = true;
-                let status = match error {
-                    store::Error::Compacted { oldest } => too_old(self.revision, oldest),
-                    store::Error::Lagged => too_old(self.revision, self.revision),
-                    other => store_error(other),
-                };
-                return Some(error_line(&status));
-            }
-            Step::Bookmark => {
-                let revision = self.revision;
-                self.writer.bookmark(&mut out, revision, false);
-            }
+        while out.len() < CHUNK_BYTES
+            && let Some(entry) = self.initial.next()
+        {
+            self.writer.event(&mut out, &WatchEvent { kind: WatchKind::Added, entry: &entry, revision: entry.revision });
+        }
+        if self.initial.as_slice().is_empty()
+            && let Some(revision) = self.initial_end.take()
+        {
+            self.writer.bookmark(&mut out, revision, true);
         }
         (!out.is_empty()).then(|| out.freeze())
+    }
+
+    fn batch(&mut self, batch: &Batch) -> Option<Bytes> {
+        let mut out = BytesMut::new();
+        for event in batch.events() {
+            self.writer.event(&mut out, &event);
+        }
+        if out.is_empty() && self.bookmark_at.is_some() {
+            self.writer.bookmark(&mut out, batch.revision, false);
+            self.bookmark_at = Some(next_bookmark(self.deadline));
+        }
+        (!out.is_empty()).then(|| out.freeze())
+    }
+
+    fn end(&mut self, error: cache::Error) -> Option<Bytes> {
+        self.ended = true;
+        match error {
+            cache::Error::Closed => None,
+            cache::Error::TooOld { wanted, oldest } => Some(error_line(&too_old(wanted, oldest))),
+            other => Some(error_line(&cache_error(other))),
+        }
     }
 }
