@@ -6,6 +6,7 @@
 //! they have shapes of their own: [`garbage_collector`] and [`namespace`].
 
 pub mod action;
+pub mod history;
 pub mod k8s;
 pub mod meta;
 pub mod pods;
@@ -28,6 +29,7 @@ pub mod replica_set;
 pub mod root_ca;
 pub mod service_account;
 pub mod service_load_balancer;
+pub mod stateful_set;
 pub mod taint_eviction;
 pub mod ttl_after_finished;
 
@@ -66,6 +68,7 @@ pub const TABLE: &[Controller] = &[
     root_ca::CONTROLLER,
     service_load_balancer::CONTROLLER,
     service_account::CONTROLLER,
+    stateful_set::CONTROLLER,
     taint_eviction::CONTROLLER,
     ttl_after_finished::CONTROLLER,
 ];

@@ -137,8 +137,17 @@ where
     O: Metadata<Ty = ObjectMeta>,
     K: Metadata<Ty = ObjectMeta>,
 {
+    claim_if(lister, owner, owner_selector, |_| true)
+}
+
+/// As [`claim`], of objects that also pass a test.
+pub fn claim_if<O, K>(lister: &dyn Lister<K>, owner: &O, owner_selector: &LabelSelector, test: impl Fn(&K) -> bool) -> Claimed<K>
+where
+    O: Metadata<Ty = ObjectMeta>,
+    K: Metadata<Ty = ObjectMeta>,
+{
     let uid = meta::uid(owner);
-    let matches = |object: &K| selector::matches(owner_selector, object.metadata().labels.as_ref());
+    let matches = |object: &K| selector::matches(owner_selector, object.metadata().labels.as_ref()) && test(object);
     let mut claimed = Claimed { owned: Vec::new(), actions: Vec::new() };
     for object in lister.controlled_by(uid) {
         if matches(&object) {

@@ -28,6 +28,9 @@ fn without_hash(template: &PodTemplateSpec) -> Value {
 }
 
 /// FNV-1a (32 bits) of the template and of how often its name was taken already, in the alphabet of generated names.
+///
+/// Upstream hashes a dump of its own types; here it is the canonical JSON (sorted keys, absent fields left out), which a
+/// release of the types that adds fields does not change. Nothing relies on the value: templates are compared in full.
 pub fn hash(template: &PodTemplateSpec, collisions: Option<i32>) -> String {
     let mut hash: u32 = 0x811c_9dc5;
     let mut eat = |bytes: &[u8]| {
