@@ -9,6 +9,7 @@ use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use crate::node::NodeInfo;
 use crate::pod::PodInfo;
 use crate::selector::{Labels, Selector};
+use crate::storage::Storage;
 
 /// Everything a decision looks at.
 #[derive(Clone, Debug, Default)]
@@ -23,6 +24,8 @@ pub struct Cluster {
     pub budgets: BTreeMap<String, Budget>,
     /// Pods that wait for room on a node after preempting there, by their key, with that node's name.
     pub nominated: BTreeMap<String, (String, Arc<PodInfo>)>,
+    /// Claims and volumes. Shared with the filters of an attempt: `Arc::make_mut` to change it.
+    pub storage: Arc<Storage>,
     /// `namespace/name` of every pod on a node, to the node.
     placed: BTreeMap<String, String>,
 }

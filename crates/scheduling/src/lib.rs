@@ -13,6 +13,7 @@ pub mod queue;
 pub mod resources;
 pub mod schedule;
 pub mod selector;
+pub mod storage;
 
 pub use cluster::Cluster;
 pub use node::NodeInfo;

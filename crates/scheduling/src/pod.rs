@@ -18,8 +18,8 @@ pub struct PodInfo {
     pub anti_affinity: Vec<Term>,
     pub preferred_affinity: Vec<Term>,
     pub preferred_anti_affinity: Vec<Term>,
-    /// `spec.nodeSelector` and required node affinity; `Err` where a term does not parse.
-    pub node_terms: Result<Option<Vec<NodeTerm>>, String>,
+    /// Required node affinity. A term that does not parse matches no node.
+    pub node_terms: Option<Vec<NodeTerm>>,
     /// A deletion has begun.
     pub terminating: bool,
     labels: Labels,
@@ -144,12 +144,11 @@ impl PodInfo {
     }
 }
 
-fn node_terms(affinity: Option<&Affinity>) -> Result<Option<Vec<NodeTerm>>, String> {
+fn node_terms(affinity: Option<&Affinity>) -> Option<Vec<NodeTerm>> {
     affinity
         .and_then(|a| a.node_affinity.as_ref())
         .and_then(|a| a.required_during_scheduling_ignored_during_execution.as_ref())
-        .map(|s| s.node_selector_terms.iter().map(NodeTerm::of).collect())
-        .transpose()
+        .map(|s| s.node_selector_terms.iter().enumerate().map(|(i, t)| NodeTerm::of(t, i).unwrap_or_default()).collect())
 }
 
 fn host_ports(pod: &Pod) -> Vec<HostPort> {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::cluster::Cluster;
 use crate::message;
 use crate::node::NodeInfo;
-use crate::plugins::{Filter, PLUGINS, Prepared, Rejection};
+use crate::plugins::{Code, Filter, PLUGINS, Prepared, Rejection};
 use crate::pod::PodInfo;
 
 /// What came of an attempt.
@@ -146,6 +146,9 @@ pub fn schedule(cluster: &Cluster, pod: &PodInfo, choose: &mut dyn FnMut(usize) 
         }
         match filters.check_nominated(cluster, pod, node) {
             Ok(()) => feasible.push(node),
+            Err(rejection) if rejection.code == Code::Error => {
+                return Verdict::Error(format!("running {:?} filter plugin: {}", rejection.plugin, rejection.reasons.join(", ")));
+            }
             Err(rejection) => {
                 rejected.insert(node.name().to_owned(), rejection);
             }
@@ -154,7 +157,10 @@ pub fn schedule(cluster: &Cluster, pod: &PodInfo, choose: &mut dyn FnMut(usize) 
     if feasible.is_empty() {
         return Verdict::Unschedulable(message::no_node(cluster.nodes.len(), rejected, unseen, filters.narrowed_by));
     }
-    let scores = if feasible.len() > 1 { score(cluster, pod, &feasible) } else { Vec::new() };
+    let scores = match if feasible.len() > 1 { score(cluster, pod, &feasible) } else { Ok(Vec::new()) } {
+        Ok(scores) => scores,
+        Err(why) => return Verdict::Error(why),
+    };
     let best = scores.iter().map(|s| s.total).max();
     let ties: Vec<String> = match best {
         None => vec![feasible[0].name().to_owned()],
@@ -170,10 +176,12 @@ fn nominated<'a>(cluster: &'a Cluster, pod: &PodInfo) -> Option<&'a NodeInfo> {
     cluster.nodes.get(name)
 }
 
-fn score(cluster: &Cluster, pod: &PodInfo, feasible: &[&NodeInfo]) -> Vec<NodeScore> {
+fn score(cluster: &Cluster, pod: &PodInfo, feasible: &[&NodeInfo]) -> Result<Vec<NodeScore>, String> {
     let mut out: Vec<NodeScore> = feasible.iter().map(|n| NodeScore { node: n.name().to_owned(), total: 0, plugins: Vec::new() }).collect();
     for plugin in &PLUGINS {
-        let Some(scorer) = plugin.score.and_then(|make| make(cluster, pod, feasible)) else { continue };
+        let Some(make) = plugin.score else { continue };
+        let scorer = make(cluster, pod, feasible).map_err(|why| format!("running PreScore plugin {:?}: {why}", plugin.name))?;
+        let Some(scorer) = scorer else { continue };
         let mut scores: Vec<i64> = feasible.iter().map(|n| scorer.score(pod, n)).collect();
         scorer.normalize(feasible, &mut scores);
         for (node, score) in out.iter_mut().zip(scores) {
@@ -181,5 +189,5 @@ fn score(cluster: &Cluster, pod: &PodInfo, feasible: &[&NodeInfo]) -> Vec<NodeSc
             node.plugins.push((plugin.name, score * plugin.weight));
         }
     }
-    out
+    Ok(out)
 }

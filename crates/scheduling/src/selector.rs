@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{NodeSelectorRequirement, NodeSelectorTerm};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use machinery::field::go_quote;
+use machinery::names;
 
 pub type Labels = BTreeMap<String, String>;
 
@@ -109,11 +111,16 @@ pub struct NodeTerm {
 }
 
 impl NodeTerm {
-    /// Errors with upstream's text where an operator or value is not valid.
-    pub fn of(term: &NodeSelectorTerm) -> Result<Self, String> {
-        let compile =
-            |list: &Option<Vec<NodeSelectorRequirement>>| list.iter().flatten().map(node_requirement).collect::<Result<Vec<_>, _>>();
-        Ok(Self { expressions: compile(&term.match_expressions)?, fields: compile(&term.match_fields)? })
+    /// The term at this place of a list; errors with upstream's texts where operators or values are not valid.
+    pub fn of(term: &NodeSelectorTerm, index: usize) -> Result<Self, Vec<String>> {
+        let mut errors = Vec::new();
+        let mut compile = |field: &str, list: &Option<Vec<NodeSelectorRequirement>>| -> Vec<Requirement> {
+            let at = |i| format!("[{index}].{field}[{i}]");
+            list.iter().flatten().enumerate().filter_map(|(i, e)| node_requirement(e, &at(i), &mut errors)).collect()
+        };
+        let expressions = compile("matchExpressions", &term.match_expressions);
+        let fields = compile("matchFields", &term.match_fields);
+        if errors.is_empty() { Ok(Self { expressions, fields }) } else { Err(errors) }
     }
 
     pub fn matches(&self, name: &str, labels: &Labels) -> bool {
@@ -144,20 +151,54 @@ impl NodeTerm {
     }
 }
 
-fn node_requirement(e: &NodeSelectorRequirement) -> Result<Requirement, String> {
+/// Upstream's `labels.NewRequirement`.
+fn node_requirement(e: &NodeSelectorRequirement, path: &str, errors: &mut Vec<String>) -> Option<Requirement> {
+    let before = errors.len();
     let values = e.values.clone().unwrap_or_default();
-    let bound = |values: &[String]| match values {
-        [one] => one.parse::<i64>().map_err(|_| format!("for 'Gt', 'Lt' operators, the value must be an integer: {one:?}")),
-        _ => Err("for 'Gt', 'Lt' operators, exactly one value is required".to_owned()),
-    };
+    let invalid = |path: String, value: &str, detail: &str| format!("{path}: Invalid value: {value}: {detail}");
+    for problem in names::qualified_name(&e.key) {
+        errors.push(invalid(format!("{path}.key"), &go_quote(&e.key), &problem));
+    }
+    let list = || format!("[{}]", values.iter().map(|v| go_quote(v)).collect::<Vec<_>>().join(","));
     let op = match e.operator.as_str() {
-        "In" => Op::In(values),
-        "NotIn" => Op::NotIn(values),
-        "Exists" => Op::Exists,
-        "DoesNotExist" => Op::DoesNotExist,
-        "Gt" => Op::Gt(bound(&values)?),
-        "Lt" => Op::Lt(bound(&values)?),
-        other => return Err(format!("{other:?} is not a valid node selector operator")),
+        "In" | "NotIn" if values.is_empty() => {
+            errors.push(invalid(format!("{path}.values"), &list(), "for 'in', 'notin' operators, values set can't be empty"));
+            None
+        }
+        "In" => Some(Op::In(values.clone())),
+        "NotIn" => Some(Op::NotIn(values.clone())),
+        "Exists" | "DoesNotExist" if !values.is_empty() => {
+            errors.push(invalid(format!("{path}.values"), &list(), "values set must be empty for exists and does not exist"));
+            None
+        }
+        "Exists" => Some(Op::Exists),
+        "DoesNotExist" => Some(Op::DoesNotExist),
+        "Gt" | "Lt" => {
+            if values.len() != 1 {
+                errors.push(invalid(format!("{path}.values"), &list(), "for 'Gt', 'Lt' operators, exactly one value is required"));
+            }
+            let mut bound = None;
+            for (i, value) in values.iter().enumerate() {
+                match value.parse::<i64>() {
+                    Ok(number) => bound = Some(number),
+                    Err(_) => errors.push(invalid(
+                        format!("{path}.values[{i}]"),
+                        &go_quote(value),
+                        "for 'Gt', 'Lt' operators, the value must be an integer",
+                    )),
+                }
+            }
+            bound.map(if e.operator == "Gt" { Op::Gt } else { Op::Lt })
+        }
+        other => {
+            errors.push(format!("{path}.operator: {} is not a valid node selector operator", go_quote(other)));
+            None
+        }
     };
-    Ok(Requirement { key: e.key.clone(), op })
+    for (i, value) in values.iter().enumerate() {
+        for problem in names::label_value(value) {
+            errors.push(invalid(format!("{path}.values[{i}][{}]", e.key), &go_quote(value), &problem));
+        }
+    }
+    op.filter(|_| errors.len() == before).map(|op| Requirement { key: e.key.clone(), op })
 }

@@ -11,25 +11,28 @@ use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use scheduling::cluster::{Budget, Spread, SpreadKind};
 use scheduling::plugins::Code;
+use scheduling::plugins::volume_binding::{Plan, plan};
 use scheduling::preemption::preempt;
 use scheduling::selector::Selector;
+use scheduling::storage::Volume;
 use scheduling::{Cluster, PodInfo, Verdict, schedule};
 use serde_json::Value;
 
 /// Least number of identical cases per topic; raise as plugins come.
-const FLOOR: [(&str, usize); 12] = [
+const FLOOR: [(&str, usize); 13] = [
     ("combined", 281),
     ("defaultspread", 80),
     ("hostports", 83),
     ("imagelocality", 67),
     ("misc", 53),
-    ("nodeaffinity", 164),
+    ("nodeaffinity", 166),
     ("podaffinity", 222),
     ("preemption", 242),
     ("preemptpdb", 194),
     ("resources", 219),
     ("taints", 121),
     ("topologyspread", 213),
+    ("volumes", 192),
 ];
 
 fn parse<T: serde::de::DeserializeOwned>(v: &Value) -> T {
@@ -87,13 +90,33 @@ fn cluster(case: &Value) -> Cluster {
             );
         }
     }
+    load_storage(case, &mut out);
     out
+}
+
+fn named<T: serde::de::DeserializeOwned>(case: &Value, list_name: &str) -> Vec<(String, Arc<T>)> {
+    let key = |meta: &Value| match meta["namespace"].as_str() {
+        Some(namespace) => format!("{namespace}/{}", meta["name"].as_str().unwrap()),
+        None => meta["name"].as_str().unwrap().to_owned(),
+    };
+    list(case, list_name).map(|o| (key(&o["metadata"]), Arc::new(parse(o)))).collect()
+}
+
+fn load_storage(case: &Value, out: &mut Cluster) {
+    let storage = Arc::make_mut(&mut out.storage);
+    storage.claims.extend(named(case, "persistentVolumeClaims"));
+    storage.volumes.extend(named(case, "persistentVolumes").into_iter().map(|(k, v)| (k, Volume::new(v))));
+    storage.classes.extend(named(case, "storageClasses"));
+    storage.csi_nodes.extend(named(case, "csiNodes"));
+    storage.csi_drivers.extend(named(case, "csiDrivers"));
+    storage.capacities.extend(named(case, "csiStorageCapacities"));
 }
 
 fn code(code: Code) -> &'static str {
     match code {
         Code::Unschedulable => "Unschedulable",
         Code::UnschedulableAndUnresolvable => "UnschedulableAndUnresolvable",
+        Code::Error => "Error",
     }
 }
 
@@ -104,7 +127,10 @@ fn compare(case: &Value, want: &Value) -> Result<(), String> {
     match schedule(&cluster, &pod, &mut |_| 0) {
         Verdict::Error(why) => (want["result"] == "error").then_some(()).ok_or(format!("error {why}, wanted {}", want["result"])),
         Verdict::Place { ties, scores, .. } => {
-            if want["result"] != "bound" {
+            let chosen = want["node"].as_str().unwrap_or("");
+            let plan = cluster.nodes.get(chosen).and_then(|n| plan(&cluster, &pod, n));
+            let result = if plan.as_ref().is_some_and(Plan::is_empty) { "bound" } else { "waitingForVolumes" };
+            if want["result"] != result {
                 return Err(format!("placed, wanted {}: {}", want["result"], want["condition"]["message"]));
             }
             for score in &scores {
@@ -121,7 +147,10 @@ fn compare(case: &Value, want: &Value) -> Result<(), String> {
             }
             let acceptable: BTreeSet<&str> = list(want, "acceptableNodes").filter_map(Value::as_str).collect();
             let ours: BTreeSet<&str> = ties.iter().map(String::as_str).collect();
-            (acceptable == ours).then_some(()).ok_or(format!("best {ours:?}, wanted {acceptable:?}"))
+            if acceptable != ours {
+                return Err(format!("best {ours:?}, wanted {acceptable:?}"));
+            }
+            compare_volumes(&plan.unwrap_or_default(), want)
         }
         Verdict::Unschedulable(failed) => {
             if want["result"] != "unschedulable" {
@@ -136,6 +165,19 @@ fn compare(case: &Value, want: &Value) -> Result<(), String> {
             compare_preemption(&cluster, &pod, &failed, want)
         }
     }
+}
+
+fn compare_volumes(plan: &Plan, want: &Value) -> Result<(), String> {
+    let changes = plan.bind.iter().map(|(volume, claim)| (format!("pv/{volume}"), format!("claimRef {claim}")));
+    let node = want["node"].as_str().unwrap_or("");
+    let changes = changes.chain(plan.provision.iter().map(|claim| (format!("pvc/{claim}"), format!("selected-node {node}"))));
+    let ours: BTreeMap<String, String> = changes.collect();
+    let theirs = want["volumeChanges"].as_object().into_iter().flatten().map(|(key, change)| {
+        let (what, value) = change.as_object().unwrap().iter().next().unwrap();
+        (key.clone(), format!("{what} {}", value.as_str().unwrap()))
+    });
+    let theirs: BTreeMap<String, String> = theirs.collect();
+    (ours == theirs).then_some(()).ok_or(format!("writes {ours:?}, wanted {theirs:?}"))
 }
 
 fn compare_preemption(cluster: &Cluster, pod: &PodInfo, failed: &scheduling::schedule::Unschedulable, want: &Value) -> Result<(), String> {
@@ -182,7 +224,7 @@ fn decides_as_upstream() {
             let case: Value = serde_json::from_str(&line.unwrap()).unwrap();
             let want = &case["verdict"];
             // Gates, other schedulers and missing claims keep a pod out of the queue: not a matter of this crate.
-            if !matches!(want["result"].as_str(), Some("bound" | "unschedulable" | "error")) {
+            if !matches!(want["result"].as_str(), Some("bound" | "unschedulable" | "error" | "waitingForVolumes")) {
                 continue;
             }
             all += 1;

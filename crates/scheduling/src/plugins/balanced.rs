@@ -2,7 +2,7 @@
 
 use crate::cluster::Cluster;
 use crate::node::NodeInfo;
-use crate::plugins::{SCORE_MAX, Score};
+use crate::plugins::{SCORE_MAX, Score, Scorer};
 use crate::pod::PodInfo;
 
 pub const NAME: &str = "NodeResourcesBalancedAllocation";
@@ -10,9 +10,9 @@ pub const NAME: &str = "NodeResourcesBalancedAllocation";
 struct Balanced;
 
 /// A pod that asks for neither CPU nor memory balances nothing.
-pub fn score(_: &Cluster, pod: &PodInfo, _: &[&NodeInfo]) -> Option<Box<dyn Score>> {
+pub fn score(_: &Cluster, pod: &PodInfo, _: &[&NodeInfo]) -> Scorer {
     let wanted = &pod.requests.requests;
-    if wanted.cpu_milli == 0 && wanted.memory_bytes == 0 { None } else { Some(Box::new(Balanced)) }
+    if wanted.cpu_milli == 0 && wanted.memory_bytes == 0 { Ok(None) } else { Ok(Some(Box::new(Balanced))) }
 }
 
 impl Score for Balanced {

@@ -2,7 +2,7 @@
 
 use crate::cluster::Cluster;
 use crate::node::NodeInfo;
-use crate::plugins::{SCORE_MAX, Score};
+use crate::plugins::{SCORE_MAX, Score, Scorer};
 use crate::pod::PodInfo;
 
 pub const NAME: &str = "ImageLocality";
@@ -17,7 +17,7 @@ struct Locality {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "upstream computes in float64 too")]
-pub fn score(cluster: &Cluster, pod: &PodInfo, _: &[&NodeInfo]) -> Option<Box<dyn Score>> {
+pub fn score(cluster: &Cluster, pod: &PodInfo, _: &[&NodeInfo]) -> Scorer {
     // Image volumes add to the sum, but not to what a pod of so many containers could have at most.
     let volumes = pod.pod.spec.iter().flat_map(|s| s.volumes.iter().flatten()).filter_map(|v| v.image.as_ref());
     let images: Vec<(String, f64)> = pod
@@ -31,7 +31,7 @@ pub fn score(cluster: &Cluster, pod: &PodInfo, _: &[&NodeInfo]) -> Option<Box<dy
         })
         .collect();
     let containers = i64::try_from(pod.containers().count()).unwrap_or(i64::MAX);
-    Some(Box::new(Locality { images, containers }))
+    Ok(Some(Box::new(Locality { images, containers })))
 }
 
 /// An image without a tag means `latest`.

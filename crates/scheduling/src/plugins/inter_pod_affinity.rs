@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::cluster::Cluster;
 use crate::node::NodeInfo;
-use crate::plugins::{Code, Filter, Prepared, Rejection, SCORE_MAX, Score};
+use crate::plugins::{Code, Filter, Prepared, Rejection, SCORE_MAX, Score, Scorer};
 use crate::pod::{PodInfo, Term};
 use crate::selector::Labels;
 
@@ -138,7 +138,7 @@ impl Rules {
 /// Weights by topology pair.
 struct Weights(Pairs);
 
-pub fn score(cluster: &Cluster, pod: &PodInfo, _: &[&NodeInfo]) -> Option<Box<dyn Score>> {
+pub fn score(cluster: &Cluster, pod: &PodInfo, _: &[&NodeInfo]) -> Scorer {
     let own = !pod.preferred_affinity.is_empty() || !pod.preferred_anti_affinity.is_empty();
     let mine = cluster.namespace_labels(pod.namespace());
     let mut pairs = Pairs::new();
@@ -159,7 +159,7 @@ pub fn score(cluster: &Cluster, pod: &PodInfo, _: &[&NodeInfo]) -> Option<Box<dy
             }
         }
     }
-    if pairs.is_empty() { None } else { Some(Box::new(Weights(pairs))) }
+    if pairs.is_empty() { Ok(None) } else { Ok(Some(Box::new(Weights(pairs)))) }
 }
 
 impl Score for Weights {

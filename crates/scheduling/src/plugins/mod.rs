@@ -9,6 +9,10 @@ pub mod node_ports;
 pub mod resources_fit;
 pub mod taint_toleration;
 pub mod topology_spread;
+pub mod volume_binding;
+pub mod volume_limits;
+pub mod volume_restrictions;
+pub mod volume_zone;
 
 use std::collections::BTreeSet;
 
@@ -26,6 +30,8 @@ pub enum Code {
     Unschedulable,
     /// It could not.
     UnschedulableAndUnresolvable,
+    /// The node could not be judged, which ends the attempt.
+    Error,
 }
 
 /// Why a plugin turned a node down.
@@ -84,11 +90,16 @@ pub enum Wake {
     PodPlaced,
     /// Labels of a placed pod or a namespace changed.
     Labels,
+    /// A claim, a volume, a storage class or what a CSI driver says of itself or a node changed.
+    Storage,
+    /// A resource claim, a device class or a slice of devices changed.
+    Devices,
 }
 
 type MakeFilter = fn(&Cluster, &PodInfo) -> Prepared;
-/// `None`: nothing to score for this pod (upstream's Skip of PreScore).
-type MakeScore = fn(&Cluster, &PodInfo, &[&NodeInfo]) -> Option<Box<dyn Score>>;
+/// `Ok(None)`: nothing to score for this pod (upstream's Skip of PreScore). An error ends the attempt.
+pub type Scorer = Result<Option<Box<dyn Score>>, String>;
+type MakeScore = fn(&Cluster, &PodInfo, &[&NodeInfo]) -> Scorer;
 
 /// One row: a plugin's name, the weight of its score, and what makes its parts.
 pub struct Plugin {
@@ -105,13 +116,17 @@ const fn row(name: &'static str, weight: i64, filter: Option<MakeFilter>, score:
 }
 
 /// Upstream's default profile, in its order.
-pub static PLUGINS: [Plugin; 10] = [
+pub static PLUGINS: [Plugin; 14] = [
     row(node_basics::UNSCHEDULABLE, 0, Some(node_basics::unschedulable), None, &[Wake::Node]),
     row(node_basics::NAME, 0, Some(node_basics::name), None, &[Wake::Node]),
     row(taint_toleration::NAME, 3, Some(taint_toleration::filter), Some(taint_toleration::score), &[Wake::Node]),
     row(node_affinity::NAME, 2, Some(node_affinity::filter), Some(node_affinity::score), &[Wake::Node]),
     row(node_ports::NAME, 0, Some(node_ports::filter), None, &[Wake::Node, Wake::PodGone]),
     row(resources_fit::NAME, 1, Some(resources_fit::filter), Some(resources_fit::score), &[Wake::Node, Wake::PodGone]),
+    row(volume_restrictions::NAME, 0, Some(volume_restrictions::filter), None, &[Wake::Node, Wake::PodGone, Wake::Storage]),
+    row(volume_limits::NAME, 0, Some(volume_limits::filter), None, &[Wake::Node, Wake::PodGone, Wake::Storage]),
+    row(volume_binding::NAME, 0, Some(volume_binding::filter), None, &[Wake::Node, Wake::Storage]),
+    row(volume_zone::NAME, 0, Some(volume_zone::filter), None, &[Wake::Node, Wake::Storage]),
     row(
         topology_spread::NAME,
         2,

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::cluster::Cluster;
 use crate::node::NodeInfo;
-use crate::plugins::{Code, Filter, Prepared, Rejection, Score, normalize_by_max};
+use crate::plugins::{Code, Filter, Prepared, Rejection, Score, Scorer, normalize_by_max};
 use crate::pod::PodInfo;
 use crate::selector::NodeTerm;
 
@@ -16,11 +16,7 @@ pub fn matches(pod: &PodInfo, node: &NodeInfo) -> bool {
     if wanted.into_iter().flatten().any(|(key, value)| node.labels().get(key) != Some(value)) {
         return false;
     }
-    match &pod.node_terms {
-        Ok(None) => true,
-        Ok(Some(terms)) => terms.iter().any(|t| t.matches(node.name(), node.labels())),
-        Err(_) => false,
-    }
+    pod.node_terms.as_ref().is_none_or(|terms| terms.iter().any(|t| t.matches(node.name(), node.labels())))
 }
 
 #[derive(Clone)]
@@ -28,11 +24,10 @@ struct Affinity;
 
 pub fn filter(_: &Cluster, pod: &PodInfo) -> Prepared {
     let selector = pod.pod.spec.as_ref().and_then(|s| s.node_selector.as_ref());
-    let terms = match &pod.node_terms {
-        Err(why) => return Prepared::Error(why.clone()),
-        Ok(None) if selector.is_none_or(std::collections::BTreeMap::is_empty) => return Prepared::Skip,
-        Ok(terms) => terms.as_deref().unwrap_or(&[]),
-    };
+    if pod.node_terms.is_none() && selector.is_none_or(std::collections::BTreeMap::is_empty) {
+        return Prepared::Skip;
+    }
+    let terms = pod.node_terms.as_deref().unwrap_or(&[]);
     // Terms that each name their nodes narrow the search; one that does not opens it again.
     let mut names: Option<BTreeSet<String>> = None;
     for term in terms {
@@ -65,11 +60,25 @@ impl Filter for Affinity {
 
 struct Preferred(Vec<(i64, NodeTerm)>);
 
-pub fn score(_: &Cluster, pod: &PodInfo, _: &[&NodeInfo]) -> Option<Box<dyn Score>> {
-    let affinity = pod.pod.spec.as_ref()?.affinity.as_ref()?.node_affinity.as_ref()?;
-    let preferred = affinity.preferred_during_scheduling_ignored_during_execution.as_deref().filter(|p| !p.is_empty())?;
-    let terms = preferred.iter().filter_map(|p| Some((i64::from(p.weight), NodeTerm::of(&p.preference).ok()?)));
-    Some(Box::new(Preferred(terms.collect())))
+/// Preferred terms are not validated when a pod is created: errors of all of them end the attempt here.
+pub fn score(_: &Cluster, pod: &PodInfo, _: &[&NodeInfo]) -> Scorer {
+    let affinity = pod.pod.spec.as_ref().and_then(|s| s.affinity.as_ref()?.node_affinity.as_ref());
+    let preferred = affinity.and_then(|a| a.preferred_during_scheduling_ignored_during_execution.as_deref()).unwrap_or(&[]);
+    if preferred.is_empty() {
+        return Ok(None);
+    }
+    let (mut terms, mut errors) = (Vec::new(), Vec::new());
+    for (i, preferred) in preferred.iter().enumerate().filter(|(_, p)| p.weight != 0) {
+        match NodeTerm::of(&preferred.preference, i) {
+            Ok(term) => terms.push((i64::from(preferred.weight), term)),
+            Err(more) => errors.extend(more.into_iter().filter(|e| !errors.contains(e)).collect::<Vec<_>>()),
+        }
+    }
+    match errors.as_slice() {
+        [] => Ok(Some(Box::new(Preferred(terms)))),
+        [one] => Err(one.clone()),
+        many => Err(format!("[{}]", many.join(", "))),
+    }
 }
 
 impl Score for Preferred {

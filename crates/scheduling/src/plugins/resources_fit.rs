@@ -2,7 +2,7 @@
 
 use crate::cluster::Cluster;
 use crate::node::NodeInfo;
-use crate::plugins::{Code, Filter, Prepared, Rejection, SCORE_MAX, Score};
+use crate::plugins::{Code, Filter, Prepared, Rejection, SCORE_MAX, Score, Scorer};
 use crate::pod::PodInfo;
 
 pub const NAME: &str = "NodeResourcesFit";
@@ -41,8 +41,8 @@ impl Filter for Fit {
     }
 }
 
-pub fn score(_: &Cluster, _: &PodInfo, _: &[&NodeInfo]) -> Option<Box<dyn Score>> {
-    Some(Box::new(Fit))
+pub fn score(_: &Cluster, _: &PodInfo, _: &[&NodeInfo]) -> Scorer {
+    Ok(Some(Box::new(Fit)))
 }
 
 impl Score for Fit {

@@ -4,7 +4,7 @@ use k8s_openapi::api::core::v1::{Taint, Toleration};
 
 use crate::cluster::Cluster;
 use crate::node::NodeInfo;
-use crate::plugins::{Code, Filter, Prepared, Rejection, Score, normalize_by_max};
+use crate::plugins::{Code, Filter, Prepared, Rejection, Score, Scorer, normalize_by_max};
 use crate::pod::PodInfo;
 
 pub const NAME: &str = "TaintToleration";
@@ -56,8 +56,8 @@ impl Filter for Taints {
     }
 }
 
-pub fn score(_: &Cluster, _: &PodInfo, _: &[&NodeInfo]) -> Option<Box<dyn Score>> {
-    Some(Box::new(Taints))
+pub fn score(_: &Cluster, _: &PodInfo, _: &[&NodeInfo]) -> Scorer {
+    Ok(Some(Box::new(Taints)))
 }
 
 impl Score for Taints {

@@ -8,7 +8,7 @@ use crate::cluster::{Cluster, SpreadKind};
 use crate::node::NodeInfo;
 use crate::plugins::node_affinity;
 use crate::plugins::taint_toleration::untolerated;
-use crate::plugins::{Code, Filter, Prepared, Rejection, SCORE_MAX, Score};
+use crate::plugins::{Code, Filter, Prepared, Rejection, SCORE_MAX, Score, Scorer};
 use crate::pod::PodInfo;
 use crate::selector::{Labels, Selector};
 
@@ -171,11 +171,11 @@ struct Soft {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "upstream computes in float64 too")]
-pub fn score(cluster: &Cluster, pod: &PodInfo, feasible: &[&NodeInfo]) -> Option<Box<dyn Score>> {
+pub fn score(cluster: &Cluster, pod: &PodInfo, feasible: &[&NodeInfo]) -> Scorer {
     let own = has_own_constraints(pod);
     let constraints = if own { constraints(pod, "ScheduleAnyway") } else { default_constraints(cluster, pod) };
     if constraints.is_empty() {
-        return None;
+        return Ok(None);
     }
     let mut counts: Vec<BTreeMap<String, i64>> = vec![BTreeMap::new(); constraints.len()];
     let mut ignored = BTreeSet::new();
@@ -207,7 +207,7 @@ pub fn score(cluster: &Cluster, pod: &PodInfo, feasible: &[&NodeInfo]) -> Option
             }
         }
     }
-    Some(Box::new(Soft { constraints, counts, weights, ignored }))
+    Ok(Some(Box::new(Soft { constraints, counts, weights, ignored })))
 }
 
 impl Score for Soft {
