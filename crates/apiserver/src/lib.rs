@@ -22,6 +22,7 @@ mod metrics;
 mod mirror;
 mod net;
 pub mod pki;
+mod protobuf;
 mod registry;
 mod request;
 mod root;

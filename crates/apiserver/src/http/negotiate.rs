@@ -89,6 +89,8 @@ pub fn negotiate(headers: &HeaderMap, query: &Query, views: bool, protobuf: bool
             ("", _) => View::Object,
             (_, false) => continue,
             (name, true) => match view(name, param("g"), param("v")) {
+                // Tables have no protobuf form.
+                Some(View::Table) if encoding == Encoding::Protobuf => continue,
                 Some(view) => view,
                 None => continue,
             },

@@ -29,7 +29,7 @@ pub fn page_not_found() -> Answer {
     text(404, "404 page not found\n")
 }
 
-/// A value in the negotiated encoding. Protobuf needs the type's facts: callers encode that themselves.
+/// A value in the negotiated encoding; JSON for what has no protobuf form.
 pub fn value(code: u16, negotiated: &Negotiated, value: &Value) -> Answer {
     let (content_type, body) = encode(negotiated, value);
     bytes(code, content_type, body)
@@ -38,6 +38,7 @@ pub fn value(code: u16, negotiated: &Negotiated, value: &Value) -> Answer {
 pub fn encode(negotiated: &Negotiated, value: &Value) -> (&'static str, Bytes) {
     match negotiated.encoding {
         Encoding::Yaml => (Encoding::Yaml.content_type(), to_yaml(value).into()),
+        Encoding::Protobuf if let Some(bytes) = crate::protobuf::encode(value) => (Encoding::Protobuf.content_type(), bytes.into()),
         _ => (Encoding::Json.content_type(), json(value, negotiated.pretty)),
     }
 }
@@ -54,9 +55,7 @@ fn to_yaml(value: &Value) -> String {
 }
 
 pub fn error(negotiated: &Negotiated, error: &StatusError) -> Answer {
-    let plain =
-        Negotiated { encoding: if negotiated.encoding == Encoding::Yaml { Encoding::Yaml } else { Encoding::Json }, ..negotiated.clone() };
-    let mut response = value(error.code, &plain, &error.to_status());
+    let mut response = value(error.code, negotiated, &error.to_status());
     if let Some(seconds) = error.details.as_ref().map(|d| d.retry_after_seconds).filter(|s| *s > 0)
         && let Ok(header) = HeaderValue::from_str(&seconds.to_string())
     {

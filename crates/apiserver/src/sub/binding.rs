@@ -20,7 +20,7 @@ pub fn gvk() -> GroupVersionKind {
 }
 
 pub async fn serve(call: Call, request: Request<RequestBody>, target: Target) -> Result<Answer, StatusError> {
-    let negotiated = negotiate::negotiate(&call.headers, &call.query, false, false)?;
+    let negotiated = negotiate::negotiate(&call.headers, &call.query, false, true)?;
     let options = WriteOptions::parse(&call, "CreateOptions")?;
     let ty = kinds::table().type_of(&gvk()).ok_or_else(|| StatusError::internal("no type for Binding"))?;
     let binding = body::object(request, call.api.registry, &gvk(), ty, options.validation).await?.object;

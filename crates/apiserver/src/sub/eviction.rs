@@ -22,7 +22,7 @@ const PDB_KIND: &str = "PodDisruptionBudget";
 const DISRUPTED_PODS_MAX: usize = 2000;
 
 pub async fn serve(call: Call, request: Request<RequestBody>, target: Target) -> Result<Answer, StatusError> {
-    let negotiated = negotiate::negotiate(&call.headers, &call.query, false, false)?;
+    let negotiated = negotiate::negotiate(&call.headers, &call.query, false, true)?;
     let options = WriteOptions::parse(&call, "CreateOptions")?;
     let want = GroupVersionKind::new("policy", "v1", "Eviction");
     let ty = kinds::table().type_of(&want).ok_or_else(|| StatusError::internal("no type for Eviction"))?;

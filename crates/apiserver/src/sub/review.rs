@@ -37,7 +37,7 @@ pub async fn create(call: Call, request: Request<RequestBody>, target: Target) -
         let Some(pods) = call.api.registry.kind("", "Pod") else { return Ok(respond::page_not_found()) };
         return super::binding::serve(call, request, Target { resource: pods, ..target }).await;
     }
-    let negotiated = negotiate::negotiate(&call.headers, &call.query, false, false)?;
+    let negotiated = negotiate::negotiate(&call.headers, &call.query, false, true)?;
     let options = WriteOptions::parse(&call, "CreateOptions")?;
     let want = target.resource.gvk();
     let decoded = body::object(request, call.api.registry, &want, target.resource.ty, options.validation).await?;

@@ -53,7 +53,7 @@ fn gvk() -> GroupVersionKind {
 }
 
 pub async fn serve(call: Call, request: Request<RequestBody>, target: Target) -> Result<Answer, StatusError> {
-    let negotiated = negotiate::negotiate(&call.headers, &call.query, true, false)?;
+    let negotiated = negotiate::negotiate(&call.headers, &call.query, true, true)?;
     if negotiated.view != View::Object {
         return Err(StatusError::not_acceptable("the server does not show a Scale that way"));
     }

@@ -24,7 +24,7 @@ const LEGACY_SECONDS: i64 = 3607;
 const YEAR_SECONDS: i64 = 365 * 86400;
 
 pub async fn serve(call: Call, request: Request<RequestBody>, target: Target) -> Result<Answer, StatusError> {
-    let negotiated = negotiate::negotiate(&call.headers, &call.query, false, false)?;
+    let negotiated = negotiate::negotiate(&call.headers, &call.query, false, true)?;
     let options = WriteOptions::parse(&call, "CreateOptions")?;
     let want = GroupVersionKind::new("authentication.k8s.io", "v1", "TokenRequest");
     let ty = kinds::table().type_of(&want).ok_or_else(|| StatusError::internal("no type for TokenRequest"))?;

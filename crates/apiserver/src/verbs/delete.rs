@@ -100,7 +100,7 @@ pub async fn read_options(call: &Call, request: Request<RequestBody>) -> Result<
         return Ok((options, Vec::new()));
     }
     let want = GroupVersionKind::new(call.info.group.clone(), call.info.version.clone(), "DeleteOptions");
-    let (mut value, mut warnings) = raw.parse()?;
+    let (mut value, mut warnings) = raw.parse(&want)?;
     let given = (str_at(&value, "apiVersion").to_owned(), str_at(&value, "kind").to_owned());
     if !given.1.is_empty() && given.1 != "DeleteOptions" {
         let version = if given.0.is_empty() { "v1" } else { &given.0 };

@@ -10,11 +10,11 @@ use store::Revision;
 use crate::cache::Entry;
 use crate::chain::Call;
 use crate::http::respond::{self, Answer};
-use crate::http::{Encoding, Negotiated, View};
+use crate::http::{Negotiated, View};
 
 /// Whether objects of the resource can be written as protobuf.
-pub fn has_protobuf(_resource: &Resource) -> bool {
-    false
+pub fn has_protobuf(resource: &Resource) -> bool {
+    crate::protobuf::has(resource)
 }
 
 /// Whether the stored bytes are what this version serves.
@@ -41,9 +41,6 @@ pub fn object(_call: &Call, negotiated: &Negotiated, resource: &Resource, code: 
             table(resource, metadata, vec![row(resource, object, include)], true)
         }
     };
-    if negotiated.encoding == Encoding::Protobuf {
-        return Err(StatusError::not_acceptable("only the following media types are accepted: application/json, application/yaml"));
-    }
     Ok(respond::value(code, negotiated, &shown))
 }
 

@@ -51,7 +51,7 @@ pub async fn watch(call: Call, mut target: Target) -> Result<Answer, StatusError
     let initial = start.initial.map(|list| initial(&list, &scope.prefix, &scope.interest, &selection)).unwrap_or_default();
     let cursor = match cache.watch(&scope.prefix, scope.interest, start.after, selection) {
         Ok(cursor) => cursor,
-        Err(cache::Error::TooOld { wanted, oldest }) => return Ok(respond_with_error(&too_old(wanted, oldest))),
+        Err(cache::Error::TooOld { wanted, oldest }) => return Ok(respond_with_error(negotiated.encoding, &too_old(wanted, oldest))),
         Err(e) => return Err(cache_error(e)),
     };
     let seconds =
@@ -90,12 +90,25 @@ fn too_old(from: Revision, oldest: Revision) -> StatusError {
 }
 
 /// A watch that consists of one ERROR event.
-fn respond_with_error(error: &StatusError) -> Answer {
-    streaming(Encoding::Json, Body::from(error_line(error)))
+fn respond_with_error(encoding: Encoding, error: &StatusError) -> Answer {
+    streaming(encoding, Body::from(error_frame(encoding, error)))
 }
 
-fn error_line(error: &StatusError) -> Bytes {
-    format!("{}\n", json!({"type": "ERROR", "object": error.to_status()})).into()
+fn error_frame(encoding: Encoding, error: &StatusError) -> Bytes {
+    let mut out = BytesMut::new();
+    frame(&mut out, encoding, "ERROR", &error.to_status());
+    out.freeze()
+}
+
+/// Appends an event: a line of JSON, or a length and a message.
+fn frame(out: &mut BytesMut, encoding: Encoding, kind: &str, object: &Value) {
+    if encoding == Encoding::Protobuf
+        && let Some(sealed) = crate::protobuf::encode(object)
+    {
+        return out.extend_from_slice(&machinery::proto::watch_frame(kind, &sealed));
+    }
+    out.extend_from_slice(json!({"type": kind, "object": object}).to_string().as_bytes());
+    out.extend_from_slice(b"\n");
 }
 
 /// Upstream's `ValidateListOptions`, for watches.
@@ -212,22 +225,8 @@ impl Writer {
     }
 
     fn line(&self, out: &mut BytesMut, kind: &str, object: &Value) {
-        if self.negotiated.encoding == Encoding::Protobuf
-            && let Some(ty) = protobuf_type(object)
-        {
-            let sealed = machinery::proto::to_envelope(kinds::types(), ty, object);
-            out.extend_from_slice(&machinery::proto::watch_frame(kind, &sealed));
-            return;
-        }
-        out.extend_from_slice(json!({"type": kind, "object": object}).to_string().as_bytes());
-        out.extend_from_slice(b"\n");
+        frame(out, self.negotiated.encoding, kind, object);
     }
-}
-
-fn protobuf_type(object: &Value) -> Option<machinery::schema::TypeId> {
-    let text = |key: &str| machinery::object::str_at(object, key);
-    let gvk = machinery::gvk::GroupVersion::parse(text("apiVersion")).ok()?.kind(text("kind"));
-    kinds::table().type_of(&gvk)
 }
 
 /// A watch that a client reads.
@@ -293,8 +292,8 @@ impl Running {
         self.ended = true;
         match error {
             cache::Error::Closed => None,
-            cache::Error::TooOld { wanted, oldest } => Some(error_line(&too_old(wanted, oldest))),
-            other => Some(error_line(&cache_error(other))),
+            cache::Error::TooOld { wanted, oldest } => Some(error_frame(self.writer.negotiated.encoding, &too_old(wanted, oldest))),
+            other => Some(error_frame(self.writer.negotiated.encoding, &cache_error(other))),
         }
     }
 }

@@ -13,6 +13,7 @@ use machinery::{decode, json};
 use serde_json::Value;
 
 use crate::http::{RequestBody, body};
+use crate::protobuf;
 use crate::registry::Registry;
 use crate::verbs::options::FieldValidation;
 
@@ -25,35 +26,46 @@ pub struct Decoded {
     pub warnings: Vec<String>,
 }
 
+/// The form of a body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    Json,
+    Yaml,
+    Protobuf,
+}
+
 /// A body's bytes with its form.
 pub struct Raw {
     pub bytes: Bytes,
-    pub yaml: bool,
+    pub form: Form,
 }
 
 /// Reads the body, if its content type is one of ours.
 pub async fn raw(request: Request<RequestBody>) -> Result<Raw, StatusError> {
     let (parts, body) = request.into_parts();
-    let yaml = is_yaml(&parts.headers)?;
-    Ok(Raw { bytes: body::read(body).await?, yaml })
+    let form = form_of(&parts.headers)?;
+    Ok(Raw { bytes: body::read(body).await?, form })
 }
 
-fn is_yaml(headers: &HeaderMap) -> Result<bool, StatusError> {
+fn form_of(headers: &HeaderMap) -> Result<Form, StatusError> {
     let text = headers.get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or("application/json");
     match text.split(';').next().unwrap_or("").trim() {
-        "" | "application/json" => Ok(false),
-        "application/yaml" => Ok(true),
+        "" | "application/json" => Ok(Form::Json),
+        "application/yaml" => Ok(Form::Yaml),
+        "application/vnd.kubernetes.protobuf" => Ok(Form::Protobuf),
         _ => Err(StatusError::unsupported_media_type(
-            "the body of the request was in an unknown format - accepted media types include: application/json, application/yaml",
+            "the body of the request was in an unknown format - accepted media types include: application/json, application/yaml, application/vnd.kubernetes.protobuf",
         )),
     }
 }
 
 impl Raw {
     /// The tree and the errors strict mode knows: keys that come twice.
-    pub fn parse(&self) -> Result<(Value, Vec<String>), StatusError> {
-        if self.yaml {
-            return yaml(&self.bytes);
+    pub fn parse(&self, want: &GroupVersionKind) -> Result<(Value, Vec<String>), StatusError> {
+        match self.form {
+            Form::Yaml => return yaml(&self.bytes),
+            Form::Protobuf => return Ok((protobuf::decode(&self.bytes, want)?, Vec::new())),
+            Form::Json => {}
         }
         let parsed =
             json::parse(&self.bytes).map_err(|e| StatusError::bad_request(format!("couldn't get version/kind; json parse error: {e}")))?;
@@ -88,7 +100,7 @@ pub fn decode_object(
     ty: TypeId,
     validation: FieldValidation,
 ) -> Result<Decoded, StatusError> {
-    let (mut value, mut strict) = raw.parse()?;
+    let (mut value, mut strict) = raw.parse(want)?;
     if !value.is_object() {
         let what = crate::verbs::write::patch::go_type(&value);
         return Err(StatusError::bad_request(format!(
