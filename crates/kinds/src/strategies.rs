@@ -15,6 +15,8 @@ mod node;
 pub mod pod;
 mod pod_defaults;
 mod rbac;
+mod resource_claim;
+mod resource_slice;
 mod scaling;
 mod service;
 mod stateful_set;
@@ -89,6 +91,10 @@ pub fn strategy_for(group: &str, resource: &str) -> Arc<dyn Strategy> {
         }
         ("flowcontrol.apiserver.k8s.io", "flowschemas") => Arc::new(flowcontrol::FlowSchemas),
         ("flowcontrol.apiserver.k8s.io", "prioritylevelconfigurations") => Arc::new(flowcontrol::PriorityLevelConfigurations),
+        ("resource.k8s.io", "deviceclasses") => Arc::new(resource_claim::DeviceClasses),
+        ("resource.k8s.io", "resourceclaims") => Arc::new(resource_claim::ResourceClaims),
+        ("resource.k8s.io", "resourceclaimtemplates") => Arc::new(resource_claim::ResourceClaimTemplates),
+        ("resource.k8s.io", "resourceslices") => Arc::new(resource_slice::ResourceSlices),
         _ => Arc::new(Plain),
     }
 }

@@ -5,6 +5,7 @@ pub mod admission;
 pub mod affinity;
 pub mod conditions;
 pub mod container;
+pub mod devices;
 mod diff;
 pub mod go;
 pub mod pod_spec;

@@ -15,13 +15,13 @@ use serde_json::{Value, json};
 
 /// Answers that must at least be the same, per group: raise these as rules are added.
 const FLOOR: [(&str, usize); 8] = [
-    ("validation", 5299),
+    ("validation", 6401),
     ("rules", 254),
-    ("full", 370),
+    ("full", 409),
     ("crud", 1649),
     ("names", 2162),
-    ("updates", 1593),
-    ("status", 1142),
+    ("updates", 1773),
+    ("status", 1326),
     ("admission", 178),
 ];
 

@@ -9,22 +9,25 @@ use super::super::tree::{at, has, is_empty, list, opt, opt_s, s, strings};
 
 pub const ACCESS_MODES: [&str; 4] = ["ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod"];
 
-/// Metadata a template may not have, with the name upstream's error gives it.
-const NOT_IN_TEMPLATE: [(&str, &str); 10] = [
+/// Metadata a template may not have, with the name upstream's error gives it, in upstream's order.
+const NOT_IN_TEMPLATE: [(&str, &str); 13] = [
     ("name", "name"),
     ("generateName", "generateName"),
     ("namespace", "namespace"),
+    ("selfLink", "selfLink"),
     ("uid", "uID"),
     ("resourceVersion", "resourceVersion"),
     ("generation", "generation"),
+    ("creationTimestamp", "creationTimestamp"),
+    ("deletionTimestamp", "deletionTimestamp"),
     ("deletionGracePeriodSeconds", "deletionGracePeriodSeconds"),
     ("ownerReferences", "ownerReferences"),
     ("finalizers", "finalizers"),
     ("managedFields", "managedFields"),
 ];
 
-/// `ephemeral.volumeClaimTemplate`
-pub fn template(v: &Value, p: &Path<'_>, e: &mut ErrorList) {
+/// The metadata of a template for claims: labels and annotations alone.
+pub fn template_metadata(v: &Value, p: &Path<'_>, e: &mut ErrorList) {
     let empty = json!({});
     let meta = opt(v, "metadata").unwrap_or(&empty);
     let meta_at = p.child("metadata");
@@ -36,6 +39,12 @@ pub fn template(v: &Value, p: &Path<'_>, e: &mut ErrorList) {
             e.push(Error::forbidden(&meta_at.child(text), "cannot be set"));
         }
     }
+}
+
+/// `ephemeral.volumeClaimTemplate`
+pub fn template(v: &Value, p: &Path<'_>, e: &mut ErrorList) {
+    template_metadata(v, p, e);
+    let empty = json!({});
     spec(opt(v, "spec").unwrap_or(&empty), &p.child("spec"), e);
 }
 

@@ -1,0 +1,302 @@
+//! DeviceClasses, ResourceClaims and ResourceClaimTemplates. Whether a namespace allows administrator's access is the API
+//! server's to know.
+
+use machinery::field::{Error, ErrorList, ErrorType, Path};
+use serde_json::{Value, json};
+
+use super::workload::{StatusOnly, keep_status};
+use crate::columns::{age, name};
+use crate::strategy::{Context, Strategy};
+use crate::validate::conditions::conditions;
+use crate::validate::devices::{
+    at_most, binding_conditions, claim, configuration, driver_name, pool_name, raw_object, request_name_ref, request_names, request_refs,
+    selectors,
+};
+use crate::validate::go;
+use crate::validate::rules::{IMMUTABLE, dns_label, one_of};
+use crate::validate::selector::node_selector;
+use crate::validate::tree::{at, has, int, list, list_mut, opt, opt_s, s, same, same_at, set, strings};
+use crate::validate::volume::claim::template_metadata;
+
+const RESERVED_MAX: usize = 256;
+const LIST_MAX: usize = 32;
+
+pub struct DeviceClasses;
+
+impl Strategy for DeviceClasses {
+    fn validate(&self, _ctx: &Context, object: &Value) -> ErrorList {
+        let (mut e, empty, p) = (ErrorList::new(), json!({}), Path::new("spec"));
+        let v = opt(object, "spec").unwrap_or(&empty);
+        selectors(v, &p, &mut e);
+        at_most(v, "config", &p, LIST_MAX, &mut e);
+        let at_config = p.child("config");
+        for (i, config) in list(v, "config").iter().enumerate() {
+            configuration(config, &at_config.index(i), &mut e);
+        }
+        if let Some(resource) = opt_s(v, "extendedResourceName").filter(|r| !crate::validate::resources::is_extended(r)) {
+            e.push(Error::invalid_str(&p.child("extendedResourceName"), resource, "must be a valid extended resource name"));
+        }
+        e
+    }
+
+    fn cells(&self, o: &Value, now: i64) -> Option<Vec<Value>> {
+        Some(vec![name(o), age(o, now)])
+    }
+}
+
+/// One device where the number is not said.
+fn default_counts(devices: Option<&mut Value>) {
+    fn count(v: &mut Value) {
+        if s(v, "allocationMode") == "ExactCount" && int(v, "count").unwrap_or(0) == 0 {
+            set(v, "count", 1);
+        }
+    }
+    let Some(devices) = devices else { return };
+    for request in list_mut(devices, "requests") {
+        if let Some(exactly) = request.get_mut("exactly") {
+            count(exactly);
+        }
+        list_mut(request, "firstAvailable").iter_mut().for_each(count);
+    }
+}
+
+pub struct ResourceClaims;
+
+impl Strategy for ResourceClaims {
+    fn default(&self, _ctx: &Context, object: &mut Value) {
+        default_counts(object.pointer_mut("/spec/devices"));
+    }
+
+    fn prepare_for_create(&self, _ctx: &Context, object: &mut Value) {
+        set(object, "status", json!({}));
+    }
+
+    fn prepare_for_update(&self, _ctx: &Context, new: &mut Value, old: &Value) {
+        keep_status(new, old);
+    }
+
+    fn validate(&self, _ctx: &Context, object: &Value) -> ErrorList {
+        let (mut e, empty) = (ErrorList::new(), json!({}));
+        claim(at(object, "spec.devices").unwrap_or(&empty), &Path::new("spec.devices"), &mut e);
+        e
+    }
+
+    fn validate_update(&self, ctx: &Context, new: &Value, old: &Value) -> ErrorList {
+        let mut e = ErrorList::new();
+        if !same_at(new, old, "spec") {
+            e.push(go::invalid(&Path::new("spec"), opt(new, "spec").unwrap_or(&json!({})), "resource.v1.ResourceClaimSpec", IMMUTABLE));
+        }
+        e.extend(self.validate(ctx, new));
+        e
+    }
+
+    fn subresource(&self, name: &str) -> Option<&dyn Strategy> {
+        (name == "status").then_some(&StatusOnly(claim_status) as &dyn Strategy)
+    }
+
+    fn cells(&self, o: &Value, now: i64) -> Option<Vec<Value>> {
+        let deleted = at(o, "metadata.deletionTimestamp").is_some();
+        let allocated = at(o, "status.allocation").is_some();
+        let reserved = allocated && at(o, "status").is_some_and(|st| !list(st, "reservedFor").is_empty());
+        let states = [(deleted, "deleted"), (!allocated && !deleted, "pending"), (allocated, "allocated"), (reserved, "reserved")];
+        let shown: Vec<&str> = states.iter().filter(|(is, _)| *is).map(|(_, text)| *text).collect();
+        Some(vec![name(o), json!(shown.join(",")), age(o, now)])
+    }
+}
+
+fn claim_status(new: &Value, old: &Value, e: &mut ErrorList) {
+    let (empty, p) = (json!({}), Path::new("status"));
+    let v = opt(new, "status").unwrap_or(&empty);
+    reserved_for(v, new, old, &p, e);
+    let known = request_names(at(new, "spec.devices").unwrap_or(&empty));
+    let before = at(old, "status.allocation");
+    if let Some(allocation) = opt(v, "allocation") {
+        let at_allocation = p.child("allocation");
+        if before.is_some() && !same(Some(allocation), before) {
+            e.push(go::invalid(&at_allocation, allocation, "resource.v1.AllocationResult", IMMUTABLE));
+        }
+        allocation_result(allocation, &known, &at_allocation, e);
+    }
+    let at_devices = p.child("devices");
+    for (i, device) in list(v, "devices").iter().enumerate() {
+        device_status(device, v, &at_devices.index(i), e);
+    }
+}
+
+fn reserved_for(v: &Value, new: &Value, old: &Value, p: &Path<'_>, e: &mut ErrorList) {
+    at_most(v, "reservedFor", p, RESERVED_MAX, e);
+    let (at_reserved, all) = (p.child("reservedFor"), list(v, "reservedFor"));
+    for (i, consumer) in all.iter().enumerate() {
+        let p = at_reserved.index(i);
+        for key in ["resource", "name", "uid"] {
+            if s(consumer, key).is_empty() {
+                e.push(Error::required(&p.child(key), ""));
+            }
+        }
+        if all[..i].iter().any(|c| s(c, "uid") == s(consumer, "uid")) {
+            e.push(Error::duplicate(&p.child("uid"), &json!(s(consumer, "uid"))));
+        }
+    }
+    if all.is_empty() {
+        return;
+    }
+    if !has(v, "allocation") {
+        e.push(Error::forbidden(&at_reserved, "may not be specified when `allocated` is not set"));
+    } else if at(new, "metadata.deletionTimestamp").is_some() {
+        let before = at(old, "status").map_or(&[][..], |st| list(st, "reservedFor"));
+        if all.iter().any(|c| !before.iter().any(|b| s(b, "uid") == s(c, "uid"))) {
+            let text = "new entries may not be added while `deallocationRequested` or `deletionTimestamp` are set";
+            e.push(Error::forbidden(&at_reserved, text));
+        }
+    }
+}
+
+fn allocation_result(v: &Value, known: &[String], p: &Path<'_>, e: &mut ErrorList) {
+    let (empty, at_devices) = (json!({}), p.child("devices"));
+    let devices = opt(v, "devices").unwrap_or(&empty);
+    at_most(devices, "results", &at_devices, LIST_MAX, e);
+    let at_results = at_devices.child("results");
+    for (i, result) in list(devices, "results").iter().enumerate() {
+        let p = at_results.index(i);
+        request_name_ref(s(result, "request"), known, &p.child("request"), e);
+        identity(result, &p, e);
+        binding_conditions(result, &p, e);
+    }
+    at_most(devices, "config", &at_devices, 2 * LIST_MAX, e);
+    let at_config = at_devices.child("config");
+    for (i, config) in list(devices, "config").iter().enumerate() {
+        let p = at_config.index(i);
+        match s(config, "source") {
+            "" => e.push(Error::required(&p.child("source"), "")),
+            source => one_of(&p.child("source"), source, &["FromClaim", "FromClass"], e),
+        }
+        request_refs(config, known, &p, e);
+        configuration(config, &p, e);
+    }
+    if let Some(selector) = opt(v, "nodeSelector") {
+        node_selector(selector, &p.child("nodeSelector"), e);
+    }
+}
+
+/// Driver, pool, device and share.
+fn identity(v: &Value, p: &Path<'_>, e: &mut ErrorList) {
+    driver_name(s(v, "driver"), &p.child("driver"), e);
+    pool_name(s(v, "pool"), &p.child("pool"), e);
+    dns_label(&p.child("device"), s(v, "device"), e);
+    if let Some(share) = opt_s(v, "shareID")
+        && let Some(problem) = uuid_problem(share)
+    {
+        e.push(Error::invalid_str(&p.child("shareID"), share, format!("error validating uid: {problem}")));
+    }
+}
+
+/// What Go's UUID parser says of a text that is not in the plain form.
+fn uuid_problem(text: &str) -> Option<String> {
+    if text.len() != 36 {
+        return Some(format!("invalid UUID length: {}", text.len()));
+    }
+    let good = text.bytes().enumerate().all(|(i, b)| match i {
+        8 | 13 | 18 | 23 => b == b'-',
+        _ => b.is_ascii_hexdigit(),
+    });
+    (!good).then(|| "invalid UUID format".to_owned())
+}
+
+fn device_status(v: &Value, status: &Value, p: &Path<'_>, e: &mut ErrorList) {
+    identity(v, p, e);
+    let results = at(status, "allocation.devices").map_or(&[][..], |d| list(d, "results"));
+    let key = |v: &Value| ["driver", "pool", "device", "shareID"].map(|k| s(v, k).to_owned());
+    if !results.iter().any(|r| key(r) == key(v)) {
+        let [driver, pool, device, share] = key(v).map(|t| json!(t).to_string());
+        e.push(Error {
+            kind: ErrorType::Invalid,
+            field: p.to_string(),
+            value: format!("{{\"Driver\":{driver},\"Pool\":{pool},\"Device\":{device},\"ShareID\":{share}}}"),
+            detail: "must be an allocated device in the claim".to_owned(),
+        });
+    }
+    at_most(v, "conditions", p, 8, e);
+    conditions(v, "conditions", p, e);
+    if has(v, "data") {
+        raw_object(v, "data", p, e);
+    }
+    let Some(network) = opt(v, "networkData") else { return };
+    let p = p.child("networkData");
+    for (key, max) in [("interfaceName", 256), ("hardwareAddress", 128)] {
+        if s(network, key).len() > max {
+            e.push(Error::too_long(&p.child(key), max));
+        }
+    }
+    at_most(network, "ips", &p, 16, e);
+    let (at_ips, ips) = (p.child("ips"), strings(network, "ips").collect::<Vec<_>>());
+    for (i, ip) in ips.iter().enumerate() {
+        e.extend(machinery::names_net::interface_address(&at_ips.index(i), ip));
+        if ips[..i].contains(ip) {
+            e.push(Error::duplicate(&at_ips.index(i), &json!(ip)));
+        }
+    }
+}
+
+pub struct ResourceClaimTemplates;
+
+impl Strategy for ResourceClaimTemplates {
+    fn default(&self, _ctx: &Context, object: &mut Value) {
+        default_counts(object.pointer_mut("/spec/spec/devices"));
+    }
+
+    fn validate(&self, _ctx: &Context, object: &Value) -> ErrorList {
+        let (mut e, empty) = (ErrorList::new(), json!({}));
+        template_metadata(opt(object, "spec").unwrap_or(&empty), &Path::new("spec"), &mut e);
+        claim(at(object, "spec.spec.devices").unwrap_or(&empty), &Path::new("spec.spec.devices"), &mut e);
+        e
+    }
+
+    fn validate_update(&self, ctx: &Context, new: &Value, old: &Value) -> ErrorList {
+        let mut e = self.validate(ctx, new);
+        if !same_at(new, old, "spec") {
+            e.push(Error {
+                kind: ErrorType::Invalid,
+                field: "spec".to_owned(),
+                value: template_text(opt(new, "spec").unwrap_or(&json!({}))),
+                detail: IMMUTABLE.to_owned(),
+            });
+        }
+        e
+    }
+
+    fn cells(&self, o: &Value, now: i64) -> Option<Vec<Value>> {
+        Some(vec![name(o), age(o, now)])
+    }
+}
+
+/// A template as Go prints it: its metadata is embedded.
+fn template_text(spec: &Value) -> String {
+    let empty = json!({});
+    let meta = go::text(opt(spec, "metadata").unwrap_or(&empty), "meta.v1.ObjectMeta");
+    let inner = meta.trim_start_matches('{').trim_end_matches('}');
+    let inner = if inner.is_empty() { String::new() } else { meta[1..meta.len() - 1].to_owned() + "," };
+    let own = go::text(opt(spec, "spec").unwrap_or(&empty), "resource.v1.ResourceClaimSpec");
+    format!("{{{inner}\"Spec\":{own}}}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn uuids_are_in_the_plain_form() {
+        for (text, problem) in [
+            ("", Some("invalid UUID length: 0")),
+            ("0e7a6a2c-1d3b-4a5e-8f90-123456789abc", None),
+            ("0e7a6a2cx1d3b-4a5e-8f90-123456789abc", Some("invalid UUID format")),
+        ] {
+            assert_eq!(uuid_problem(text).as_deref(), problem, "{text}");
+        }
+    }
+
+    #[test]
+    fn names_of_requests_and_of_their_alternatives() {
+        let devices = json!({"requests": [{"name": "a", "firstAvailable": [{"name": "b"}]}, {"name": "c"}]});
+        assert_eq!(request_names(&devices), ["a", "a/b", "c"]);
+    }
+}
