@@ -147,7 +147,7 @@ async fn connection(stream: TcpStream, from: SocketAddr, acceptor: TlsAcceptor, 
         Err(_) => return tracing::debug!(%from, "TLS handshake timed out"),
     };
     let certificates = tls.get_ref().1.peer_certificates().map(<[_]>::to_vec).unwrap_or_default();
-    let origin = Origin::Network(Arc::new(Peer { certificates, address: Some(from) }));
+    let origin = Origin::Network(Arc::new(Peer::new(certificates, Some(from))));
     serve_io(TokioIo::new(tls), api, origin, cancel).await;
 }
 

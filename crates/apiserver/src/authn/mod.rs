@@ -4,7 +4,8 @@ pub mod impersonate;
 pub mod token;
 pub mod x509;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use auth::User;
 use http::HeaderMap;
@@ -14,6 +15,9 @@ use rustls::pki_types::{CertificateDer, UnixTime};
 
 use crate::state::Api;
 use crate::tls::Verifier;
+
+/// A certificate that expires is refused so late at most.
+const VERDICT_AGE_MAX: Duration = Duration::from_secs(60);
 
 /// Where a request comes from. Made by transports alone; nothing in a request can set it.
 #[derive(Clone)]
@@ -36,8 +40,30 @@ impl Origin {
 
 #[derive(Default)]
 pub struct Peer {
-    pub certificates: Vec<CertificateDer<'static>>,
-    pub address: Option<std::net::SocketAddr>,
+    certificates: Vec<CertificateDer<'static>>,
+    address: Option<std::net::SocketAddr>,
+    /// Whom the certificates were last found to name, and when.
+    known: Mutex<Option<(Instant, Option<User>)>>,
+}
+
+impl Peer {
+    pub fn new(certificates: Vec<CertificateDer<'static>>, address: Option<std::net::SocketAddr>) -> Self {
+        Self { certificates, address, known: Mutex::default() }
+    }
+
+    /// The user the client certificates name; `None` if they are no good. Verifying takes longer than most requests, so that a
+    /// connection keeps the verdict for a while.
+    fn certified(&self, authority: &Verifier) -> Option<User> {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((when, user)) = &*known
+            && when.elapsed() < VERDICT_AGE_MAX
+        {
+            return user.clone();
+        }
+        let user = self.certificates.first().filter(|_| verified(authority, &self.certificates)).and_then(x509::user_of);
+        *known = Some((Instant::now(), user.clone()));
+        user
+    }
 }
 
 /// The authorities client certificates are judged by.
@@ -56,12 +82,10 @@ pub async fn authenticate(api: &Api, origin: &Origin, headers: &mut HeaderMap) -
         return Ok(user);
     }
     let mut failed = false;
-    if let Some(leaf) = peer.certificates.first() {
-        if verified(&api.authorities.clients, &peer.certificates) {
-            if let Some(user) = x509::user_of(leaf) {
-                headers.remove(AUTHORIZATION);
-                return Ok(user);
-            }
+    if !peer.certificates.is_empty() {
+        if let Some(user) = peer.certified(&api.authorities.clients) {
+            headers.remove(AUTHORIZATION);
+            return Ok(user);
         }
         failed = true;
     }
