@@ -218,6 +218,10 @@ impl Writer {
             object["metadata"]["annotations"] = json!({INITIAL_EVENTS_END: "true"});
         }
         if self.negotiated.view == View::Object {
+            // Upstream's internal types of what scales always count replicas, and a bookmark is one of those, empty.
+            if self.resource.subresource("scale").is_some() {
+                object["spec"] = json!({"replicas": 0});
+            }
             object = crate::verbs::write::body::blank(&self.resource, object);
         }
         let shown = self.shown(object);
