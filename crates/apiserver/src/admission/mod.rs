@@ -6,6 +6,7 @@ mod namespace_lifecycle;
 mod node_restriction;
 mod priority;
 mod service_account;
+mod storage_object_in_use_protection;
 mod taint_nodes_by_condition;
 
 use std::sync::Arc;
@@ -105,6 +106,11 @@ static TABLE: &[Row] = &[
     Row { name: "TaintNodesByCondition", on_by_default: true, plugin: &taint_nodes_by_condition::TaintNodesByCondition },
     Row { name: "Priority", on_by_default: true, plugin: &priority::Priority },
     Row { name: "DefaultTolerationSeconds", on_by_default: true, plugin: &default_toleration_seconds::DefaultTolerationSeconds },
+    Row {
+        name: "StorageObjectInUseProtection",
+        on_by_default: true,
+        plugin: &storage_object_in_use_protection::StorageObjectInUseProtection,
+    },
 ];
 
 /// The plugins that are on.

@@ -3,7 +3,7 @@
 use http::Request;
 use kinds::Resource;
 use kinds::resource::DefaultDeletion;
-use machinery::gvk::{GroupKind, GroupVersionKind};
+use machinery::gvk::{GroupKind, GroupResource, GroupVersionKind};
 use machinery::object::{self, metadata_mut, str_at};
 use machinery::status::StatusError;
 use machinery::{field, field::Path};
@@ -169,26 +169,28 @@ pub async fn delete(ctx: &Ctx, target: &Target, options: &DeleteOptions) -> Resu
     }
 }
 
+/// What upstream's `BeforeDelete` checks; its conflicts name the kind, not the resource.
 fn preconditions(target: &Target, options: &DeleteOptions, old: &Value, revision: Revision) -> Result<(), StatusError> {
-    let group_resource = target.resource.group_resource();
+    let kind = GroupResource::new(target.resource.group.clone(), target.resource.kind.clone());
     if let Some(uid) = &options.uid
         && uid != object::uid(old)
     {
-        let why = format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {}", object::uid(old));
-        return Err(StatusError::conflict(&group_resource, &target.name, &precondition_text(target, &why)));
+        let why = format!(
+            "the UID in the precondition ({uid}) does not match the UID in record ({}). The object might have been deleted and then recreated",
+            object::uid(old)
+        );
+        return Err(StatusError::conflict(&kind, &target.name, &why));
     }
     if let Some(version) = &options.resource_version
         && *version != revision.0.to_string()
     {
-        let why =
-            format!("Precondition failed: ResourceVersion in precondition: {version}, ResourceVersion in object meta: {}", revision.0);
-        return Err(StatusError::conflict(&group_resource, &target.name, &precondition_text(target, &why)));
+        let why = format!(
+            "the ResourceVersion in the precondition ({version}) does not match the ResourceVersion in record ({}). The object might have been modified",
+            revision.0
+        );
+        return Err(StatusError::conflict(&kind, &target.name, &why));
     }
     Ok(())
-}
-
-fn precondition_text(_target: &Target, why: &str) -> String {
-    why.to_owned()
 }
 
 /// Marks the object as being deleted; true where nothing holds it.

@@ -17,9 +17,6 @@ use crate::protobuf;
 use crate::registry::Registry;
 use crate::verbs::options::FieldValidation;
 
-/// What upstream's API scheme is called in errors.
-const SCHEME: &str = "k8s.io/kubernetes/pkg/api/legacyscheme/scheme.go:30";
-
 /// A decoded object and what its author should be warned of.
 pub struct Decoded {
     pub object: Value,
@@ -119,8 +116,12 @@ pub fn typed(value: &mut Value, ty: TypeId) -> Result<Vec<String>, String> {
 }
 
 pub fn cannot_handle(want: &GroupVersionKind, why: &str) -> StatusError {
-    let kind = &want.kind;
-    StatusError::bad_request(format!("{kind} in version {:?} cannot be handled as a {kind}: {why}", want.version))
+    cannot_handle_as(want, &want.kind, why)
+}
+
+/// As [`cannot_handle`], of an object that says it is of another kind.
+fn cannot_handle_as(want: &GroupVersionKind, given: &str, why: &str) -> StatusError {
+    StatusError::bad_request(format!("{given} in version {:?} cannot be handled as a {}: {why}", want.version, want.kind))
 }
 
 fn judge(strict: Vec<String>, want: &GroupVersionKind, validation: FieldValidation) -> Result<Vec<String>, StatusError> {
@@ -140,15 +141,14 @@ fn check_kind(value: &mut Value, registry: Registry, want: &GroupVersionKind) ->
     let given = given.kind(if kind.is_empty() { want.kind.clone() } else { kind });
     if given != *want {
         let known = registry.versioned_kind(&given).is_some() || kinds::table().type_of(&given).is_some();
-        if !known {
-            return Err(unregistered(&given));
+        let scheme = scheme_of(&want.group);
+        if !known || scheme_of(&given.group) != scheme {
+            let why = format!("no kind {:?} is registered for version {:?} in scheme {scheme:?}", given.kind, given.api_version());
+            return Err(cannot_handle_as(want, &given.kind, &why));
         }
         if given.group_kind() != want.group_kind() {
-            return Err(StatusError::bad_request(format!(
-                "the API version in the data ({}) does not match the expected API version ({})",
-                given.api_version(),
-                want.api_version()
-            )));
+            let why = format!("converting ({}.{}) to ({}.{}): unknown conversion", given.version, given.kind, package_of(want), want.kind);
+            return Err(cannot_handle_as(want, &given.kind, &why));
         }
     }
     if let Some(map) = value.as_object_mut() {
@@ -158,8 +158,20 @@ fn check_kind(value: &mut Value, registry: Registry, want: &GroupVersionKind) ->
     Ok(())
 }
 
-fn unregistered(given: &GroupVersionKind) -> StatusError {
-    StatusError::bad_request(format!("no kind {:?} is registered for version {:?} in scheme {SCHEME:?}", given.kind, given.api_version()))
+/// Where upstream makes the scheme that knows a group's kinds.
+pub fn scheme_of(group: &str) -> &'static str {
+    match group {
+        "apiregistration.k8s.io" => "k8s.io/kube-aggregator/pkg/apiserver/scheme/scheme.go:28",
+        _ => "pkg/api/legacyscheme/scheme.go:30",
+    }
+}
+
+/// The package of a kind's internal type.
+fn package_of(kind: &GroupVersionKind) -> &str {
+    match kind.group.as_str() {
+        "" | "events.k8s.io" => "core",
+        group => group.split('.').next().unwrap_or(group),
+    }
 }
 
 /// An object with nothing in it but what is given, as Go prints it: for bookmarks.

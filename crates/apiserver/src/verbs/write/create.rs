@@ -36,10 +36,7 @@ pub async fn serve(call: Call, request: Request<RequestBody>, target: Target) ->
 pub async fn create(ctx: &Ctx, target: &Target, mut value: Value) -> Result<Written, StatusError> {
     let resource = &target.resource;
     match_namespace(&mut value, target)?;
-    if !matches!(object::resource_version(&value), "" | "0") {
-        let text = "resourceVersion should not be set on objects to be created";
-        return Err(StatusError { message: text.to_owned(), details: None, ..StatusError::new(500, "", "") });
-    }
+    let versioned = !matches!(object::resource_version(&value), "" | "0");
     resource.defaults.apply(&mut value);
     let strategy = &resource.strategy;
     let context = ctx.strategy(target);
@@ -51,16 +48,23 @@ pub async fn create(ctx: &Ctx, target: &Target, mut value: Value) -> Result<Writ
     admission::mutate(&request, &mut value, None).await?;
     super::normalise(target, &mut value)?;
     metadata::fill_new(resource, &mut value, &target.namespace, &ctx.now);
+    if generated {
+        metadata_mut(&mut value).insert("name".into(), json!(identifiers::generate_name(&prefix)));
+    }
     strategy.prepare_for_create(&context, &mut value);
     metadata::first_generation(resource, &mut value);
-    for _ in 0..NAME_ATTEMPTS {
-        if generated {
+    for attempt in 0..NAME_ATTEMPTS {
+        if generated && attempt > 0 {
             metadata_mut(&mut value).insert("name".into(), json!(identifiers::generate_name(&prefix)));
         }
         let name = object::name(&value).to_owned();
         let errors = kinds::validate::create(resource, &context, &value);
         if !errors.is_empty() {
             return Err(StatusError::invalid(&resource.group_kind(), if generated { &name } else { object::name(&value) }, &errors));
+        }
+        if versioned {
+            let text = "resourceVersion should not be set on objects to be created";
+            return Err(StatusError { message: text.to_owned(), details: None, ..StatusError::new(500, "", "") });
         }
         let warnings = strategy.warnings(&context, &value, None);
         let place = target.named(&name);

@@ -39,9 +39,9 @@ pub async fn read(request: Request<RequestBody>) -> Result<Patch, StatusError> {
         "application/strategic-merge-patch+json" => Kind::Strategic,
         "application/apply-patch+yaml" => Kind::Apply,
         _ => {
-            return Err(StatusError::unsupported_media_type(
-                "the body of the request was in an unknown format - accepted media types include: application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json, application/apply-patch+yaml",
-            ));
+            let mut error = StatusError::unsupported_media_type("415: Unsupported Media Type");
+            error.details = Some(machinery::status::Details::default());
+            return Err(error);
         }
     };
     let bytes = http_body::read(stream).await?;
@@ -89,10 +89,7 @@ pub fn applied(ctx: &Ctx, target: &Target, patch: &Patch, old: Option<&Value>) -
     let (kind, version) = (machinery::object::str_at(&value, "kind"), machinery::object::str_at(&value, "apiVersion"));
     if (kind, version) != (gvk.kind.as_str(), gvk.api_version().as_str()) && !matches!(patch.kind, Kind::Strategic) && old.is_some() {
         // Upstream decodes what came out by the kind it names, and knows none such.
-        let scheme = match gvk.group.as_str() {
-            "apiregistration.k8s.io" => "k8s.io/kube-aggregator/pkg/apiserver/scheme/scheme.go:28",
-            _ => "pkg/api/legacyscheme/scheme.go:30",
-        };
+        let scheme = body::scheme_of(&gvk.group);
         return Err(refuse(&format!("no kind {kind:?} is registered for version {version:?} in scheme {scheme:?}")));
     }
     let unknown = machinery::decode::decode(kinds::types(), resource.ty, &mut value).map_err(|e| match patch.kind {

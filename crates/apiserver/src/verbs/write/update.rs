@@ -3,6 +3,7 @@
 
 use http::Request;
 use kinds::Strategy;
+use machinery::gvk::GroupKind;
 use machinery::object::{self, metadata_mut};
 use machinery::status::StatusError;
 use serde_json::{Value, json};
@@ -104,10 +105,9 @@ fn match_name(value: &Value, target: &Target) -> Result<(), StatusError> {
 async fn missing(ctx: &Ctx, target: &Target, change: &Change) -> Result<Written, StatusError> {
     let value = match change {
         Change::Put(value) if target.subresource.is_empty() && target.resource.allow_create_on_update => {
-            if !object::resource_version(value).is_empty() {
-                return Err(target.not_found());
-            }
-            value.clone()
+            let mut value = value.clone();
+            metadata_mut(&mut value).remove("resourceVersion");
+            value
         }
         Change::Patch(patch) if patch.kind == patch::Kind::Apply && target.subresource.is_empty() => {
             patch::applied(ctx, target, patch, None)?.0
@@ -170,7 +170,12 @@ async fn commit(
     }
     let expect = Expect::Revision(revision);
     let written = if crate::verbs::delete::is_finished(resource, &value) {
-        super::remove(ctx, target, value, expect).await
+        // The answer is of the object as it last was.
+        let version = json!(object::resource_version(old));
+        super::remove(ctx, target, value, expect).await.map(|mut gone| {
+            metadata_mut(&mut gone).insert("resourceVersion".into(), version);
+            gone
+        })
     } else {
         put(ctx, target, value, expect).await
     };
@@ -252,11 +257,15 @@ fn insists(target: &Target, change: &Change, value: &mut Value, old: &Value) -> 
                 &json!(0),
                 "must be specified for an update",
             );
-            return Err(StatusError::invalid(&target.resource.group_kind(), &target.name, &[error]));
+            // Upstream names the resource here, not the kind.
+            let group = target.resource.group.clone();
+            let kind = GroupKind { group, kind: target.resource.resource.clone() };
+            return Err(StatusError::invalid(&kind, &target.name, &[error]));
         }
         return Ok(false);
     }
-    if let Err(why) = crate::verbs::list::parse_version(&given) {
+    if given.parse::<u64>().is_err() {
+        let why = format!("strconv.ParseUint: parsing {}: invalid syntax", machinery::field::go_quote(&given));
         return Err(StatusError { details: None, message: why, ..StatusError::new(500, "", "") });
     }
     if given != current {
