@@ -40,7 +40,7 @@ pub async fn read(request: Request<RequestBody>) -> Result<Patch, StatusError> {
         "application/apply-patch+yaml" => Kind::Apply,
         _ => {
             let mut error = StatusError::unsupported_media_type("415: Unsupported Media Type");
-            error.details = Some(machinery::status::Details::default());
+            error.details = Some(Box::default());
             return Err(error);
         }
     };
