@@ -7,6 +7,7 @@ use std::sync::Arc;
 use controllers::{Context, Controller, Failure, Key};
 use futures::stream::select_all;
 use futures::{FutureExt, StreamExt};
+use serde_json::Value;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -20,6 +21,7 @@ use crate::queue::Queue;
 struct Pass {
     key: Key,
     failure: Option<Failure>,
+    memory: Option<Value>,
     failed: bool,
     again_at: Option<Instant>,
 }
@@ -47,13 +49,14 @@ pub async fn run(controller: &'static Controller, caches: Arc<Caches>, executor:
     let shared = Arc::new(Shared { controller, caches, executor, config });
     let mut queue: Queue<Key> = Queue::new();
     let mut failures: BTreeMap<Key, Failure> = BTreeMap::new();
+    let mut memories: BTreeMap<Key, Value> = BTreeMap::new();
     let mut passes: JoinSet<Pass> = JoinSet::new();
     loop {
         while passes.len() < workers
             && let Some(key) = queue.start(Instant::now())
         {
-            let failure = failures.remove(&key);
-            passes.spawn(guarded_pass(shared.clone(), key, failure));
+            let (failure, memory) = (failures.remove(&key), memories.remove(&key));
+            passes.spawn(guarded_pass(shared.clone(), key, failure, memory));
         }
         let due = queue.next_due().unwrap_or_else(|| Instant::now() + std::time::Duration::from_secs(3600));
         tokio::select! {
@@ -63,6 +66,9 @@ pub async fn run(controller: &'static Controller, caches: Arc<Caches>, executor:
                 Ok(pass) => {
                     if let Some(failure) = pass.failure {
                         failures.insert(pass.key.clone(), failure);
+                    }
+                    if let Some(memory) = pass.memory {
+                        memories.insert(pass.key.clone(), memory);
                     }
                     queue.finish(pass.key, pass.failed, pass.again_at, Instant::now());
                 }
@@ -77,20 +83,21 @@ pub async fn run(controller: &'static Controller, caches: Arc<Caches>, executor:
 }
 
 /// A bug in one pass must not take its key out of the queue for good.
-async fn guarded_pass(shared: Arc<Shared>, key: Key, failure: Option<Failure>) -> Pass {
-    match AssertUnwindSafe(pass(shared, key.clone(), failure)).catch_unwind().await {
+async fn guarded_pass(shared: Arc<Shared>, key: Key, failure: Option<Failure>, memory: Option<Value>) -> Pass {
+    match AssertUnwindSafe(pass(shared, key.clone(), failure, memory)).catch_unwind().await {
         Ok(pass) => pass,
         Err(_) => {
             tracing::error!(%key, "a pass panicked");
-            Pass { key, failure: None, failed: true, again_at: None }
+            Pass { key, failure: None, memory: None, failed: true, again_at: None }
         }
     }
 }
 
-async fn pass(shared: Arc<Shared>, key: Key, failure: Option<Failure>) -> Pass {
+async fn pass(shared: Arc<Shared>, key: Key, failure: Option<Failure>, memory: Option<Value>) -> Pass {
     let outcome = {
         let config = &shared.config;
         let context = Context::new(config.clock.now(), config.entropy.next_u64(), &config.controllers, failure.as_ref());
+        let context = context.remembering(memory.as_ref());
         (shared.controller.reconcile)(&shared.caches.view(), &key, &context)
     };
     let again_at = outcome.requeue_after.map(|after| Instant::now() + after);
@@ -110,5 +117,5 @@ async fn pass(shared: Arc<Shared>, key: Key, failure: Option<Failure>) -> Pass {
             (true, None)
         }
     };
-    Pass { key, failure, failed, again_at }
+    Pass { key, failure, memory: outcome.memory, failed, again_at }
 }

@@ -14,6 +14,8 @@ use serde_json::{Value, json};
 pub struct Outcome {
     pub actions: Vec<Action>,
     pub requeue_after: Option<Duration>,
+    /// What the next pass over this key finds in [`Context::memory`](crate::Context); lost in a restart.
+    pub memory: Option<Value>,
 }
 
 impl Outcome {
@@ -29,7 +31,7 @@ impl Outcome {
 
 impl From<Vec<Action>> for Outcome {
     fn from(actions: Vec<Action>) -> Self {
-        Self { actions, requeue_after: None }
+        Self { actions, requeue_after: None, memory: None }
     }
 }
 

@@ -1,18 +1,18 @@
 //! DaemonSet: one pod on each node that fits. Upstream's `pkg/controller/daemon`.
-//!
-//! Not here yet: ControllerRevisions (so no `rollout undo`), `maxSurge`, and the back-off of pods that fail again and again.
 
 mod nodes;
+mod update;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::apps::v1::{DaemonSet, DaemonSetSpec, DaemonSetStatus};
 use k8s_openapi::api::core::v1::{Node, Pod};
-use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use serde::{Deserialize, Serialize};
 
-use crate::action::{Action, Event, Outcome, slow_start};
-use crate::deployment::{hash, scaled};
+use crate::action::{Action, Event, Outcome, slow_start, to_value};
+use crate::history::{self, HASH_LABEL, History};
 use crate::replica_set::positive;
 use crate::view::{Context, Key, View, Watch};
 use crate::{Controller, meta, pods, selector};
@@ -24,12 +24,18 @@ pub const CONTROLLER: Controller = Controller {
     watches: &[
         Watch::DaemonSets(|_, set| vec![meta::key(set)]),
         Watch::Pods(|_, pod| meta::controller_key::<DaemonSet, _>(pod).into_iter().collect()),
+        Watch::ControllerRevisions(|_, revision| meta::controller_key::<DaemonSet, _>(revision).into_iter().collect()),
         Watch::Nodes(|view, _| view.daemon_sets.list().iter().map(|set| meta::key(&**set)).collect()),
     ],
     reconcile,
 };
 
-pub const HASH_LABEL: &str = "controller-revision-hash";
+/// The label and annotation by which pods were told apart before there were revisions; still set.
+const GENERATION_LABEL: &str = "pod-template-generation";
+const GENERATION_ANNOTATION: &str = "deprecated.daemonset.template.generation";
+/// Wait before a failed pod is replaced: this, doubled each time, at most so long; forgotten after twice the longest.
+const BACKOFF_SECONDS: i64 = 1;
+const BACKOFF_SECONDS_MAX: i64 = 15 * 60;
 /// Pods made or deleted in one go.
 const BURST: usize = 250;
 
@@ -44,38 +50,64 @@ pub fn reconcile(view: &View<'_>, key: &Key, context: &Context<'_>) -> Outcome {
         return Outcome::nothing();
     }
     let claimed = pods::claim(view.pods, &*set, &spec.selector);
-    let mut by_node: BTreeMap<String, Vec<Arc<Pod>>> = BTreeMap::new();
+    let live: BTreeSet<String> = claimed.owned.iter().filter_map(|pod| meta::label(&**pod, HASH_LABEL)).map(str::to_owned).collect();
+    let mut by_node = ByNode::new();
     for pod in claimed.owned {
         by_node.entry(nodes::node_of(&pod)).or_default().push(pod);
     }
     let all = view.nodes.list();
-    let current = hash(&spec.template, None);
-    let mut pass = Pass { set: &set, spec, context, current, creates: Vec::new(), deletes: Vec::new(), status: DaemonSetStatus::default() };
+    let collisions = set.status.as_ref().and_then(|status| status.collision_count);
+    let mut history = History::of(view, &*set, &spec.selector, &spec.template, collisions);
+    let mut outcome = Outcome::from(claimed.actions);
+    outcome.actions.append(&mut history.actions);
+    let mut pass = Pass {
+        set: &set,
+        spec,
+        context,
+        current: history::hash_of(&history.update).to_owned(),
+        creates: Vec::new(),
+        deletes: Vec::new(),
+        status: DaemonSetStatus::default(),
+        backoff: Backoff::remembered(context),
+        outcome,
+    };
     for node in &all {
-        let on_node = by_node.remove(meta::name(&**node)).unwrap_or_default();
-        pass.manage_node(node, &on_node);
-        pass.count_node(node, &on_node);
+        let on_node = by_node.get(meta::name(&**node)).map(Vec::as_slice).unwrap_or_default();
+        pass.manage_node(node, on_node);
+        pass.count_node(node, on_node);
     }
     // Pods whose node is gone are left to the pod garbage collector.
-    pass.roll(&all, view);
-    let Pass { creates, mut deletes, mut status, .. } = pass;
-    let wanted = status.desired_number_scheduled;
-    status.number_unavailable = positive(wanted - status.number_available.unwrap_or(0));
-    status.observed_generation = set.metadata.generation;
-    status.conditions = set.status.as_ref().and_then(|status| status.conditions.clone());
-    status.collision_count = set.status.as_ref().and_then(|status| status.collision_count);
-    let mut outcome = Outcome::from(claimed.actions);
-    outcome.actions.extend(Action::update_status(&*set, &set.status, &status));
-    outcome.actions.extend(slow_start(creates.into_iter().take(BURST).collect()));
-    deletes.truncate(BURST);
-    if !deletes.is_empty() {
-        outcome.actions.push(Action::Together(deletes));
-    }
-    let settling = status.number_ready != status.number_available.unwrap_or(0);
-    if let (true, Some(seconds)) = (settling, spec.min_ready_seconds.and_then(|seconds| u64::try_from(seconds).ok())) {
-        outcome.requeue_in(std::time::Duration::from_secs(seconds.max(1)));
-    }
+    pass.roll(&all, &by_node);
+    let mut outcome = pass.finish(history.collisions);
+    outcome.actions.extend(history.clean_up(&live, spec.revision_history_limit));
     outcome
+}
+
+type ByNode = BTreeMap<String, Vec<Arc<Pod>>>;
+
+/// How often the pod of a node had to be replaced lately, and when it was last. Remembered from pass to pass.
+#[derive(Default, Serialize, Deserialize)]
+struct Backoff(BTreeMap<String, (u32, Timestamp)>);
+
+impl Backoff {
+    fn remembered(context: &Context<'_>) -> Self {
+        let mut backoff: Self = context.memory.and_then(|memory| serde_json::from_value(memory.clone()).ok()).unwrap_or_default();
+        let forgotten = SignedDuration::from_secs(2 * BACKOFF_SECONDS_MAX);
+        backoff.0.retain(|_, (_, last)| context.now.duration_since(*last) < forgotten);
+        backoff
+    }
+
+    /// Grants a replacement, or tells how long it must wait yet.
+    fn grant(&mut self, node: &str, now: Timestamp) -> Result<(), SignedDuration> {
+        let (times, last) = self.0.get(node).copied().unwrap_or((0, Timestamp::MIN));
+        let seconds = if times == 0 { 0 } else { BACKOFF_SECONDS.saturating_mul(1 << (times - 1).min(30)).min(BACKOFF_SECONDS_MAX) };
+        let until = last.checked_add(SignedDuration::from_secs(seconds)).unwrap_or(Timestamp::MAX);
+        if until > now {
+            return Err(until.duration_since(now));
+        }
+        self.0.insert(node.to_owned(), (times.saturating_add(1), now));
+        Ok(())
+    }
 }
 
 struct Pass<'a> {
@@ -86,16 +118,22 @@ struct Pass<'a> {
     creates: Vec<Action>,
     deletes: Vec<Action>,
     status: DaemonSetStatus,
+    backoff: Backoff,
+    outcome: Outcome,
 }
 
 impl Pass<'_> {
     /// Upstream's `podsShouldBeOnNode`: exactly one where it should run; failed ones are replaced.
     fn manage_node(&mut self, node: &Node, on_node: &[Arc<Pod>]) {
         let (should_run, should_continue) = nodes::should_run(self.spec, node);
-        let mut running: Vec<&Arc<Pod>> = Vec::new();
+        let mut running: Vec<Arc<Pod>> = Vec::new();
         for pod in on_node.iter().filter(|pod| !meta::is_deleting(&***pod)) {
             match pods::phase(pod) {
                 "Failed" if should_continue => {
+                    if let Err(wait) = self.backoff.grant(meta::name(node), self.context.now) {
+                        self.outcome.requeue_in(meta::unsigned(wait));
+                        continue;
+                    }
                     let text = format!("Found failed daemon pod {} on node {}, will try to kill it", meta::key(&**pod), meta::name(node));
                     self.deletes.push(Action::Record(Event::warning(self.set, "FailedDaemonPod", text)));
                     self.delete(pod);
@@ -106,25 +144,47 @@ impl Pass<'_> {
                     self.deletes.push(Action::Record(Event::normal(self.set, "SucceededDaemonPod", text)));
                     self.delete(pod);
                 }
-                _ => running.push(pod),
+                _ => running.push(pod.clone()),
             }
         }
         if !should_continue {
-            running.into_iter().for_each(|pod| self.delete(pod));
+            running.iter().for_each(|pod| self.delete(pod));
             return;
         }
         // One that is still going makes room first.
         if should_run && on_node.is_empty() {
             self.create(node);
         }
-        // The oldest stays.
-        running.sort_by_key(|pod| (meta::created(&***pod), meta::name(&***pod).to_owned()));
-        running.into_iter().skip(1).for_each(|pod| self.delete(pod));
+        self.prune(&running);
+    }
+
+    /// The oldest stays; with surge, one of each template while the new one does not serve and the old one does.
+    fn prune(&mut self, running: &[Arc<Pod>]) {
+        if running.len() <= 1 {
+            return;
+        }
+        if !update::allows_surge(self.spec) {
+            let mut by_age: Vec<&Arc<Pod>> = running.iter().collect();
+            by_age.sort_by_key(|pod| (meta::created(&***pod), meta::name(&***pod).to_owned()));
+            by_age.into_iter().skip(1).for_each(|pod| self.delete(pod));
+            return;
+        }
+        let pair = self.pair(running);
+        pair.more.iter().for_each(|pod| self.delete(pod));
+        if let (Some(new), Some(old)) = (pair.new, pair.old)
+            && (!pods::is_ready(&old) || self.is_available(&new))
+        {
+            self.delete(&old);
+        }
     }
 
     fn create(&mut self, node: &Node) {
         let mut pod = pods::from_template(&self.spec.template, self.set, self.context);
-        pod.metadata.labels.get_or_insert_default().insert(HASH_LABEL.to_owned(), self.current.clone());
+        let labels = pod.metadata.labels.get_or_insert_default();
+        labels.insert(HASH_LABEL.to_owned(), self.current.clone());
+        if let Some(generation) = meta::annotation(self.set, GENERATION_ANNOTATION) {
+            labels.insert(GENERATION_LABEL.to_owned(), generation.to_owned());
+        }
         nodes::pin(&mut pod, meta::name(node));
         let done = Event::normal(self.set, "SuccessfulCreate", format!("Created pod: {}", meta::name(&pod)));
         let failed = Event::warning(self.set, "FailedCreate", "Error creating: {}".to_owned());
@@ -164,35 +224,25 @@ impl Pass<'_> {
         meta::label(pod, HASH_LABEL) == Some(&self.current)
     }
 
-    /// Deletes old pods, those that do not serve first, while no more than allowed are unavailable.
-    fn roll(&mut self, all: &[Arc<Node>], view: &View<'_>) {
-        let strategy = self.spec.update_strategy.as_ref();
-        if strategy.and_then(|strategy| strategy.type_.as_deref()) == Some("OnDelete")
-            || !self.creates.is_empty()
-            || !self.deletes.is_empty()
-        {
-            return;
+    fn finish(mut self, collisions: Option<i32>) -> Outcome {
+        let wanted = self.status.desired_number_scheduled;
+        self.status.number_unavailable = positive(wanted - self.status.number_available.unwrap_or(0));
+        self.status.observed_generation = self.set.metadata.generation;
+        self.status.conditions = self.set.status.as_ref().and_then(|status| status.conditions.clone());
+        self.status.collision_count = collisions;
+        let mut outcome = self.outcome;
+        outcome.actions.extend(Action::update_status(self.set, &self.set.status, &self.status));
+        outcome.actions.extend(slow_start(self.creates.into_iter().take(BURST).collect()));
+        self.deletes.truncate(BURST);
+        if !self.deletes.is_empty() {
+            outcome.actions.push(Action::Together(self.deletes));
         }
-        let limit = strategy.and_then(|strategy| strategy.rolling_update.as_ref()?.max_unavailable.clone()).unwrap_or(IntOrString::Int(1));
-        let mut room = scaled(&limit, self.status.desired_number_scheduled, true).max(1);
-        let owned = view.pods.controlled_by(meta::uid(self.set));
-        let mut old_available = Vec::new();
-        for node in all.iter().filter(|node| nodes::should_run(self.spec, node).0) {
-            let pod = owned.iter().find(|pod| nodes::node_of(pod) == meta::name(&**node));
-            let min_ready = self.spec.min_ready_seconds.unwrap_or(0);
-            let available = pod.is_some_and(|pod| !meta::is_deleting(&**pod) && pods::is_available(pod, min_ready, self.context.now));
-            match pod.filter(|pod| !meta::is_deleting(&***pod) && !self.is_current(pod)) {
-                Some(pod) if available => old_available.push(pod.clone()),
-                Some(pod) => {
-                    // It is down already: replacing it costs nothing.
-                    room -= 1;
-                    self.delete(pod);
-                }
-                None => room -= i32::from(!available),
-            }
+        let settling = self.status.number_ready != self.status.number_available.unwrap_or(0);
+        if let (true, Some(seconds)) = (settling, self.spec.min_ready_seconds.and_then(|seconds| u64::try_from(seconds).ok())) {
+            outcome.requeue_in(std::time::Duration::from_secs(seconds.max(1)));
         }
-        let count = usize::try_from(room).unwrap_or(0);
-        old_available.iter().take(count).for_each(|pod| self.delete(pod));
+        outcome.memory = (!self.backoff.0.is_empty()).then(|| to_value(&self.backoff));
+        outcome
     }
 }
 

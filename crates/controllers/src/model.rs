@@ -26,6 +26,8 @@ pub struct Model {
     /// Every action in short form.
     pub log: Vec<String>,
     pub refuse_creates_of: Option<String>,
+    /// What controllers remember, by name and key.
+    memory: BTreeMap<(&'static str, Key), Value>,
 }
 
 struct OfKind<'a>(&'a Model);
@@ -65,8 +67,17 @@ impl Model {
     pub fn new(objects: &[Value]) -> Self {
         let now = Timestamp::new(1_700_000_000, 0).unwrap();
         let (objects_map, events, log) = (BTreeMap::new(), Vec::new(), Vec::new());
-        let mut model =
-            Self { objects: objects_map, revision: 1, now, config: Config::default(), seed: 1, events, log, refuse_creates_of: None };
+        let mut model = Self {
+            objects: objects_map,
+            revision: 1,
+            now,
+            config: Config::default(),
+            seed: 1,
+            events,
+            log,
+            refuse_creates_of: None,
+            memory: BTreeMap::new(),
+        };
         for object in objects {
             model.create(object.clone());
         }
@@ -134,7 +145,12 @@ impl Model {
     /// One pass of a controller; how many actions it took.
     pub fn step(&mut self, controller: &Controller, key: &Key) -> usize {
         self.seed += 1;
-        let mut outcome = self.view(|view| (controller.reconcile)(view, key, &Context::new(self.now, self.seed, &self.config, None)));
+        let memory = self.memory.remove(&(controller.name, key.clone()));
+        let context = Context::new(self.now, self.seed, &self.config, None).remembering(memory.as_ref());
+        let mut outcome = self.view(|view| (controller.reconcile)(view, key, &context));
+        if let Some(memory) = outcome.memory.take() {
+            self.memory.insert((controller.name, key.clone()), memory);
+        }
         let mut failure = self.execute_all(&outcome.actions);
         if failure.is_some() {
             let retry =

@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use serde_json::Value;
 
 use crate::k8s;
 
@@ -121,6 +122,8 @@ pub struct Context<'a> {
     pub now: Timestamp,
     pub config: &'a Config,
     pub failure: Option<&'a Failure>,
+    /// What the last pass over this key left in [`Outcome::memory`](crate::Outcome).
+    pub memory: Option<&'a Value>,
     seed: Cell<u64>,
 }
 
@@ -129,7 +132,12 @@ pub const NAME_ALPHABET: &[u8; 27] = b"bcdfghjklmnpqrstvwxz2456789";
 
 impl<'a> Context<'a> {
     pub fn new(now: Timestamp, seed: u64, config: &'a Config, failure: Option<&'a Failure>) -> Self {
-        Self { now, config, failure, seed: Cell::new(seed) }
+        Self { now, config, failure, memory: None, seed: Cell::new(seed) }
+    }
+
+    pub fn remembering(mut self, memory: Option<&'a Value>) -> Self {
+        self.memory = memory;
+        self
     }
 
     /// Five letters, as `generateName` appends.

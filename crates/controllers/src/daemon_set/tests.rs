@@ -83,3 +83,51 @@ fn failed_pods_are_replaced_and_templates_roll_one_by_one() {
     model.settle(&CONTROLLER, &key());
     assert_eq!(model.get::<DaemonSet>("k", "ds")["status"]["updatedNumberScheduled"], 2);
 }
+
+#[test]
+fn pods_that_fail_again_and_again_are_replaced_later_each_time() {
+    let mut model = cluster();
+    model.settle(&CONTROLLER, &key());
+    let fail_on_a = |model: &mut Model| {
+        let pod = model.of_kind::<Pod>().into_iter().find(|pod| pod["status"]["phase"].is_null()).unwrap();
+        let name = pod["metadata"]["name"].as_str().unwrap().to_owned();
+        model.merge::<Pod>("k", &name, &json!({"status": {"phase": "Failed"}}));
+        name
+    };
+    let first = model.of_kind::<Pod>()[1]["metadata"]["name"].as_str().unwrap().to_owned();
+    let ready = pod_status("Running", true, model.now);
+    model.merge::<Pod>("k", &first, &ready);
+    for wait in [0, 1, 2, 4] {
+        let name = fail_on_a(&mut model);
+        let has = |model: &Model| model.objects.contains_key(&("Pod".into(), "k".into(), name.clone()));
+        if wait > 0 {
+            model.pass(wait - 1);
+            model.settle(&CONTROLLER, &key());
+            assert!(has(&model), "not before {wait} s");
+            model.pass(1);
+        }
+        model.settle(&CONTROLLER, &key());
+        assert!(!has(&model), "after {wait} s");
+    }
+}
+
+#[test]
+fn surge_starts_the_new_pod_beside_the_old() {
+    let mut model = cluster();
+    let strategy = json!({"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}});
+    model.merge::<DaemonSet>("k", "ds", &json!({"spec": {"updateStrategy": strategy}}));
+    model.settle(&CONTROLLER, &key());
+    start(&mut model);
+    model.merge::<DaemonSet>("k", "ds", &json!({"spec": {"template": {"spec": {"containers": [{"name": "c", "image": "v2"}]}}}}));
+    for total in [3, 3, 2] {
+        model.settle(&CONTROLLER, &key());
+        assert_eq!(model.of_kind::<Pod>().len(), total);
+        let now = model.now;
+        let serving = model.of_kind::<Pod>().iter().filter(|pod| pod["status"]["phase"] == "Running").count();
+        assert_eq!(serving, 2, "nothing goes before its successor serves");
+        start(&mut model);
+        assert_eq!(model.now, now);
+    }
+    assert!(model.of_kind::<Pod>().iter().all(|pod| pod["spec"]["containers"][0]["image"] == "v2"));
+    assert_eq!(model.of_kind::<k8s_openapi::api::apps::v1::ControllerRevision>().len(), 2);
+}
