@@ -14,6 +14,7 @@ pub mod selector;
 pub mod view;
 
 pub mod cluster_role_aggregation;
+pub mod cron_job;
 pub mod daemon_set;
 pub mod deployment;
 pub mod disruption;
@@ -55,6 +56,7 @@ pub struct Controller {
 /// All controllers of this shape, by name.
 pub const TABLE: &[Controller] = &[
     cluster_role_aggregation::CONTROLLER,
+    cron_job::CONTROLLER,
     daemon_set::CONTROLLER,
     deployment::CONTROLLER,
     disruption::CONTROLLER,
