@@ -6,6 +6,7 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 
+use crate::devices::Devices;
 use crate::node::NodeInfo;
 use crate::pod::PodInfo;
 use crate::selector::{Labels, Selector};
@@ -26,6 +27,8 @@ pub struct Cluster {
     pub nominated: BTreeMap<String, (String, Arc<PodInfo>)>,
     /// Claims and volumes. Shared with the filters of an attempt: `Arc::make_mut` to change it.
     pub storage: Arc<Storage>,
+    /// Claims for devices, and devices; shared likewise.
+    pub devices: Arc<Devices>,
     /// `namespace/name` of every pod on a node, to the node.
     placed: BTreeMap<String, String>,
 }

@@ -4,6 +4,8 @@
 //! semantics of every plugin are those of kube-scheduler v1.36 in its default profile.
 
 pub mod cluster;
+pub mod devices;
+pub mod enqueue;
 pub mod message;
 pub mod node;
 pub mod plugins;

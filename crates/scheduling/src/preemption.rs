@@ -7,14 +7,13 @@ use std::sync::Arc;
 use crate::cluster::Cluster;
 use crate::message;
 use crate::node::NodeInfo;
+use crate::plugins::dynamic_resources;
 use crate::plugins::{Code, Rejection};
 use crate::pod::PodInfo;
 use crate::schedule::{Filters, Unschedulable};
 
 const NO_VICTIMS: &str = "No preemption victims found for incoming pod";
 const NOT_HELPFUL: &str = "Preemption is not helpful for scheduling";
-/// What the DynamicResources plugin adds to every failed attempt: it found no claim to free.
-const NO_CLAIMS: &str = "no new claims to deallocate";
 
 /// A node where evicting helps.
 #[derive(Clone, Debug)]
@@ -32,17 +31,30 @@ pub struct Preemption {
     pub rejected: BTreeMap<String, Rejection>,
     /// What to add to the attempt's message when there is no candidate.
     pub message: String,
+    /// A claim (`namespace/name`) whose devices should be freed: it is not used and ties the pod to nodes it cannot go to.
+    pub free_claim: Option<String>,
 }
 
 impl Preemption {
     fn none(message: String) -> Self {
-        Self { candidates: Vec::new(), rejected: BTreeMap::new(), message }
+        Self { candidates: Vec::new(), rejected: BTreeMap::new(), message, free_claim: None }
     }
 
     /// The candidates that rank best; upstream takes any of them.
     pub fn best(&self) -> Vec<&Candidate> {
         let Some(best) = self.candidates.iter().map(rank).min() else { return Vec::new() };
         self.candidates.iter().filter(|c| rank(c) == best).collect()
+    }
+}
+
+/// What the DynamicResources plugin says after a failed attempt, and the claim it frees.
+fn claims_text(cluster: &Cluster, pod: &PodInfo, failed: &Unschedulable) -> (&'static str, Option<String>) {
+    if !dynamic_resources::concerns(cluster, pod) {
+        return ("no new claims to deallocate", None);
+    }
+    match dynamic_resources::to_free(cluster, pod, &failed.rejected) {
+        Some(claim) => ("deallocation of ResourceClaim completed", Some(claim)),
+        None => ("still not schedulable", None),
     }
 }
 
@@ -55,14 +67,16 @@ pub fn preempt(cluster: &Cluster, pod: &PodInfo, failed: &Unschedulable) -> Pree
     if failed.nodes == 0 {
         return Preemption::none(String::new());
     }
+    let (claims, free_claim) = claims_text(cluster, pod, failed);
+    let none = |message: String| Preemption { free_claim: free_claim.clone(), ..Preemption::none(message) };
     let policy = pod.pod.spec.as_ref().and_then(|s| s.preemption_policy.as_deref());
     if policy == Some("Never") {
-        return Preemption::none(format!("{NO_CLAIMS}, preemption: not eligible due to preemptionPolicy=Never."));
+        return none(format!("{claims}, preemption: not eligible due to preemptionPolicy=Never."));
     }
     if waits_for_victims(cluster, pod) {
-        return Preemption::none(format!("{NO_CLAIMS}, preemption: not eligible due to a terminating pod on the nominated node."));
+        return none(format!("{claims}, preemption: not eligible due to a terminating pod on the nominated node."));
     }
-    let mut out = Preemption::none(String::new());
+    let mut out = none(String::new());
     if let Ok(filters) = Filters::prepare(cluster, pod) {
         for (name, _) in failed.rejected.iter().filter(|(_, r)| r.code == Code::Unschedulable) {
             let Some(node) = cluster.nodes.get(name) else { continue };
@@ -78,7 +92,7 @@ pub fn preempt(cluster: &Cluster, pod: &PodInfo, failed: &Unschedulable) -> Pree
         let unhelpful = failed.nodes - out.rejected.len();
         let tried = out.rejected.values().flat_map(|r| r.reasons.iter().map(String::as_str));
         let text = message::histogram(tried.chain(std::iter::repeat_n(NOT_HELPFUL, unhelpful)));
-        out.message = format!("{NO_CLAIMS}, preemption: 0/{} nodes are available: {text}.", failed.nodes);
+        out.message = format!("{claims}, preemption: 0/{} nodes are available: {text}.", failed.nodes);
     }
     out
 }

@@ -1,6 +1,7 @@
 //! The table of plugins, in the order of upstream's default profile. A plugin is a row here and a file beside it.
 
 pub mod balanced;
+pub mod dynamic_resources;
 pub mod image_locality;
 pub mod inter_pod_affinity;
 pub mod node_affinity;
@@ -116,13 +117,13 @@ const fn row(name: &'static str, weight: i64, filter: Option<MakeFilter>, score:
 }
 
 /// Upstream's default profile, in its order.
-pub static PLUGINS: [Plugin; 14] = [
+pub static PLUGINS: [Plugin; 15] = [
     row(node_basics::UNSCHEDULABLE, 0, Some(node_basics::unschedulable), None, &[Wake::Node]),
     row(node_basics::NAME, 0, Some(node_basics::name), None, &[Wake::Node]),
     row(taint_toleration::NAME, 3, Some(taint_toleration::filter), Some(taint_toleration::score), &[Wake::Node]),
     row(node_affinity::NAME, 2, Some(node_affinity::filter), Some(node_affinity::score), &[Wake::Node]),
     row(node_ports::NAME, 0, Some(node_ports::filter), None, &[Wake::Node, Wake::PodGone]),
-    row(resources_fit::NAME, 1, Some(resources_fit::filter), Some(resources_fit::score), &[Wake::Node, Wake::PodGone]),
+    row(resources_fit::NAME, 1, Some(resources_fit::filter), Some(resources_fit::score), &[Wake::Node, Wake::PodGone, Wake::Devices]),
     row(volume_restrictions::NAME, 0, Some(volume_restrictions::filter), None, &[Wake::Node, Wake::PodGone, Wake::Storage]),
     row(volume_limits::NAME, 0, Some(volume_limits::filter), None, &[Wake::Node, Wake::PodGone, Wake::Storage]),
     row(volume_binding::NAME, 0, Some(volume_binding::filter), None, &[Wake::Node, Wake::Storage]),
@@ -141,6 +142,7 @@ pub static PLUGINS: [Plugin; 14] = [
         Some(inter_pod_affinity::score),
         &[Wake::Node, Wake::PodGone, Wake::PodPlaced, Wake::Labels],
     ),
+    row(dynamic_resources::NAME, 2, Some(dynamic_resources::filter), Some(dynamic_resources::score), &[Wake::Node, Wake::Devices]),
     row(balanced::NAME, 1, None, Some(balanced::score), &[]),
     row(image_locality::NAME, 1, None, Some(image_locality::score), &[]),
 ];

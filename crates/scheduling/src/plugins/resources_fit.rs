@@ -1,17 +1,21 @@
 //! NodeResourcesFit: requests fit into what is free; the least allocated node scores best.
 
+use std::sync::Arc;
+
 use crate::cluster::Cluster;
+use crate::devices::Devices;
 use crate::node::NodeInfo;
+use crate::plugins::dynamic_resources::delegated;
 use crate::plugins::{Code, Filter, Prepared, Rejection, SCORE_MAX, Score, Scorer};
 use crate::pod::PodInfo;
 
 pub const NAME: &str = "NodeResourcesFit";
 
 #[derive(Clone)]
-struct Fit;
+struct Fit(Arc<Devices>);
 
-pub fn filter(_: &Cluster, _: &PodInfo) -> Prepared {
-    Prepared::Check(Box::new(Fit))
+pub fn filter(cluster: &Cluster, _: &PodInfo) -> Prepared {
+    Prepared::Check(Box::new(Fit(cluster.devices.clone())))
 }
 
 impl Filter for Fit {
@@ -26,7 +30,7 @@ impl Filter for Fit {
         for name in ["cpu", "memory", "ephemeral-storage"].into_iter().chain(scalars) {
             let amount = wanted.get(name);
             let allocatable = node.allocatable.get(name);
-            if amount > 0 && amount > allocatable - node.requested.get(name) {
+            if amount > 0 && amount > allocatable - node.requested.get(name) && !delegated(&self.0, name, node) {
                 reasons.push(format!("Insufficient {name}"));
                 if amount > allocatable {
                     code = Code::UnschedulableAndUnresolvable;
@@ -41,8 +45,8 @@ impl Filter for Fit {
     }
 }
 
-pub fn score(_: &Cluster, _: &PodInfo, _: &[&NodeInfo]) -> Scorer {
-    Ok(Some(Box::new(Fit)))
+pub fn score(cluster: &Cluster, _: &PodInfo, _: &[&NodeInfo]) -> Scorer {
+    Ok(Some(Box::new(Fit(cluster.devices.clone()))))
 }
 
 impl Score for Fit {

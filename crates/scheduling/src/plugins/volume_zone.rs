@@ -18,9 +18,11 @@ const LABELS: [(&str, &str); 4] = [
     ("topology.kubernetes.io/region", "topology.kubernetes.io/region"),
 ];
 
-/// What the pod's volumes demand: label, its successor, and the values that will do.
+/// What a volume demands: label, its successor, and the values that will do.
+type Demand = (&'static str, &'static str, BTreeSet<String>);
+
 #[derive(Clone)]
-struct Zones(Vec<(&'static str, &'static str, BTreeSet<String>)>);
+struct Zones(Vec<Demand>);
 
 pub fn filter(cluster: &Cluster, pod: &PodInfo) -> Prepared {
     match zones(cluster, pod) {
@@ -30,7 +32,7 @@ pub fn filter(cluster: &Cluster, pod: &PodInfo) -> Prepared {
     }
 }
 
-fn zones(cluster: &Cluster, pod: &PodInfo) -> Result<Vec<(&'static str, &'static str, BTreeSet<String>)>, String> {
+fn zones(cluster: &Cluster, pod: &PodInfo) -> Result<Vec<Demand>, String> {
     let storage = &cluster.storage;
     let mut out = Vec::new();
     for source in pod_volumes(&pod.pod).iter().filter_map(|v| v.persistent_volume_claim.as_ref()) {
