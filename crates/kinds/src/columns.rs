@@ -1,7 +1,9 @@
 //! Cells of table rows, per kind, by the rules of upstream's printers. The columns themselves are facts.
 
 pub mod apps;
+pub mod autoscaling;
 pub mod batch;
+pub mod event;
 pub mod pod;
 pub mod service;
 

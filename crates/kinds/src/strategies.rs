@@ -10,15 +10,18 @@ mod config;
 mod csi;
 mod endpoints;
 mod flowcontrol;
-mod net;
+mod horizontal_pod_autoscaler;
+mod ingress;
+mod network_policy;
 mod node;
 pub mod pod;
 mod pod_defaults;
+mod pod_disruption_budget;
 mod rbac;
 mod resource_claim;
 mod resource_slice;
-mod scaling;
 mod service;
+mod service_cidr;
 mod stateful_set;
 mod storage;
 mod webhooks;
@@ -50,19 +53,19 @@ pub fn strategy_for(group: &str, resource: &str) -> Arc<dyn Strategy> {
         ("apps", "deployments") => Arc::new(apps::Deployments),
         ("apps", "replicasets") => Arc::new(apps::ReplicaSets),
         ("apps", "statefulsets") => Arc::new(apps::StatefulSets),
-        ("autoscaling", "horizontalpodautoscalers") => Arc::new(scaling::HorizontalPodAutoscalers),
+        ("autoscaling", "horizontalpodautoscalers") => Arc::new(horizontal_pod_autoscaler::HorizontalPodAutoscalers),
         ("batch", "cronjobs") => Arc::new(batch::CronJobs),
         ("batch", "jobs") => Arc::new(batch::Jobs),
         ("certificates.k8s.io", "certificatesigningrequests") => Arc::new(certificates::CertificateSigningRequests),
         ("coordination.k8s.io", "leases") => Arc::new(cluster::Leases),
         ("discovery.k8s.io", "endpointslices") => Arc::new(endpoints::EndpointSlices),
-        ("networking.k8s.io", "ingressclasses") => Arc::new(net::IngressClasses),
-        ("networking.k8s.io", "ingresses") => Arc::new(net::Ingresses),
-        ("networking.k8s.io", "ipaddresses") => Arc::new(net::IpAddresses),
-        ("networking.k8s.io", "networkpolicies") => Arc::new(net::NetworkPolicies),
-        ("networking.k8s.io", "servicecidrs") => Arc::new(net::ServiceCidrs),
+        ("networking.k8s.io", "ingressclasses") => Arc::new(ingress::IngressClasses),
+        ("networking.k8s.io", "ingresses") => Arc::new(ingress::Ingresses),
+        ("networking.k8s.io", "ipaddresses") => Arc::new(service_cidr::IpAddresses),
+        ("networking.k8s.io", "networkpolicies") => Arc::new(network_policy::NetworkPolicies),
+        ("networking.k8s.io", "servicecidrs") => Arc::new(service_cidr::ServiceCidrs),
         ("node.k8s.io", "runtimeclasses") => Arc::new(cluster::RuntimeClasses),
-        ("policy", "poddisruptionbudgets") => Arc::new(scaling::PodDisruptionBudgets),
+        ("policy", "poddisruptionbudgets") => Arc::new(pod_disruption_budget::PodDisruptionBudgets),
         ("rbac.authorization.k8s.io", "clusterrolebindings") => Arc::new(rbac::Bindings { cluster: true }),
         ("rbac.authorization.k8s.io", "clusterroles") => Arc::new(rbac::Roles { cluster: true }),
         ("rbac.authorization.k8s.io", "rolebindings") => Arc::new(rbac::Bindings { cluster: false }),

@@ -15,14 +15,14 @@ use serde_json::{Value, json};
 
 /// Answers that must at least be the same, per group: raise these as rules are added.
 const FLOOR: [(&str, usize); 8] = [
-    ("validation", 6401),
-    ("rules", 254),
-    ("full", 409),
+    ("validation", 6414),
+    ("rules", 255),
+    ("full", 413),
     ("crud", 1649),
     ("names", 2162),
-    ("updates", 1773),
-    ("status", 1326),
-    ("admission", 178),
+    ("updates", 1789),
+    ("status", 1344),
+    ("admission", 179),
 ];
 
 fn golden() -> Option<PathBuf> {

@@ -209,7 +209,7 @@ fn audit_annotation(policy: &str, v: &Value, p: &Path<'_>, e: &mut ErrorList) {
         e.push(Error::required(&p.child("key"), "requires metadata.name be non-empty"));
     } else {
         let full = format!("{policy}/{}", s(v, "key").trim());
-        named(&p.child("key"), s(v, "key"), names::qualified_name(&full), e);
+        named(&p.child("key"), &full, names::qualified_name(&full), e);
     }
     let expression = s(v, "valueExpression").trim();
     if expression.is_empty() {

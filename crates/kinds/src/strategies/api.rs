@@ -1,27 +1,12 @@
 //! Kinds that extend the API itself: CustomResourceDefinition and APIService, as far as their names and metadata go (their
-//! schemas are judged by what serves custom resources), and kinds whose only rule is how metadata is validated.
+//! schemas are judged by what serves custom resources).
 
 use machinery::names::Problems;
 use serde_json::{Value, json};
 
 use crate::columns::{age, name};
-use crate::strategy::{MetaRules, Strategy};
-use crate::validate::tree::{at, list, s};
-
-/// No rules but those of metadata.
-pub struct MetaOnly(pub MetaRules);
-
-impl MetaOnly {
-    pub const fn new(kube_finalizers: bool, update_again: bool) -> Self {
-        Self(MetaRules { kube_finalizers, update_again, create_on_update: false })
-    }
-}
-
-impl Strategy for MetaOnly {
-    fn meta_rules(&self) -> MetaRules {
-        self.0
-    }
-}
+use crate::strategy::{Context, MetaRules, Strategy};
+use crate::validate::tree::{at, list, s, set_default};
 
 const NO_KUBE_FINALIZERS: MetaRules = MetaRules { kube_finalizers: false, update_again: true, create_on_update: false };
 
@@ -32,6 +17,15 @@ fn text<'a>(object: &'a Value, path: &str) -> &'a str {
 pub struct CustomResourceDefinitions;
 
 impl Strategy for CustomResourceDefinitions {
+    fn default(&self, _ctx: &Context, object: &mut Value) {
+        let Some(names) = object.pointer_mut("/spec/names").filter(|v| v.is_object()) else { return };
+        let kind = s(names, "kind").to_owned();
+        if !kind.is_empty() {
+            set_default(names, "singular", kind.to_lowercase());
+            set_default(names, "listKind", format!("{kind}List"));
+        }
+    }
+
     fn meta_rules(&self) -> MetaRules {
         NO_KUBE_FINALIZERS
     }

@@ -153,6 +153,10 @@ fn signer(text: &str, p: &Path<'_>, e: &mut ErrorList) {
 pub struct Events;
 
 impl Strategy for Events {
+    fn cells(&self, object: &Value, now: i64) -> Option<Vec<Value>> {
+        Some(crate::columns::event::event(object, now))
+    }
+
     fn meta_rules(&self) -> MetaRules {
         MetaRules { kube_finalizers: false, ..MetaRules::default() }
     }

@@ -80,7 +80,7 @@ impl Strategy for PriorityClasses {
     fn validate_update(&self, _ctx: &Context, new: &Value, old: &Value) -> ErrorList {
         let mut e = ErrorList::new();
         if !same(opt(new, "value"), opt(old, "value")) {
-            e.push(Error::forbidden(&Path::new("Value"), "may not be changed in an update."));
+            e.push(Error::forbidden(&Path::new("value"), "may not be changed in an update."));
         }
         if !same_at(new, old, "preemptionPolicy") {
             let value = opt(new, "preemptionPolicy").unwrap_or(&NULL);
