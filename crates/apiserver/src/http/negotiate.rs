@@ -77,6 +77,15 @@ pub fn negotiate(headers: &HeaderMap, query: &Query, views: bool, protobuf: bool
     if clauses.is_empty() {
         return Ok(Negotiated { pretty, ..Negotiated::default() });
     }
+    let mut offered = vec![JSON, YAML];
+    if protobuf {
+        offered.push(PROTOBUF);
+    }
+    if !clauses.iter().any(|c| c.kind == "*/*" || offered.contains(&c.kind)) {
+        // Upstream's router refuses these before anybody negotiates.
+        let why = format!("406: Not Acceptable\n\nAvailable representations: {}", offered.join(", "));
+        return Err(StatusError { details: Some(Box::default()), ..StatusError::not_acceptable(why) });
+    }
     for clause in &clauses {
         let encoding = match clause.kind {
             "*/*" | "application/*" | JSON => Encoding::Json,
@@ -97,10 +106,6 @@ pub fn negotiate(headers: &HeaderMap, query: &Query, views: bool, protobuf: bool
         };
         let pretty = pretty || param("pretty") == "1";
         return Ok(Negotiated { encoding, view, pretty });
-    }
-    let mut offered = vec![JSON, YAML];
-    if protobuf {
-        offered.push(PROTOBUF);
     }
     Err(StatusError::not_acceptable(format!("only the following media types are accepted: {}", offered.join(", "))))
 }

@@ -100,7 +100,10 @@ pub fn answer(call: &Call, negotiated: &Negotiated, resource: &Resource, page: &
             json!({"kind": format!("{}List", resource.kind), "apiVersion": resource.gvk().api_version(), "metadata": metadata, "items": items})
         }
         View::PartialObjectMetadata => {
-            return Err(StatusError::not_acceptable("you requested PartialObjectMetadata, but the requested object is a list"));
+            return Err(StatusError::not_acceptable(format!(
+                "you requested PartialObjectMetadata, but the requested object is a list (*{}List)",
+                view::go_type(resource)
+            )));
         }
         View::PartialObjectMetadataList => {
             let items: Vec<Value> = objects.map(|o| view::partial(&o)).collect();

@@ -33,7 +33,10 @@ pub fn object(_call: &Call, negotiated: &Negotiated, resource: &Resource, code: 
         View::Object => return Ok(respond::value(code, negotiated, object)),
         View::PartialObjectMetadata => partial(object),
         View::PartialObjectMetadataList => {
-            return Err(StatusError::not_acceptable("you requested PartialObjectMetadataList, but the requested object is not a list"));
+            return Err(StatusError::not_acceptable(format!(
+                "you requested PartialObjectMetadataList, but the requested object is not a list (*{})",
+                go_type(resource)
+            )));
         }
         View::Table => {
             let include = Include::parse(_call)?;
@@ -42,6 +45,16 @@ pub fn object(_call: &Call, negotiated: &Negotiated, resource: &Resource, code: 
         }
     };
     Ok(respond::value(code, negotiated, &shown))
+}
+
+/// What upstream calls the kind's internal type.
+pub fn go_type(resource: &Resource) -> String {
+    let package = match resource.group.split('.').next().unwrap_or_default() {
+        "" | "events" => "core",
+        "internal" => "apiserverinternal",
+        first => first,
+    };
+    format!("{package}.{}", resource.kind)
 }
 
 /// What of the object a Table row carries: `?includeObject=`.
@@ -58,7 +71,9 @@ impl Include {
             "None" => Ok(Self::None),
             "" | "Metadata" => Ok(Self::Metadata),
             "Object" => Ok(Self::Object),
-            other => Err(StatusError::bad_request(format!("unrecognized includeObject value: {other:?}"))),
+            other => Err(StatusError::bad_request(format!(
+                "Unable to convert to Table as requested: includeObject: Invalid value: {other:?}: must be 'Metadata', 'Object', 'None', or empty"
+            ))),
         }
     }
 }
