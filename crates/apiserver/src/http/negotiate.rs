@@ -28,6 +28,8 @@ pub enum View {
 pub struct Negotiated {
     pub encoding: Encoding,
     pub view: View,
+    /// The view is wanted as `meta.k8s.io/v1beta1` has it, which differs in name alone.
+    pub beta: bool,
     pub pretty: bool,
 }
 
@@ -105,7 +107,8 @@ pub fn negotiate(headers: &HeaderMap, query: &Query, views: bool, protobuf: bool
             },
         };
         let pretty = pretty || param("pretty") == "1";
-        return Ok(Negotiated { encoding, view, pretty });
+        let beta = view != View::Object && param("v") == "v1beta1";
+        return Ok(Negotiated { encoding, view, beta, pretty });
     }
     Err(StatusError::not_acceptable(format!("only the following media types are accepted: {}", offered.join(", "))))
 }

@@ -87,7 +87,7 @@ pub fn answer(call: &Call, negotiated: &Negotiated, resource: &Resource, page: &
         metadata["remainingItemCount"] = json!(remaining);
     }
     if negotiated.encoding == Encoding::Json
-        && !negotiated.pretty
+        && !(negotiated.pretty || negotiated.beta)
         && view::stored_as_served(resource)
         && let Some(form) = Form::of(negotiated.view)
     {
@@ -116,7 +116,7 @@ pub fn answer(call: &Call, negotiated: &Negotiated, resource: &Resource, page: &
             view::table(resource, metadata, rows, true)
         }
     };
-    Ok(respond::value(200, negotiated, &list))
+    Ok(respond::value(200, negotiated, &view::versioned(negotiated, list)))
 }
 
 /// Items of a typed list carry no kind and apiVersion.

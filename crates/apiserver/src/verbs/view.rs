@@ -44,7 +44,24 @@ pub fn object(_call: &Call, negotiated: &Negotiated, resource: &Resource, code: 
             table(resource, metadata, vec![row(resource, object, include)], true)
         }
     };
-    Ok(respond::value(code, negotiated, &shown))
+    Ok(respond::value(code, negotiated, &versioned(negotiated, shown)))
+}
+
+/// A view under the version of `meta.k8s.io` that was asked for.
+pub fn versioned(negotiated: &Negotiated, mut shown: Value) -> Value {
+    if !negotiated.beta {
+        return shown;
+    }
+    let rename = |object: &mut Value| {
+        if object.get("apiVersion").is_some_and(|v| v == "meta.k8s.io/v1") {
+            object["apiVersion"] = json!("meta.k8s.io/v1beta1");
+        }
+    };
+    rename(&mut shown);
+    let rows = shown.get_mut("rows").and_then(Value::as_array_mut).into_iter().flatten().filter_map(|r| r.get_mut("object"));
+    rows.for_each(rename);
+    shown.get_mut("items").and_then(Value::as_array_mut).into_iter().flatten().for_each(rename);
+    shown
 }
 
 /// What upstream calls the kind's internal type.

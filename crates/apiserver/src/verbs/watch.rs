@@ -183,7 +183,7 @@ struct Writer {
 
 impl Writer {
     fn event(&mut self, out: &mut BytesMut, event: &WatchEvent<'_>) {
-        let json = self.negotiated.encoding != Encoding::Protobuf && view::stored_as_served(&self.resource);
+        let json = self.negotiated.encoding != Encoding::Protobuf && !self.negotiated.beta && view::stored_as_served(&self.resource);
         match self.negotiated.view {
             View::Object if json => event.append_json(out),
             View::PartialObjectMetadata | View::PartialObjectMetadataList if json => {
@@ -198,7 +198,7 @@ impl Writer {
     }
 
     fn shown(&mut self, object: Value) -> Value {
-        match self.negotiated.view {
+        let shown = match self.negotiated.view {
             View::Table => {
                 let metadata = json!({"resourceVersion": machinery::object::resource_version(&object)});
                 let first = !std::mem::replace(&mut self.columns_sent, true);
@@ -206,7 +206,8 @@ impl Writer {
             }
             View::PartialObjectMetadata | View::PartialObjectMetadataList => view::partial(&object),
             View::Object => object,
-        }
+        };
+        view::versioned(&self.negotiated, shown)
     }
 
     fn bookmark(&mut self, out: &mut BytesMut, revision: Revision, initial_end: bool) {
