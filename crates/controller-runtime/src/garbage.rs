@@ -11,7 +11,7 @@ use controllers::garbage_collector::{self, Item, Owner};
 use futures::StreamExt;
 use futures::stream::{BoxStream, SelectAll};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
-use kube::core::{DynamicObject, PartialObjectMeta};
+use kube::core::DynamicObject;
 use kube::discovery::{ApiResource, Scope as KindScope};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -21,6 +21,7 @@ use crate::Config;
 use crate::execute::{Executor, Stop};
 use crate::namespaces::discover;
 use crate::queue::Queue;
+use crate::trimmed::Trimmed;
 
 pub const NAME: &str = garbage_collector::NAME;
 
@@ -29,7 +30,7 @@ const DISCOVERY_PERIOD: Duration = Duration::from_secs(30);
 
 const DISCOVERY_RETRY: Duration = Duration::from_secs(1);
 
-type Meta = PartialObjectMeta<DynamicObject>;
+type Meta = Trimmed;
 
 /// An object of any kind: the path of its collection, and its key.
 type Node = (Arc<str>, ObjectKey);

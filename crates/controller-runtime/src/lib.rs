@@ -9,6 +9,7 @@ mod execute;
 mod garbage;
 mod namespaces;
 mod queue;
+mod trimmed;
 mod worker;
 
 use std::sync::Arc;

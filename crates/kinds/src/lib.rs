@@ -4,6 +4,7 @@
 //! Pure. `apiserver` runs its generic verbs over these rows; nothing else lists kinds by name.
 
 pub mod columns;
+pub mod quota;
 pub mod resource;
 pub mod strategies;
 pub mod strategy;
