@@ -38,11 +38,13 @@ fn find<'a>(pairs: &'a [(Box<str>, Box<str>)], name: &str) -> Option<&'a str> {
     pairs.iter().find(|(key, _)| &**key == name).map(|(_, value)| &**value)
 }
 
+type Read = dyn Fn(&[u8]) -> Attributes + Send + Sync;
+
 /// How attributes are read.
 #[derive(Clone)]
 pub struct Extract {
     /// From the stored bytes. Must not fail: bytes that make no sense have none.
-    pub read: Arc<dyn Fn(&[u8]) -> Attributes + Send + Sync>,
+    pub read: Arc<Read>,
     /// The position of the field that lists and watches often ask for one value of.
     pub index: Option<usize>,
 }

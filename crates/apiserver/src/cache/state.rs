@@ -9,16 +9,19 @@ use store::{Key, Revision};
 
 use super::Entry;
 
+/// Entries by the value of a field and their key.
+type Index = OrdMap<(Box<str>, Key), Arc<Entry>>;
+
 #[derive(Clone)]
 pub(super) struct State {
     map: OrdMap<Key, Arc<Entry>>,
-    /// The position of the indexed field, and the entries by its value and their key.
-    index: Option<(usize, OrdMap<(Box<str>, Key), Arc<Entry>>)>,
+    /// The position of the indexed field, and its index.
+    index: Option<(usize, Index)>,
 }
 
 impl State {
     pub(super) fn new(index: Option<usize>) -> Self {
-        State { map: OrdMap::new(), index: index.map(|at| (at, OrdMap::new())) }
+        State { map: OrdMap::new(), index: index.map(|at| (at, Index::new())) }
     }
 
     pub(super) fn get(&self, key: &str) -> Option<&Arc<Entry>> {

@@ -326,5 +326,5 @@ pub async fn collection(call: Call, request: Request<RequestBody>, target: Targe
         }
     }
     // As they were before.
-    super::list::answer(&call, &negotiated, &target.resource, &page)
+    super::list::answer(&call, &negotiated, &target.resource, page)
 }

@@ -29,7 +29,7 @@ pub async fn list(call: Call, target: Target) -> Result<Answer, StatusError> {
     validate(&options)?;
     let selection = Selection::parse(&target.resource, &options.label_selector, &options.field_selector)?;
     let page = page::read(&call, &target, &options, &selection).await?;
-    answer(&call, &negotiated, &target.resource, &page)
+    answer(&call, &negotiated, &target.resource, page)
 }
 
 /// Upstream's `ValidateListOptions`, for lists.
@@ -78,7 +78,7 @@ pub fn bare_500(message: String) -> StatusError {
     StatusError { details: None, ..StatusError::new(500, "", message) }
 }
 
-pub fn answer(call: &Call, negotiated: &Negotiated, resource: &Resource, page: &Page) -> Result<Answer, StatusError> {
+pub fn answer(call: &Call, negotiated: &Negotiated, resource: &Resource, page: Page) -> Result<Answer, StatusError> {
     let mut metadata = json!({"resourceVersion": page.revision.0.to_string()});
     if !page.continue_token.is_empty() {
         metadata["continue"] = json!(page.continue_token);
@@ -91,7 +91,7 @@ pub fn answer(call: &Call, negotiated: &Negotiated, resource: &Resource, page: &
         && view::stored_as_served(resource)
         && let Some(form) = Form::of(negotiated.view)
     {
-        return Ok(Splicing::answer(form, resource, &metadata, &page.items));
+        return Ok(Splicing::answer(form, resource, &metadata, page.items));
     }
     let objects = page.items.iter().map(|entry| view::served(resource, codec::decode(&entry.bytes, entry.revision)));
     let list = match negotiated.view {
@@ -155,15 +155,15 @@ struct Splicing {
 }
 
 impl Splicing {
-    fn answer(form: Form, resource: &Resource, metadata: &Value, items: &[Arc<Entry>]) -> Answer {
+    fn answer(form: Form, resource: &Resource, metadata: &Value, items: Vec<Arc<Entry>>) -> Answer {
         let (kind, api_version) = match form {
             Form::Objects => (format!("{}List", resource.kind), resource.gvk().api_version()),
             Form::Metadata => ("PartialObjectMetadataList".to_owned(), "meta.k8s.io/v1".to_owned()),
         };
         let open = if form == Form::Metadata && items.is_empty() { "null" } else { "[" };
         let head = format!("{{\"kind\":\"{kind}\",\"apiVersion\":\"{api_version}\",\"metadata\":{metadata},\"items\":{open}");
-        let mut chunks = Self { form, head: Some(head), items: items.to_vec().into_iter(), first: true, ended: false };
         let small = items.iter().map(|e| e.bytes.len() + 64).sum::<usize>() < CHUNK_BYTES;
+        let mut chunks = Self { form, head: Some(head), items: items.into_iter(), first: true, ended: false };
         let body = match chunks.next() {
             // Known whole, so it goes with its length.
             Some(whole) if small => Body::from(whole),

@@ -66,7 +66,7 @@ impl Selection {
         }
         let name = self.required(Source::Name).filter(|n| !n.is_empty() && !n.contains('/'));
         if let Some(name) = name
-            && resource.namespaced == !namespace.is_empty()
+            && resource.namespaced != namespace.is_empty()
         {
             let key = registry::key(resource, namespace, name);
             return Scope { interest: Interest::Key(key.as_str().into()), prefix: key };

@@ -219,8 +219,8 @@ impl Writer {
             object["metadata"]["annotations"] = json!({INITIAL_EVENTS_END: "true"});
         }
         if self.negotiated.view == View::Object {
-            // Upstream's internal types of what scales always count replicas, and a bookmark is one of those, empty.
-            if self.resource.subresource("scale").is_some() {
+            // Upstream makes an empty internal object, and those of apps always count replicas.
+            if !self.resource.group.is_empty() && self.resource.subresource("scale").is_some() {
                 object["spec"] = json!({"replicas": 0});
             }
             object = crate::verbs::write::body::blank(&self.resource, object);
