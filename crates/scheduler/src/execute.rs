@@ -4,12 +4,17 @@ use std::sync::Arc;
 
 use client::{EventRecorder, EventType};
 use k8s_openapi::api::core::v1::{Binding, ObjectReference, Pod};
+use k8s_openapi::api::resource::v1::ResourceClaim;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::core::ObjectMeta;
 use kube::{Client, Resource};
 use scheduling::PodInfo;
+use scheduling::plugins::dynamic_resources::Plan;
+use scheduling::storage::claim_key;
 use serde_json::json;
+
+use crate::prebind::{VolumeWrites, release, unreserve, write_claims, write_volumes};
 
 /// A decision to carry out.
 #[derive(Debug)]
@@ -17,7 +22,12 @@ pub enum Effect {
     Bind {
         pod: Arc<PodInfo>,
         node: String,
+        /// Claims to reserve first.
+        devices: Plan,
+        now: Timestamp,
     },
+    /// Ask for the volumes the pod needs on its node.
+    Volumes { pod: Arc<PodInfo>, node: String, writes: VolumeWrites, devices: Plan },
     /// The pod stays pending: say why, and make room if that helps.
     Tell {
         pod: Arc<PodInfo>,
@@ -25,6 +35,8 @@ pub enum Effect {
         message: String,
         nominate: Option<String>,
         victims: Vec<Arc<PodInfo>>,
+        /// A claim (`namespace/name`) whose devices are to be freed.
+        free_claim: Option<String>,
         now: Timestamp,
     },
 }
@@ -32,15 +44,51 @@ pub enum Effect {
 /// What came of it.
 #[derive(Debug)]
 pub enum Outcome {
-    Bound { key: String },
-    BindFailed { key: String, uid: String },
+    /// Written; now the volumes have to come.
+    Asked {
+        pod: Arc<PodInfo>,
+        node: String,
+        claims: Vec<String>,
+        devices: Plan,
+    },
+    Bound {
+        key: String,
+    },
+    BindFailed {
+        key: String,
+        uid: String,
+    },
     Told,
 }
 
 pub async fn execute(client: Client, recorder: EventRecorder, effect: Effect) -> Outcome {
     match effect {
-        Effect::Bind { pod, node } => bind(&client, &recorder, &pod, &node).await,
-        Effect::Tell { pod, reason, message, nominate, victims, now } => {
+        Effect::Bind { pod, node, devices, now } => {
+            if let Err(error) = write_claims(&client, &pod, &node, &devices, now).await {
+                tracing::warn!(pod = pod.key(), node, %error, "resource claims were not reserved");
+                release(&client, &pod, &devices).await;
+                return failed(&pod);
+            }
+            let outcome = bind(&client, &recorder, &pod, &node).await;
+            if matches!(outcome, Outcome::BindFailed { .. }) {
+                release(&client, &pod, &devices).await;
+            }
+            outcome
+        }
+        Effect::Volumes { pod, node, writes, devices } => match write_volumes(&client, &pod, &node, &writes).await {
+            Ok(()) => {
+                let claims = writes.bind.iter().map(|(_, claim)| claim).chain(&writes.provision).map(|c| claim_key(c)).collect();
+                Outcome::Asked { pod, node, claims, devices }
+            }
+            Err(error) => {
+                tracing::warn!(pod = pod.key(), node, %error, "volumes were not asked for");
+                failed(&pod)
+            }
+        },
+        Effect::Tell { pod, reason, message, nominate, victims, free_claim, now } => {
+            if let Some(claim) = free_claim {
+                free(&client, &pod, &claim).await;
+            }
             recorder.event(&*pod.pod, EventType::Warning, "FailedScheduling", "Scheduling", message.clone());
             for victim in &victims {
                 evict(&client, &recorder, &pod, victim, now).await;
@@ -48,6 +96,19 @@ pub async fn execute(client: Client, recorder: EventRecorder, effect: Effect) ->
             tell(&client, &pod, reason, &message, nominate.as_deref(), now).await;
             Outcome::Told
         }
+    }
+}
+
+fn failed(pod: &PodInfo) -> Outcome {
+    Outcome::BindFailed { key: pod.key(), uid: pod.uid().to_owned() }
+}
+
+/// Frees the devices of a claim nobody uses, so that it can be allocated where the pod can go.
+async fn free(client: &Client, pod: &PodInfo, claim: &str) {
+    let (namespace, name) = claim.split_once('/').unwrap_or(("", claim));
+    let api: Api<ResourceClaim> = Api::namespaced(client.clone(), namespace);
+    if let Err(error) = unreserve(&api, pod, name, true).await {
+        tracing::warn!(claim, %error, "a claim was not freed");
     }
 }
 
@@ -70,7 +131,7 @@ async fn bind(client: &Client, recorder: &EventRecorder, pod: &PodInfo, node: &s
         }
         Err(error) => {
             tracing::warn!(pod = pod.key(), node, %error, "binding failed");
-            Outcome::BindFailed { key: pod.key(), uid: pod.uid().to_owned() }
+            failed(pod)
         }
     }
 }

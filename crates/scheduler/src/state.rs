@@ -1,6 +1,9 @@
 //! The scheduler's own state and how each event changes it. Synchronous: `lib` does the waiting, `execute` the writing.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod assume;
+mod catalog;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,7 +11,8 @@ use client::Change;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use k8s_openapi::jiff::Timestamp;
 use scheduling::cluster::{Budget, Spread, SpreadKind};
-use scheduling::plugins::Wake;
+use scheduling::enqueue::{Hold, held_back};
+use scheduling::plugins::{Wake, volume_binding};
 use scheduling::preemption::preempt;
 use scheduling::queue::Queue;
 use scheduling::schedule::Unschedulable;
@@ -16,21 +20,45 @@ use scheduling::selector::{Labels, Selector};
 use scheduling::{Cluster, PodInfo, Verdict, schedule};
 
 use crate::execute::{Effect, Outcome};
+use crate::waiting::Waiting;
 use crate::{Config, Event};
+
+/// What is taken for granted of a pod that was decided on.
+struct Assumed {
+    uid: String,
+    volumes: volume_binding::Plan,
+    /// Keys of `Devices::assumed`.
+    claims: Vec<String>,
+}
 
 pub struct State {
     config: Config,
     cluster: Cluster,
     queue: Queue,
     /// Pods decided on and not yet seen bound, by key: placed in the cluster, out of the queue's reach.
-    assumed: BTreeMap<String, String>,
+    assumed: BTreeMap<String, Assumed>,
+    /// Of those, the ones whose volumes are on their way.
+    waiting: Waiting,
+    /// To be done before the next decision.
+    ready: VecDeque<Effect>,
+    /// Pods that may not be tried before something they name exists.
+    held: BTreeMap<String, Arc<Pod>>,
     /// Nodes' pods that came before their node.
     homeless: BTreeMap<String, Arc<Pod>>,
 }
 
 impl State {
     pub fn new(config: Config) -> Self {
-        Self { config, cluster: Cluster::default(), queue: Queue::default(), assumed: BTreeMap::new(), homeless: BTreeMap::new() }
+        Self {
+            config,
+            cluster: Cluster::default(),
+            queue: Queue::default(),
+            assumed: BTreeMap::new(),
+            waiting: Waiting::default(),
+            ready: VecDeque::new(),
+            held: BTreeMap::new(),
+            homeless: BTreeMap::new(),
+        }
     }
 
     fn now(&self) -> Timestamp {
@@ -73,7 +101,14 @@ impl State {
                 };
             }
             Event::Done(outcome) => self.done(outcome),
-            Event::Time => {}
+            Event::Time => self.settle(),
+            Event::StorageClass(_)
+            | Event::CsiNode(_)
+            | Event::CsiDriver(_)
+            | Event::Capacity(_)
+            | Event::Volume(_)
+            | Event::VolumeClaim(_) => self.storage(event),
+            Event::DeviceClass(_) | Event::Slice(_) | Event::Claim(_) => self.devices(event),
         }
     }
 
@@ -120,7 +155,9 @@ impl State {
             return;
         };
         if let Some(node) = node_name(&pod) {
-            let first = self.assumed.remove(&key).is_none() && self.cluster.node_of(&key).is_none();
+            let first = !self.assumed.contains_key(&key) && self.cluster.node_of(&key).is_none();
+            self.settled(&key);
+            self.held.remove(&key);
             self.queue.done(&key);
             self.cluster.nominated.remove(&key);
             if self.cluster.nodes.contains_key(node) {
@@ -142,22 +179,24 @@ impl State {
     fn pending(&mut self, key: String, pod: &Arc<Pod>, now: Timestamp) {
         let uid = pod.metadata.uid.clone().unwrap_or_default();
         if let Some(assumed) = self.assumed.get(&key) {
-            if *assumed == uid {
+            if assumed.uid == uid {
                 return;
             }
             // Another pod of the same name: the one decided on is gone.
             self.forget(&key);
             self.queue.remove(&key);
         }
-        let spec = pod.spec.as_ref();
-        let ours = spec.and_then(|s| s.scheduler_name.as_deref()).unwrap_or("default-scheduler") == self.config.name;
-        let gated = spec.and_then(|s| s.scheduling_gates.as_ref()).is_some_and(|g| !g.is_empty());
-        if !ours || gated || pod.metadata.deletion_timestamp.is_some() {
+        let info = Arc::new(PodInfo::new(pod.clone()));
+        let hold = held_back(&self.cluster, &info, &self.config.name);
+        self.held.remove(&key);
+        if hold.is_some() || info.terminating {
             self.queue.remove(&key);
             self.cluster.nominated.remove(&key);
+            if matches!(hold, Some(Hold::Waiting(_))) {
+                self.held.insert(key, pod.clone());
+            }
             return;
         }
-        let info = Arc::new(PodInfo::new(pod.clone()));
         if let Some(node) = pod.status.as_ref().and_then(|s| s.nominated_node_name.clone()).filter(|n| !n.is_empty()) {
             self.cluster.nominated.insert(key, (node, info.clone()));
         }
@@ -165,7 +204,13 @@ impl State {
     }
 
     fn forget(&mut self, key: &str) {
-        self.assumed.remove(key);
+        if let Some(assumed) = self.settled(key) {
+            let devices = Arc::make_mut(&mut self.cluster.devices);
+            for claim in &assumed.claims {
+                devices.assumed.remove(claim);
+            }
+        }
+        self.held.remove(key);
         self.homeless.remove(key);
         self.cluster.remove_pod(key);
     }
@@ -174,9 +219,15 @@ impl State {
         let now = self.now();
         match outcome {
             Outcome::Bound { key } => self.queue.done(&key),
+            Outcome::Asked { pod, node, claims, devices } => {
+                if self.assumed.get(&pod.key()).is_some_and(|a| a.uid == pod.uid()) {
+                    self.waiting.add(pod, node, claims, devices, now);
+                    self.settle();
+                }
+            }
             Outcome::BindFailed { key, uid } => {
                 // Only if it is still the pod that was decided on.
-                if self.assumed.get(&key) == Some(&uid) {
+                if self.assumed.get(&key).is_some_and(|a| a.uid == uid) {
                     self.forget(&key);
                     self.queue.retry(&key, now);
                     self.queue.wake(Wake::PodGone, now);
@@ -188,28 +239,33 @@ impl State {
 
     /// How long nothing will happen by itself.
     pub fn wait(&self) -> Option<Duration> {
-        let at = self.queue.next_at()?;
+        let at = self.queue.next_at().into_iter().chain(self.waiting.next_at()).min()?;
         Some(Duration::try_from(at.duration_since(self.now())).unwrap_or(Duration::ZERO).max(Duration::from_millis(1)))
     }
 
     /// Tries the next pod that is due and returns what is to be done about it.
     pub fn next_effect(&mut self) -> Option<Effect> {
+        if let Some(effect) = self.ready.pop_front() {
+            return Some(effect);
+        }
         let now = self.now();
         let queued = self.queue.pop(now)?;
         let pod = queued.pod;
         let entropy = self.config.entropy.clone();
         let mut choose = |n: usize| usize::try_from(entropy.below(n as u64)).unwrap_or(0);
         match schedule(&self.cluster, &pod, &mut choose) {
-            Verdict::Place { node, .. } => {
-                let key = pod.key();
-                self.cluster.nominated.remove(&key);
-                self.cluster.place(&node, pod.clone());
-                self.assumed.insert(key, pod.uid().to_owned());
-                Some(Effect::Bind { pod, node })
-            }
+            Verdict::Place { node, .. } => Some(self.assume(pod, node, now)),
             Verdict::Error(why) => {
                 self.queue.retry(&pod.key(), now);
-                Some(Effect::Tell { pod, reason: "SchedulerError", message: why, nominate: None, victims: Vec::new(), now })
+                Some(Effect::Tell {
+                    pod,
+                    reason: "SchedulerError",
+                    message: why,
+                    nominate: None,
+                    victims: Vec::new(),
+                    free_claim: None,
+                    now,
+                })
             }
             Verdict::Unschedulable(failed) => Some(self.unschedulable(pod, &failed, now)),
         }
@@ -230,7 +286,7 @@ impl State {
             self.cluster.nominated.insert(pod.key(), (node.clone(), pod.clone()));
         }
         let victims = chosen.map(|c| c.victims.clone()).unwrap_or_default();
-        Effect::Tell { pod, reason: "Unschedulable", message, nominate, victims, now }
+        Effect::Tell { pod, reason: "Unschedulable", message, nominate, victims, free_claim: preemption.free_claim, now }
     }
 }
 
