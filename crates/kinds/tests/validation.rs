@@ -15,13 +15,13 @@ use serde_json::{Value, json};
 
 /// Answers that must at least be the same, per group: raise these as rules are added.
 const FLOOR: [(&str, usize); 8] = [
-    ("validation", 6414),
+    ("validation", 6421),
     ("rules", 255),
-    ("full", 413),
+    ("full", 418),
     ("crud", 1649),
     ("names", 2162),
-    ("updates", 1789),
-    ("status", 1344),
+    ("updates", 1799),
+    ("status", 1364),
     ("admission", 179),
 ];
 

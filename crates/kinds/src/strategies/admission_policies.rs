@@ -226,7 +226,7 @@ fn status(new: &Value, _old: &Value, e: &mut ErrorList) {
     let checking = p.child("typeChecking");
     let warnings = checking.child("expressionWarnings");
     for (i, warning) in at(v, "typeChecking").map_or(&[][..], |t| list(t, "expressionWarnings")).iter().enumerate() {
-        for key in ["fieldRef", "warning"] {
+        for key in ["warning", "fieldRef"] {
             if s(warning, key).is_empty() {
                 e.push(Error::required(&warnings.index(i).child(key), ""));
             }

@@ -48,6 +48,44 @@ impl Strategy for KeepSpec {
     fn prepare_for_update(&self, _ctx: &Context, new: &mut Value, old: &Value) {
         keep(new, old, "spec");
     }
+
+    fn validate_update(&self, _ctx: &Context, new: &Value, old: &Value) -> ErrorList {
+        let mut e = ErrorList::new();
+        let (root, before) = (Path::new("status"), opt(old, "status").unwrap_or(&NULL));
+        let (p, status) = (root.child("conditions"), opt(new, "status").unwrap_or(&NULL));
+        let all = list(status, "conditions");
+        for (i, c) in all.iter().enumerate() {
+            request_condition(c, all, &p.index(i), &mut e);
+        }
+        for ty in LASTING {
+            let has = |v: &Value| list(v, "conditions").iter().any(|c| s(c, "type") == ty);
+            if has(before) && !has(status) {
+                e.push(Error::forbidden(&p, format!("updates may not remove a condition of type \"{ty}\"")));
+            }
+        }
+        e
+    }
+}
+
+/// Conditions that are true once and for all.
+const LASTING: [&str; 3] = ["Approved", "Denied", "Failed"];
+
+fn request_condition(c: &Value, all: &[Value], p: &Path<'_>, e: &mut ErrorList) {
+    let (ty, status) = (s(c, "type"), s(c, "status"));
+    if ty.is_empty() {
+        e.push(Error::required(&p.child("type"), ""));
+    }
+    match status {
+        "" => e.push(Error::required(&p.child("status"), "")),
+        _ if LASTING.contains(&ty) && status != "True" => {
+            e.push(Error::not_supported(&p.child("status"), &json!(status), &["True"]));
+        }
+        _ => crate::validate::rules::one_of(&p.child("status"), status, &["False", "True", "Unknown"], e),
+    }
+    let denied = |o: &Value| s(o, "type") == "Denied";
+    if ty == "Approved" && all.iter().any(denied) {
+        e.push(Error::invalid_str(&p.child("type"), ty, "Approved and Denied conditions are mutually exclusive"));
+    }
 }
 
 impl Strategy for CertificateSigningRequests {

@@ -18,6 +18,13 @@ static NULL: Value = Value::Null;
 pub struct CsiDrivers;
 
 impl Strategy for CsiDrivers {
+    fn prepare_for_create(&self, _ctx: &Context, object: &mut Value) {
+        // Alpha, and off.
+        if let Some(v) = object.get_mut("spec") {
+            crate::validate::tree::remove(v, "preventPodSchedulingIfMissing");
+        }
+    }
+
     fn validate(&self, _ctx: &Context, object: &Value) -> ErrorList {
         let (mut e, p) = (ErrorList::new(), Path::new("spec"));
         let meta = Path::new("metadata");
@@ -163,17 +170,16 @@ impl Strategy for CsiStorageCapacities {
         let mut e = ErrorList::new();
         label_selector_root(object, &mut e);
         dns_subdomain(&Path::new("storageClassName"), s(object, "storageClassName"), &mut e);
-        for key in ["capacity", "maximumVolumeSize"] {
-            if let Some(q) = quantity_at(object, key) {
-                crate::validate::rules::non_negative_quantity(&Path::new(key), q, &mut e);
-            }
+        if let Some(q) = quantity_at(object, "capacity") {
+            crate::validate::rules::non_negative_quantity(&Path::new("capacity"), q, &mut e);
         }
         e
     }
 
     fn validate_update(&self, ctx: &Context, new: &Value, old: &Value) -> ErrorList {
         let mut e = self.validate(ctx, new);
-        if !same_at(new, old, "nodeTopology") {
+        // An empty selector selects all nodes, none selects none.
+        if opt(new, "nodeTopology") != opt(old, "nodeTopology") {
             e.push(go::invalid(&Path::new("nodeTopology"), opt(new, "nodeTopology").unwrap_or(&NULL), "meta.v1.LabelSelector", IMMUTABLE));
         }
         if s(new, "storageClassName") != s(old, "storageClassName") {
@@ -186,6 +192,23 @@ impl Strategy for CsiStorageCapacities {
 fn label_selector_root(object: &Value, e: &mut ErrorList) {
     if let Some(selector) = opt(object, "nodeTopology") {
         crate::validate::selector::label_selector(selector, &Path::new("nodeTopology"), e);
+    }
+}
+
+/// `ValidateCSIDriverName`
+fn attacher_name(name: &str, p: &Path<'_>, e: &mut ErrorList) {
+    if name.len() > 63 {
+        e.push(Error::too_long(p, 63));
+    }
+    named(p, name, machinery::names::dns1123_subdomain(&name.to_lowercase()), e);
+}
+
+fn attachment_status(new: &Value, _old: &Value, e: &mut ErrorList) {
+    let p = Path::new("status");
+    for key in ["attachError", "detachError"] {
+        if let Some(error) = opt(new, "status").and_then(|st| opt(st, key)) {
+            crate::validate::rules::in_range(error, "errorCode", &p.child(key), 0, i64::from(i32::MAX), e);
+        }
     }
 }
 
@@ -210,9 +233,6 @@ impl Strategy for VolumeAttachments {
         let attacher = s(v, "attacher");
         if attacher.is_empty() {
             e.push(Error::required(&p.child("attacher"), ""));
-        } else {
-            named(&p.child("attacher"), attacher, names::qualified_name(&attacher.to_lowercase()), &mut e);
-            csi_driver_name(attacher, &p.child("attacher"), &mut e);
         }
         let at_source = p.child("source");
         let (inline, pv) = (at(v, "source.inlineVolumeSpec"), at(v, "source.persistentVolumeName"));
@@ -225,13 +245,17 @@ impl Strategy for VolumeAttachments {
                 let pv = pv.as_str().unwrap_or("");
                 if pv.is_empty() {
                     e.push(Error::required(&at_source.child("persistentVolumeName"), "must specify non empty persistentVolumeName"));
-                } else {
-                    dns_subdomain(&at_source.child("persistentVolumeName"), pv, &mut e);
                 }
             }
             (Some(inline), None) => volume_spec(inline, true, &at_source.child("inlineVolumeSpec"), &mut e),
         }
         dns_subdomain(&p.child("nodeName"), s(v, "nodeName"), &mut e);
+        if !attacher.is_empty() {
+            attacher_name(attacher, &p.child("attacher"), &mut e);
+        }
+        if let Some(pv) = pv.and_then(Value::as_str) {
+            dns_subdomain(&at_source.child("persistentVolumeName"), pv, &mut e);
+        }
         e
     }
 
@@ -244,7 +268,7 @@ impl Strategy for VolumeAttachments {
     }
 
     fn subresource(&self, name: &str) -> Option<&dyn Strategy> {
-        (name == "status").then_some(&StatusOnly(|_, _, _| {}) as &dyn Strategy)
+        (name == "status").then_some(&StatusOnly(attachment_status) as &dyn Strategy)
     }
 
     fn cells(&self, o: &Value, now: i64) -> Option<Vec<Value>> {

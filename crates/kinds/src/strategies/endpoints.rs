@@ -115,6 +115,7 @@ impl Strategy for EndpointSlices {
             "" => e.push(Error::required(&at, "")),
             ty => one_of(&at, ty, &["FQDN", "IPv4", "IPv6"], &mut e),
         }
+        slice_ports(object, &mut e);
         let at = Path::new("endpoints");
         let endpoints = list(object, "endpoints");
         if endpoints.len() > 1000 {
@@ -124,7 +125,6 @@ impl Strategy for EndpointSlices {
         for (i, v) in endpoints.iter().enumerate() {
             endpoint(v, ty, &at.index(i), &mut e);
         }
-        slice_ports(object, &mut e);
         e
     }
 
@@ -174,7 +174,6 @@ fn endpoint(v: &Value, ty: &str, p: &Path<'_>, e: &mut ErrorList) {
     if let Some(node) = opt_s(v, "nodeName") {
         dns_subdomain(&p.child("nodeName"), node, e);
     }
-    machinery::metadata::labels(v.get("deprecatedTopology"), &p.child("deprecatedTopology"), e);
     if let Some(hostname) = opt_s(v, "hostname") {
         dns_label(&p.child("hostname"), hostname, e);
     }

@@ -415,7 +415,8 @@ fn provisioner(object: &Value, key: &str, e: &mut ErrorList) {
     if text.is_empty() {
         e.push(Error::required(&p, ""));
     } else {
-        named(&p, text, names::qualified_name(&text.to_lowercase()), e);
+        let lower = text.to_lowercase();
+        named(&p, &lower, names::qualified_name(&lower), e);
     }
 }
 
@@ -443,7 +444,8 @@ fn parameters(object: &Value, allow_empty: bool, e: &mut ErrorList) {
 
 fn topologies(object: &Value, e: &mut ErrorList) {
     let root = Path::new("allowedTopologies");
-    for (i, term) in list(object, "allowedTopologies").iter().enumerate() {
+    let terms = list(object, "allowedTopologies");
+    for (i, term) in terms.iter().enumerate() {
         let term_at = root.index(i);
         let at = term_at.child("matchLabelExpressions");
         let all = list(term, "matchLabelExpressions");
@@ -464,7 +466,20 @@ fn topologies(object: &Value, e: &mut ErrorList) {
                 e.push(Error::duplicate(&item.child("key"), &json!(s(r, "key"))));
             }
         }
+        // Upstream compares with empty terms too.
+        if all.is_empty() || terms[..i].iter().any(|o| same_term(o, term)) {
+            e.push(Error::duplicate(&at, &json!("")));
+        }
     }
+}
+
+/// The same values under the same keys, in any order.
+fn same_term(a: &Value, b: &Value) -> bool {
+    let sorted = |term: &Value| -> std::collections::BTreeMap<String, std::collections::BTreeSet<String>> {
+        let one = |r: &Value| (s(r, "key").to_owned(), strings(r, "values").map(str::to_owned).collect());
+        list(term, "matchLabelExpressions").iter().map(one).collect()
+    };
+    sorted(a) == sorted(b)
 }
 
 pub struct VolumeAttributesClasses;
@@ -477,7 +492,7 @@ impl Strategy for VolumeAttributesClasses {
         e
     }
 
-    fn validate_update(&self, _ctx: &Context, new: &Value, old: &Value) -> ErrorList {
+    fn validate_update(&self, ctx: &Context, new: &Value, old: &Value) -> ErrorList {
         let mut e = ErrorList::new();
         if s(new, "driverName") != s(old, "driverName") {
             e.push(Error::forbidden(&Path::new("driverName"), "updates to driverName are forbidden."));
@@ -485,6 +500,7 @@ impl Strategy for VolumeAttributesClasses {
         if !same_at(new, old, "parameters") {
             e.push(Error::forbidden(&Path::new("parameters"), "updates to parameters are forbidden."));
         }
+        e.extend(self.validate(ctx, new));
         e
     }
 
