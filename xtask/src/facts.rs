@@ -452,6 +452,7 @@ const COMPUTED: [(&str, &str); 20] = [
     ("StatefulSet", "spec.updateStrategy.rollingUpdate"),
     ("StatefulSet", "spec.updateStrategy.rollingUpdate.partition"),
     ("Job", "spec.completions"),
+    ("Job", "spec.parallelism"),
     ("Job", "spec.backoffLimit"),
     ("NetworkPolicy", "spec.policyTypes"),
     ("Service", "spec.internalTrafficPolicy"),

@@ -76,6 +76,30 @@ pub fn zero(types: &Types, ty: TypeId) -> Value {
     }
 }
 
+/// What becomes of a decoded tree once protobuf has stored it: empty lists and maps come back as null.
+pub fn as_stored(types: &Types, ty: TypeId, value: &mut Value) {
+    match (types.get(ty), value) {
+        (Type::Struct(s), Value::Object(map)) => {
+            for (name, item) in map.iter_mut() {
+                let Some(field) = s.field(name) else { continue };
+                let hollow = match (types.get(field.ty), &*item) {
+                    (Type::List(_), Value::Array(items)) => items.is_empty(),
+                    (Type::Map(_), Value::Object(entries)) => entries.is_empty(),
+                    _ => false,
+                };
+                if hollow {
+                    *item = Value::Null;
+                } else {
+                    as_stored(types, field.ty, item);
+                }
+            }
+        }
+        (Type::List(list), Value::Array(items)) => items.iter_mut().for_each(|item| as_stored(types, list.elem, item)),
+        (Type::Map(map_type), Value::Object(map)) => map.values_mut().for_each(|item| as_stored(types, map_type.elem, item)),
+        _ => {}
+    }
+}
+
 struct Decoder<'t> {
     types: &'t Types,
     strict: Vec<String>,

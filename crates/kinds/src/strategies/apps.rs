@@ -253,6 +253,13 @@ impl Strategy for ReplicationControllers {
 
 pub struct DaemonSets;
 
+const TEMPLATE_GENERATION: &str = "deprecated.daemonset.template.generation";
+
+fn template_generation(object: &Value) -> i64 {
+    let text = opt(object, "metadata").and_then(|m| opt(m, "annotations")).map_or("", |a| s(a, TEMPLATE_GENERATION));
+    text.parse().unwrap_or(0)
+}
+
 impl Strategy for DaemonSets {
     fn default(&self, _ctx: &Context, object: &mut Value) {
         default_template(object, "spec.template");
@@ -267,15 +274,21 @@ impl Strategy for DaemonSets {
             }
             set(strategy, "rollingUpdate", rolling);
         }
+        // Upstream's internal type has it as a field, whose zero comes back as an annotation.
+        machinery::object::map_mut(object, "metadata.annotations").entry(TEMPLATE_GENERATION).or_insert_with(|| json!("0"));
     }
 
     fn prepare_for_create(&self, _ctx: &Context, object: &mut Value) {
         reset_status(object, "apps.v1.DaemonSetStatus");
         drop_disabled(object, "spec.template");
+        machinery::object::map_mut(object, "metadata.annotations").insert(TEMPLATE_GENERATION.to_owned(), json!("1"));
     }
 
     fn prepare_for_update(&self, _ctx: &Context, new: &mut Value, old: &Value) {
         keep_status(new, old);
+        let before = template_generation(old);
+        let now = if crate::validate::tree::same_at(new, old, "spec.template") { before } else { before + 1 };
+        machinery::object::map_mut(new, "metadata.annotations").insert(TEMPLATE_GENERATION.to_owned(), json!(now.to_string()));
     }
 
     fn validate(&self, _ctx: &Context, object: &Value) -> ErrorList {

@@ -71,6 +71,7 @@ pub async fn create(ctx: &Ctx, target: &Target, mut value: Value) -> Result<Writ
         let request = admission::Request::new(ctx, &place, Operation::Create);
         admission::validate(&request, &value, None).await?;
         let claims = service::allocate(ctx, &place, &mut value, None).await?;
+        super::as_stored(&place, &mut value);
         match put(ctx, &place, value.clone(), expect(ctx, &place).await?).await {
             Ok(object) => return Ok(Written { object, warnings, created: true }),
             Err(store::Error::Conflict(_)) => {

@@ -90,6 +90,15 @@ pub fn normalise(target: &Target, value: &mut Value) -> Result<(), StatusError> 
     Ok(())
 }
 
+/// The object as upstream's store gives it back: built-in kinds but APIServices and custom resource definitions go through protobuf.
+pub fn as_stored(target: &Target, value: &mut Value) {
+    let resource = &target.resource;
+    let in_json = matches!(resource.group.as_str(), "apiregistration.k8s.io" | "apiextensions.k8s.io");
+    if !in_json && kinds::table().by_kind(&resource.gvk()).is_some() {
+        machinery::decode::as_stored(kinds::types(), resource.ty, value);
+    }
+}
+
 /// What `machinery::apply` wants to know of a writer, owned.
 pub struct Author {
     manager: String,

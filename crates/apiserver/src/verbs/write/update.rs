@@ -161,6 +161,7 @@ async fn commit(
     warnings: Vec<String>,
 ) -> Result<Written, Failed> {
     let resource = &target.resource;
+    super::as_stored(target, &mut value);
     super::settle_times(&mut value, old);
     let claims = service::allocate(ctx, target, &mut value, Some(old)).await?;
     let same =
