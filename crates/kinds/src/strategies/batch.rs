@@ -120,11 +120,6 @@ fn generate_selector(object: &mut Value) {
     }
     let selector = machinery::object::map_mut(v, "selector.matchLabels");
     selector.entry(UID_LABEL).or_insert_with(|| json!(uid));
-    // What is read from the store has the labels of its template.
-    let labels = at(object, "spec.template.metadata.labels").cloned().unwrap_or_default();
-    if object.get("metadata").is_none_or(|m| is_empty(m, "labels")) {
-        machinery::object::metadata_mut(object).insert("labels".to_owned(), labels);
-    }
 }
 
 fn generated_selector(object: &Value, p: &Path<'_>, e: &mut ErrorList) {

@@ -111,9 +111,10 @@ impl Strategy for IpAddresses {
         e
     }
 
-    fn cells(&self, o: &Value, _now: i64) -> Option<Vec<Value>> {
+    /// Upstream's rows have an age that no column names.
+    fn cells(&self, o: &Value, now: i64) -> Option<Vec<Value>> {
         let parent = at(o, "spec.parentRef").map_or_else(|| "<none>".to_owned(), parent_text);
-        Some(vec![name(o), json!(parent)])
+        Some(vec![name(o), json!(parent), age(o, now)])
     }
 }
 

@@ -71,6 +71,9 @@ pub async fn create(ctx: &Ctx, target: &Target, mut value: Value) -> Result<Writ
         let request = admission::Request::new(ctx, &place, Operation::Create);
         admission::validate(&request, &value, None).await?;
         let claims = service::allocate(ctx, &place, &mut value, None).await?;
+        // Reading from the store applies defaults: to what preparing made, too.
+        resource.defaults.apply(&mut value);
+        strategy.default(&context, &mut value);
         super::as_stored(&place, &mut value);
         match put(ctx, &place, value.clone(), expect(ctx, &place).await?).await {
             Ok(object) => return Ok(Written { object, warnings, created: true }),
