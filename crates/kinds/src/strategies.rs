@@ -9,6 +9,7 @@ mod cluster;
 mod config;
 mod csi;
 mod endpoints;
+mod events;
 mod flowcontrol;
 mod horizontal_pod_autoscaler;
 mod ingress;
@@ -79,7 +80,7 @@ pub fn strategy_for(group: &str, resource: &str) -> Arc<dyn Strategy> {
         ("storage.k8s.io", "volumeattributesclasses") => Arc::new(storage::VolumeAttributesClasses),
         ("apiextensions.k8s.io", "customresourcedefinitions") => Arc::new(api::CustomResourceDefinitions),
         ("apiregistration.k8s.io", "apiservices") => Arc::new(api::ApiServices),
-        ("" | "events.k8s.io", "events") => Arc::new(certificates::Events),
+        ("" | "events.k8s.io", "events") => Arc::new(events::Events),
         ("admissionregistration.k8s.io", "mutatingwebhookconfigurations") => Arc::new(webhooks::WebhookConfigurations { mutating: true }),
         ("admissionregistration.k8s.io", "validatingwebhookconfigurations") => {
             Arc::new(webhooks::WebhookConfigurations { mutating: false })

@@ -15,12 +15,12 @@ use serde_json::{Value, json};
 
 /// Answers that must at least be the same, per group: raise these as rules are added.
 const FLOOR: [(&str, usize); 8] = [
-    ("validation", 6421),
-    ("rules", 255),
-    ("full", 418),
+    ("validation", 6448),
+    ("rules", 256),
+    ("full", 428),
     ("crud", 1649),
     ("names", 2162),
-    ("updates", 1799),
+    ("updates", 1842),
     ("status", 1364),
     ("admission", 179),
 ];

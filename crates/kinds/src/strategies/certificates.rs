@@ -1,4 +1,4 @@
-//! CertificateSigningRequests, and the one rule of core Events. Who asks for a certificate is set by the server.
+//! CertificateSigningRequests. Who asks for a certificate is set by the server.
 
 use base64::Engine as _;
 use machinery::field::{Error, ErrorList, Path};
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::workload::keep_status;
 use crate::columns::{age, name};
-use crate::strategy::{Context, MetaRules, Strategy};
+use crate::strategy::{Context, Strategy};
 use crate::validate::rules::one_of;
 use crate::validate::tree::{at, int, is_empty, keep, list, opt, remove, s, set, strings};
 
@@ -184,31 +184,5 @@ fn signer(text: &str, p: &Path<'_>, e: &mut ErrorList) {
     }
     if !domain.contains('.') {
         e.push(Error::invalid_str(p, text, "should be a domain with at least two segments separated by dots"));
-    }
-}
-
-/// Events, in either group.
-pub struct Events;
-
-impl Strategy for Events {
-    fn cells(&self, object: &Value, now: i64) -> Option<Vec<Value>> {
-        Some(crate::columns::event::event(object, now))
-    }
-
-    fn meta_rules(&self) -> MetaRules {
-        MetaRules { kube_finalizers: false, ..MetaRules::default() }
-    }
-
-    fn validate(&self, _ctx: &Context, object: &Value) -> ErrorList {
-        let mut e = ErrorList::new();
-        let Some(involved) = opt(object, "involvedObject") else { return e };
-        let (own, of) = (machinery::object::namespace(object), s(involved, "namespace"));
-        // Events about cluster-wide objects live in the default namespace.
-        let fits = if of.is_empty() { matches!(own, "" | "default" | "kube-system") } else { own == of };
-        if !fits {
-            let p = Path::new("involvedObject");
-            e.push(Error::invalid_str(&p.child("namespace"), of, "does not match event.namespace"));
-        }
-        e
     }
 }
