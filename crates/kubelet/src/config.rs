@@ -57,6 +57,8 @@ pub struct Config {
     pub container_log_max_files: u32,
     pub image_gc_high_percent: u8,
     pub image_gc_low_percent: u8,
+    /// `nodefs.available` of `evictionHard`: less free disk than this, in percent, is DiskPressure. 0: never.
+    pub disk_pressure_percent: u8,
     /// Seconds of a lease; it is renewed four times as often.
     pub lease_seconds: i32,
 }
@@ -82,6 +84,7 @@ impl Config {
             container_log_max_files: 5,
             image_gc_high_percent: 85,
             image_gc_low_percent: 80,
+            disk_pressure_percent: 10,
             lease_seconds: 40,
         }
     }

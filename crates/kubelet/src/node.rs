@@ -59,7 +59,7 @@ async fn images(node: &Node) -> Vec<Value> {
 
 fn conditions(not_ready: &[String], facts: &Facts, node: &Node, now: Timestamp, old: &[Value]) -> Vec<Value> {
     let memory = facts::memory_available().is_some_and(|m| m < 100 << 20);
-    let disk = facts::disk_available_percent(&node.config.root_dir).is_some_and(|p| p < 10);
+    let disk = facts::disk_available_percent(&node.config.root_dir).is_some_and(|p| p < node.config.disk_pressure_percent.into());
     let pids = facts.pids_low();
     let pressure = |kind: &str, on: bool, yes: &str, no: &str, text: &str| {
         let (reason, word) = if on { (yes, text.to_owned()) } else { (no, text.replacen("has insufficient", "has sufficient", 1)) };

@@ -35,6 +35,8 @@ pub struct NodeSetup {
     pub node_cidr: Option<IpNet>,
     /// The machine behind the default route knows the way to all pods: so it is for extra nodes.
     pub uplink_routes_pods: bool,
+    /// A local cluster on somebody's machine, rather than a machine that is a node.
+    pub shares_disk: bool,
     pub proxy_health: Option<SocketAddr>,
     pub kubelet_server: Option<kubelet::ServerConfig>,
     pub cluster_domain: String,
@@ -171,6 +173,11 @@ fn kubelet_config(setup: &NodeSetup, dns: Option<IpAddr>) -> kubelet::Config {
     config.max_pods = setup.max_pods;
     config.cgroup_root = format!("/skiff-{}-{}/kubepods", setup.instance, setup.name);
     config.server.clone_from(&setup.kubelet_server);
+    if setup.shares_disk {
+        // The machine's disk is its user's: a full home folder must not drive pods away or images out.
+        config.disk_pressure_percent = 0;
+        config.image_gc_high_percent = 100;
+    }
     config.node_labels.clone_from(&setup.node_labels);
     config.register_with_taints.clone_from(&setup.register_with_taints);
     config

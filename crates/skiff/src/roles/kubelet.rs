@@ -94,6 +94,7 @@ pub fn run(flags: &Flags) -> Result<()> {
             pod_cidr: flags.cluster_cidr,
             node_cidr: None,
             uplink_routes_pods: false,
+            shares_disk: false,
             proxy_health: Some(SocketAddr::from(([0, 0, 0, 0], 10256))),
             kubelet_server: server,
             cluster_domain: flags.cluster_domain.clone(),
