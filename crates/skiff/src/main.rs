@@ -106,12 +106,29 @@ enum Command {
     },
 }
 
+impl Command {
+    /// It prints and ends; servers must live through a connection that closes.
+    fn is_brief(&self) -> bool {
+        matches!(
+            self,
+            Self::Up(_) | Self::Down { .. } | Self::Delete { .. } | Self::Status { .. } | Self::Image(_) | Self::Node(_) | Self::Doctor
+        )
+    }
+}
+
 fn main() -> ExitCode {
     // The zygote forks: it must come before any thread, allocator pool or signal handler of ours.
     if std::env::args_os().nth(1).is_some_and(|a| a == "zygote") {
         return runtime::zygote::main();
     }
-    let result = match Cli::parse().command {
+    let command = Cli::parse().command;
+    // Rust ignores SIGPIPE: printing into `head` would panic.
+    if command.is_brief()
+        && let Err(error) = sys::process::reset_signals()
+    {
+        eprintln!("skiff: a closed pipe will look like a failure: {error}");
+    }
+    let result = match command {
         Command::Up(arguments) => commands::up::run(&arguments),
         Command::Down { place } => place.dirs().and_then(|d| commands::down::run(&d)),
         Command::Delete { place } => place.dirs().and_then(|d| commands::down::delete(&d)),
