@@ -21,6 +21,7 @@ mod in_process;
 mod metrics;
 mod mirror;
 mod net;
+mod openapi;
 pub mod pki;
 mod protobuf;
 mod registry;
