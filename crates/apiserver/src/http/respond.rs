@@ -51,7 +51,7 @@ fn json(value: &Value, pretty: bool) -> Bytes {
 }
 
 fn to_yaml(value: &Value) -> String {
-    serde_saphyr::to_string(value).unwrap_or_else(|_| value.to_string())
+    machinery::yaml::to_string(value)
 }
 
 pub fn error(negotiated: &Negotiated, error: &StatusError) -> Answer {

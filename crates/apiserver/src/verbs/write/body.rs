@@ -9,7 +9,7 @@ use machinery::gvk::{GroupVersion, GroupVersionKind};
 use machinery::object::str_at;
 use machinery::schema::TypeId;
 use machinery::status::StatusError;
-use machinery::{decode, json};
+use machinery::{decode, json, yaml};
 use serde_json::Value;
 
 use crate::http::{RequestBody, body};
@@ -60,23 +60,60 @@ impl Raw {
     /// The tree and the errors strict mode knows: keys that come twice.
     pub fn parse(&self, want: &GroupVersionKind) -> Result<(Value, Vec<String>), StatusError> {
         match self.form {
-            Form::Yaml => return yaml(&self.bytes),
-            Form::Protobuf => return Ok((protobuf::decode(&self.bytes, want)?, Vec::new())),
-            Form::Json => {}
+            Form::Yaml => {
+                let parsed = yaml::parse(&self.bytes)
+                    .map_err(|e| self.unrecognized(want, &format!("couldn't get version/kind; json parse error: {e}")))?;
+                Ok((parsed.value, parsed.strict))
+            }
+            Form::Protobuf => Ok((protobuf::decode(&self.bytes, want)?, Vec::new())),
+            Form::Json => {
+                let parsed = json::parse(&self.bytes)
+                    .map_err(|e| self.unrecognized(want, &format!("couldn't get version/kind; json parse error: {e}")))?;
+                Ok((parsed.value, parsed.strict))
+            }
         }
-        let parsed =
-            json::parse(&self.bytes).map_err(|e| StatusError::bad_request(format!("couldn't get version/kind; json parse error: {e}")))?;
-        Ok((parsed.value, parsed.strict))
+    }
+
+    /// The error of bytes that do not say what they are.
+    fn unrecognized(&self, want: &GroupVersionKind, why: &str) -> StatusError {
+        StatusError::bad_request(format!(
+            "the object provided is unrecognized (must be of type {}): {why} ({})",
+            want.kind,
+            summary(&self.bytes)
+        ))
+    }
+
+    /// What keeps even the kind from being read: upstream reads `kind` and `apiVersion` first, in any case of letters.
+    fn check_meta(&self, value: &Value, want: &GroupVersionKind) -> Result<(), StatusError> {
+        let go = crate::verbs::write::patch::go_type;
+        let Some(map) = value.as_object() else {
+            let what = go(value);
+            return Err(self.unrecognized(want, &format!("couldn't get version/kind; json parse error: json: cannot unmarshal {what} into Go value of type struct {{ APIVersion string \"json:\\\"apiVersion,omitempty\\\"\"; Kind string \"json:\\\"kind,omitempty\\\"\" }}")));
+        };
+        for (key, value) in map {
+            let known = ["apiVersion", "kind"].into_iter().find(|k| k.eq_ignore_ascii_case(key));
+            if let Some(field) = known.filter(|_| !value.is_string() && !value.is_null()) {
+                let what = go(value);
+                let why = format!(
+                    "couldn't get version/kind; json parse error: json: cannot unmarshal {what} into Go struct field .{field} of type string"
+                );
+                return Err(self.unrecognized(want, &why));
+            }
+        }
+        Ok(())
     }
 }
 
-/// A YAML document as a tree, as Go's YAML library reads it.
-pub fn yaml(bytes: &[u8]) -> Result<(Value, Vec<String>), StatusError> {
-    let bad = |e: String| StatusError::bad_request(format!("error decoding YAML: {e}"));
-    let text = std::str::from_utf8(bytes).map_err(|e| bad(e.to_string()))?;
-    let options = serde_saphyr::options! { legacy_octal_numbers: true };
-    let value = serde_saphyr::from_str_with_options(text, options).map_err(|e| bad(e.to_string()))?;
-    Ok((value, Vec::new()))
+/// The beginning of a body for an error: text if it looks like an object, else hexadecimal (`summarizeData`).
+fn summary(bytes: &[u8]) -> String {
+    const SHOWN_BYTES: usize = 30;
+    let shown = &bytes[..bytes.len().min(SHOWN_BYTES)];
+    let more = if bytes.len() > SHOWN_BYTES { " ..." } else { "" };
+    match shown {
+        [] => "<empty>".to_owned(),
+        [b'{', ..] => format!("{}{more}", String::from_utf8_lossy(shown)),
+        other => format!("{}{more}", hex::encode(other)),
+    }
 }
 
 /// Reads an object of the resource's own kind.
@@ -97,16 +134,14 @@ pub fn decode_object(
     ty: TypeId,
     validation: FieldValidation,
 ) -> Result<Decoded, StatusError> {
-    let (mut value, mut strict) = raw.parse(want)?;
-    if !value.is_object() {
-        let what = crate::verbs::write::patch::go_type(&value);
-        return Err(StatusError::bad_request(format!(
-            "couldn't get version/kind; json parse error: json: cannot unmarshal {what} into Go value of type struct {{ APIVersion string \"json:\\\"apiVersion,omitempty\\\"\"; Kind string \"json:\\\"kind,omitempty\\\"\" }}"
-        )));
+    let (mut value, repeated) = raw.parse(want)?;
+    if value.is_null() {
+        value = Value::Object(serde_json::Map::new());
     }
+    raw.check_meta(&value, want)?;
     check_kind(&mut value, registry, want)?;
-    strict.extend(typed(&mut value, ty).map_err(|e| cannot_handle(want, &e))?);
-    let warnings = judge(strict, want, validation)?;
+    let strict = typed(&mut value, ty).map_err(|e| cannot_handle(want, &e))?;
+    let warnings = judge(raw.form, repeated, strict, want, validation)?;
     Ok(Decoded { object: value, warnings })
 }
 
@@ -124,12 +159,24 @@ fn cannot_handle_as(want: &GroupVersionKind, given: &str, why: &str) -> StatusEr
     StatusError::bad_request(format!("{given} in version {:?} cannot be handled as a {}: {why}", want.version, want.kind))
 }
 
-fn judge(strict: Vec<String>, want: &GroupVersionKind, validation: FieldValidation) -> Result<Vec<String>, StatusError> {
+/// `repeated` are keys that came twice, `strict` what decoding found.
+fn judge(
+    form: Form,
+    repeated: Vec<String>,
+    strict: Vec<String>,
+    want: &GroupVersionKind,
+    validation: FieldValidation,
+) -> Result<Vec<String>, StatusError> {
     match validation {
         FieldValidation::Ignore => Ok(Vec::new()),
-        FieldValidation::Warn => Ok(strict),
-        FieldValidation::Strict if strict.is_empty() => Ok(strict),
-        FieldValidation::Strict => Err(cannot_handle(want, &decode::strict_text(&strict))),
+        FieldValidation::Warn => Ok(repeated.into_iter().chain(strict).collect()),
+        FieldValidation::Strict if strict.is_empty() && repeated.is_empty() => Ok(strict),
+        FieldValidation::Strict => {
+            // The YAML reader's errors come as one.
+            let repeated = if form == Form::Yaml { yaml::strict_text(&repeated).into_iter().collect() } else { repeated };
+            let all: Vec<String> = repeated.into_iter().chain(strict).collect();
+            Err(cannot_handle(want, &decode::strict_text(&all)))
+        }
     }
 }
 

@@ -50,7 +50,7 @@ pub async fn read(request: Request<RequestBody>) -> Result<Patch, StatusError> {
             let at = |op: &Value| machinery::object::str_at(op, "path") == "/metadata/resourceVersion";
             p.value.as_array().is_some_and(|ops| ops.iter().any(at))
         }),
-        Kind::Apply => body::yaml(&bytes).is_ok_and(|p| !machinery::object::resource_version(&p.0).is_empty()),
+        Kind::Apply => machinery::yaml::parse(&bytes).is_ok_and(|p| !machinery::object::resource_version(&p.value).is_empty()),
         _ => machinery::json::parse(&bytes).is_ok_and(|p| !machinery::object::resource_version(&p.value).is_empty()),
     };
     Ok(Patch { kind, bytes, names_version })
@@ -105,6 +105,11 @@ pub fn applied(ctx: &Ctx, target: &Target, patch: &Patch, old: Option<&Value>) -
     }
 }
 
+/// An applied configuration as a tree.
+fn yaml(bytes: &[u8]) -> Result<machinery::yaml::Parsed, StatusError> {
+    machinery::yaml::parse(bytes).map_err(|e| StatusError::bad_request(format!("error decoding YAML: {e}")))
+}
+
 /// A patch applied to something that is not stored: a Scale.
 pub fn apply_plain(patch: &Patch, value: Value, ty: TypeId) -> Result<Value, StatusError> {
     let mut patched = match patch.kind {
@@ -112,7 +117,7 @@ pub fn apply_plain(patch: &Patch, value: Value, ty: TypeId) -> Result<Value, Sta
         Kind::Merge => machinery::patch::merge(&value, &patch.bytes).map_err(|e| refused(&e))?.0,
         Kind::Strategic => machinery::patch::strategic(kinds::types(), ty, &value, &patch.bytes).map_err(|e| refused(&e))?.0,
         Kind::Apply => {
-            let (config, _) = body::yaml(&patch.bytes)?;
+            let config = yaml(&patch.bytes)?.value;
             let mut merged = value;
             json_patch::merge(&mut merged, &config);
             merged
@@ -172,7 +177,7 @@ fn judge(ctx: &Ctx, patch: &Patch, strict: Vec<String>) -> Result<Vec<String>, S
 
 fn apply(ctx: &Ctx, target: &Target, patch: &Patch, old: Option<&Value>) -> Result<(Value, Vec<String>), StatusError> {
     let resource = &target.resource;
-    let (config, strict) = body::yaml(&patch.bytes)?;
+    let machinery::yaml::Parsed { value: config, strict } = yaml(&patch.bytes)?;
     let gvk = resource.gvk();
     if !config.is_object() {
         return Err(StatusError::bad_request("error decoding YAML: the body is not an object"));
@@ -190,7 +195,8 @@ fn apply(ctx: &Ctx, target: &Target, patch: &Patch, old: Option<&Value>) -> Resu
     let writer = super::writer(ctx, target, &gvk.api_version());
     let applied = machinery::apply::apply(kinds::types(), resource.ty, old, &config, &writer.as_writer(), ctx.options.force);
     let applied = applied.map_err(|e| {
-        let what = format!("{}/{}; {gvk}", target.namespace, target.name);
+        // Upstream names the applied configuration, which may leave its namespace to the URL.
+        let what = format!("{}/{}; {gvk}", machinery::object::namespace(&config), target.name);
         e.to_status(&what)
     })?;
     let mut value = applied.object;
