@@ -2,7 +2,7 @@
 //! itself about owners before anything is deleted.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use client::{Change, Informer, Informers, ObjectKey, Scope};
@@ -41,8 +41,20 @@ struct Kind {
     informer: Informer<Meta>,
 }
 
+/// The collector watches every kind, so it can also tell how many objects of each there are.
+#[derive(Default)]
+pub struct Counts(Mutex<BTreeMap<String, Informer<Meta>>>);
+
+impl controllers::Counts for Counts {
+    fn count(&self, namespace: &str, resource: &str) -> Option<usize> {
+        let informers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        Some(informers.get(resource)?.list_namespace(namespace).len())
+    }
+}
+
 /// What is known of all objects.
 struct Graph {
+    counts: Arc<Counts>,
     kinds: BTreeMap<Arc<str>, Kind>,
     /// Where a UID is.
     nodes: BTreeMap<String, Node>,
@@ -52,8 +64,8 @@ struct Graph {
 
 type Changes = SelectAll<BoxStream<'static, (Arc<str>, Change<Meta>)>>;
 
-pub async fn run(informers: Informers, executor: Executor, config: Arc<Config>, cancel: CancellationToken) {
-    let mut graph = Graph { kinds: BTreeMap::new(), nodes: BTreeMap::new(), dependents: BTreeMap::new() };
+pub async fn run(informers: Informers, executor: Executor, config: Arc<Config>, counts: Arc<Counts>, cancel: CancellationToken) {
+    let mut graph = Graph { counts, kinds: BTreeMap::new(), nodes: BTreeMap::new(), dependents: BTreeMap::new() };
     let mut changes: Changes = SelectAll::new();
     let mut queue: Queue<Node> = Queue::new();
     let mut passes: JoinSet<(Node, Result<bool, Stop>)> = JoinSet::new();
@@ -111,13 +123,16 @@ impl Graph {
                 continue;
             }
             let informer = informers.of_dynamic::<Meta>(&resource, Scope::all());
-            new.push((path.clone(), informer.clone()));
+            let name = if resource.group.is_empty() { resource.plural.clone() } else { format!("{}.{}", resource.plural, resource.group) };
+            new.push((path.clone(), name, informer.clone()));
             self.kinds.insert(path, Kind { resource, namespaced: scope == KindScope::Namespaced, informer });
         }
-        for (path, informer) in new {
+        for (path, name, informer) in new {
             // A kind that cannot be listed must not stop the rest.
-            if let Ok(Err(error)) = tokio::time::timeout(Duration::from_secs(10), informer.synced()).await {
-                tracing::warn!(%error, %path, "no informer");
+            match tokio::time::timeout(Duration::from_secs(10), informer.synced()).await {
+                Ok(Ok(())) => drop(self.counts.0.lock().unwrap_or_else(PoisonError::into_inner).insert(name, informer.clone())),
+                Ok(Err(error)) => tracing::warn!(%error, %path, "no informer"),
+                Err(_) => tracing::warn!(%path, "cannot be listed yet"),
             }
             changes.push(informer.subscribe().map(move |change| (path.clone(), change)).boxed());
         }

@@ -100,13 +100,15 @@ async fn run_all(mut config: Config, client_for: &impl Fn(&str) -> Client, cance
     let caches = Arc::new(Caches::new(&informers));
     config.controllers.started_at = config.clock.now();
     let config = Arc::new(config);
+    let counts: Arc<garbage::Counts> = Arc::default();
     let mut tasks = JoinSet::new();
     let enabled = |name: &str| !config.disabled.iter().any(|disabled| disabled == name);
     let recorder = |identity: &str, component: &str| EventRecorder::legacy(client_for(identity), component, "", config.clock.clone());
     for controller in TABLE.iter().filter(|controller| enabled(controller.name)) {
         let executor = execute::Executor::new(client_for(controller.identity), recorder(controller.identity, controller.component));
         let span = tracing::info_span!("controller", name = controller.name);
-        tasks.spawn(worker::run(controller, caches.clone(), executor, config.clone(), cancel.clone()).instrument(span));
+        let run = worker::run(controller, caches.clone(), executor, config.clone(), counts.clone(), cancel.clone());
+        tasks.spawn(run.instrument(span));
     }
     if enabled(namespaces::NAME) {
         let executor = execute::Executor::new(client_for(namespaces::NAME), recorder(namespaces::NAME, namespaces::NAME));
@@ -114,7 +116,7 @@ async fn run_all(mut config: Config, client_for: &impl Fn(&str) -> Client, cance
     }
     if enabled(garbage::NAME) {
         let executor = execute::Executor::new(client_for(garbage::NAME), recorder(garbage::NAME, "garbage-collector-controller"));
-        tasks.spawn(garbage::run(informers, executor, config.clone(), cancel.clone()));
+        tasks.spawn(garbage::run(informers, executor, config.clone(), counts, cancel.clone()));
     }
     while let Some(ended) = tasks.join_next().await {
         ended?;

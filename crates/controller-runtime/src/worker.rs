@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use crate::Config;
 use crate::caches::Caches;
 use crate::execute::{Executor, Stop};
+use crate::garbage::Counts;
 use crate::queue::Queue;
 
 /// What a pass over a key came to.
@@ -32,9 +33,17 @@ struct Shared {
     caches: Arc<Caches>,
     executor: Executor,
     config: Arc<Config>,
+    counts: Arc<Counts>,
 }
 
-pub async fn run(controller: &'static Controller, caches: Arc<Caches>, executor: Executor, config: Arc<Config>, cancel: CancellationToken) {
+pub async fn run(
+    controller: &'static Controller,
+    caches: Arc<Caches>,
+    executor: Executor,
+    config: Arc<Config>,
+    counts: Arc<Counts>,
+    cancel: CancellationToken,
+) {
     let synced = tokio::select! {
         biased;
         () = cancel.cancelled() => return,
@@ -46,7 +55,7 @@ pub async fn run(controller: &'static Controller, caches: Arc<Caches>, executor:
     }
     let mut changes = select_all(controller.watches.iter().map(|watch| caches.watch(*watch)));
     let workers = config.workers.max(1);
-    let shared = Arc::new(Shared { controller, caches, executor, config });
+    let shared = Arc::new(Shared { controller, caches, executor, config, counts });
     let mut queue: Queue<Key> = Queue::new();
     let mut failures: BTreeMap<Key, Failure> = BTreeMap::new();
     let mut memories: BTreeMap<Key, Value> = BTreeMap::new();
@@ -97,7 +106,7 @@ async fn pass(shared: Arc<Shared>, key: Key, failure: Option<Failure>, memory: O
     let outcome = {
         let config = &shared.config;
         let context = Context::new(config.clock.now(), config.entropy.next_u64(), &config.controllers, failure.as_ref());
-        let context = context.remembering(memory.as_ref());
+        let context = context.remembering(memory.as_ref()).counting(&*shared.counts);
         (shared.controller.reconcile)(&shared.caches.view(), &key, &context)
     };
     let again_at = outcome.requeue_after.map(|after| Instant::now() + after);

@@ -4,10 +4,14 @@
 pub use k8s_openapi::api::apps::v1::{ControllerRevision, DaemonSet, Deployment, ReplicaSet, StatefulSet};
 pub use k8s_openapi::api::batch::v1::{CronJob, Job};
 pub use k8s_openapi::api::coordination::v1::Lease;
-pub use k8s_openapi::api::core::v1::{ConfigMap, Endpoints, Namespace, Node, PersistentVolumeClaim, Pod, Service, ServiceAccount};
+pub use k8s_openapi::api::core::v1::{
+    ConfigMap, Endpoints, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, ReplicationController, ResourceQuota, Service,
+    ServiceAccount,
+};
 pub use k8s_openapi::api::discovery::v1::EndpointSlice;
 pub use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 pub use k8s_openapi::api::rbac::v1::ClusterRole;
+pub use k8s_openapi::api::storage::v1::StorageClass;
 
 /// Calls a macro with every kind: the field of the view, the variant of [`Watch`](crate::Watch), the type, and which
 /// objects: `all`, those of one namespace, or those of one name.
@@ -28,12 +32,16 @@ macro_rules! for_each_kind {
             namespaces Namespaces Namespace all,
             nodes Nodes Node all,
             persistent_volume_claims PersistentVolumeClaims PersistentVolumeClaim all,
+            persistent_volumes PersistentVolumes PersistentVolume all,
             pod_disruption_budgets PodDisruptionBudgets PodDisruptionBudget all,
             pods Pods Pod all,
             replica_sets ReplicaSets ReplicaSet all,
+            replication_controllers ReplicationControllers ReplicationController all,
+            resource_quotas ResourceQuotas ResourceQuota all,
             service_accounts ServiceAccounts ServiceAccount all,
             services Services Service all,
             stateful_sets StatefulSets StatefulSet all,
+            storage_classes StorageClasses StorageClass all,
         }
     };
 }

@@ -20,6 +20,7 @@ pub mod deployment;
 pub mod disruption;
 pub mod endpoint_slice;
 pub mod endpoints;
+pub mod ephemeral_volume;
 pub mod garbage_collector;
 pub mod job;
 pub mod namespace;
@@ -27,18 +28,22 @@ pub mod node_ipam;
 pub mod node_lifecycle;
 pub mod pod_gc;
 pub mod replica_set;
+pub mod replication_controller;
+pub mod resource_quota;
 pub mod root_ca;
 pub mod service_account;
 pub mod service_load_balancer;
 pub mod stateful_set;
 pub mod taint_eviction;
 pub mod ttl_after_finished;
+pub mod volume_binder;
+pub mod volume_protection;
 
 #[cfg(test)]
 mod model;
 
 pub use action::{Action, Event, Outcome, Target};
-pub use view::{Config, Context, Failure, Key, Lister, View, Watch, index};
+pub use view::{Config, Context, Counts, Failure, Key, Lister, View, Watch, index};
 
 /// One controller.
 pub struct Controller {
@@ -62,15 +67,22 @@ pub const TABLE: &[Controller] = &[
     disruption::CONTROLLER,
     endpoints::CONTROLLER,
     endpoint_slice::CONTROLLER,
+    ephemeral_volume::CONTROLLER,
     job::CONTROLLER,
     node_ipam::CONTROLLER,
     node_lifecycle::CONTROLLER,
     pod_gc::CONTROLLER,
     replica_set::CONTROLLER,
+    replication_controller::CONTROLLER,
+    resource_quota::CONTROLLER,
     root_ca::CONTROLLER,
     service_load_balancer::CONTROLLER,
     service_account::CONTROLLER,
     stateful_set::CONTROLLER,
     taint_eviction::CONTROLLER,
     ttl_after_finished::CONTROLLER,
+    volume_binder::CLAIMS,
+    volume_binder::VOLUMES,
+    volume_protection::CLAIMS,
+    volume_protection::VOLUMES,
 ];

@@ -62,6 +62,14 @@ impl<K: Resource + Metadata<Ty = ObjectMeta> + DeserializeOwned> Lister<K> for O
     }
 }
 
+impl crate::view::Counts for Model {
+    fn count(&self, namespace: &str, resource: &str) -> Option<usize> {
+        let plural = |kind: &str| format!("{}s", kind.to_lowercase());
+        let resource = resource.split('.').next().unwrap_or_default();
+        Some(self.objects.keys().filter(|(kind, space, _)| space == namespace && plural(kind) == resource).count())
+    }
+}
+
 impl Model {
     /// A cluster holding the documents of a YAML-like JSON array.
     pub fn new(objects: &[Value]) -> Self {
@@ -147,6 +155,7 @@ impl Model {
         self.seed += 1;
         let memory = self.memory.remove(&(controller.name, key.clone()));
         let context = Context::new(self.now, self.seed, &self.config, None).remembering(memory.as_ref());
+        let context = context.counting(self);
         let mut outcome = self.view(|view| (controller.reconcile)(view, key, &context));
         if let Some(memory) = outcome.memory.take() {
             self.memory.insert((controller.name, key.clone()), memory);

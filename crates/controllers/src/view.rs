@@ -117,6 +117,12 @@ pub struct Failure {
     pub message: String,
 }
 
+/// How many objects of any kind a namespace has.
+pub trait Counts: Sync {
+    /// By plural, and group after a dot where there is one; `None` when that kind is not known (yet).
+    fn count(&self, namespace: &str, resource: &str) -> Option<usize>;
+}
+
 /// The inputs that are not objects.
 pub struct Context<'a> {
     pub now: Timestamp,
@@ -124,6 +130,7 @@ pub struct Context<'a> {
     pub failure: Option<&'a Failure>,
     /// What the last pass over this key left in [`Outcome::memory`](crate::Outcome).
     pub memory: Option<&'a Value>,
+    pub counts: Option<&'a dyn Counts>,
     seed: Cell<u64>,
 }
 
@@ -132,7 +139,12 @@ pub const NAME_ALPHABET: &[u8; 27] = b"bcdfghjklmnpqrstvwxz2456789";
 
 impl<'a> Context<'a> {
     pub fn new(now: Timestamp, seed: u64, config: &'a Config, failure: Option<&'a Failure>) -> Self {
-        Self { now, config, failure, memory: None, seed: Cell::new(seed) }
+        Self { now, config, failure, memory: None, counts: None, seed: Cell::new(seed) }
+    }
+
+    pub fn counting(mut self, counts: &'a dyn Counts) -> Self {
+        self.counts = Some(counts);
+        self
     }
 
     pub fn remembering(mut self, memory: Option<&'a Value>) -> Self {
