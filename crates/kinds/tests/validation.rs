@@ -20,7 +20,7 @@ const FLOOR: [(&str, usize); 8] = [
     ("full", 428),
     ("crud", 1649),
     ("names", 2162),
-    ("updates", 1842),
+    ("updates", 1847),
     ("status", 1364),
     ("admission", 179),
 ];

@@ -31,6 +31,9 @@ impl Strategy for Events {
     fn validate_update(&self, _ctx: &Context, new: &Value, old: &Value) -> ErrorList {
         let mut e = legacy(new);
         if is_new(new) {
+            if !same(opt(new, "series"), opt(old, "series")) {
+                series(new, &mut e);
+            }
             unchanged(new, old, &mut e);
         }
         e
@@ -94,15 +97,7 @@ fn new_fields(object: &Value, e: &mut ErrorList) {
     if !has(object, "eventTime") {
         e.push(Error::required(&Path::new("eventTime"), ""));
     }
-    if let Some(series) = opt(object, "series") {
-        let p = Path::new("series");
-        if int0(series, "count") < 2 {
-            e.push(Error::invalid_str(&p.child("count"), "", "should be at least 2"));
-        }
-        if !has(series, "lastObservedTime") {
-            e.push(Error::required(&p.child("lastObservedTime"), ""));
-        }
-    }
+    series(object, e);
     let ty = s(object, "type");
     if !matches!(ty, "Normal" | "Warning") {
         e.push(Error::invalid_str(&Path::new("type"), "", format!("has invalid value: {ty}")));
@@ -117,6 +112,18 @@ fn new_fields(object: &Value, e: &mut ErrorList) {
     }
     if ["component", "host"].iter().any(|key| at(object, "deprecatedSource").is_some_and(|source| !is_empty(source, key))) {
         e.push(Error::invalid_str(&Path::new("source"), "", UNSET));
+    }
+}
+
+fn series(object: &Value, e: &mut ErrorList) {
+    if let Some(series) = opt(object, "series") {
+        let p = Path::new("series");
+        if int0(series, "count") < 2 {
+            e.push(Error::invalid_str(&p.child("count"), "", "should be at least 2"));
+        }
+        if !has(series, "lastObservedTime") {
+            e.push(Error::required(&p.child("lastObservedTime"), ""));
+        }
     }
 }
 
