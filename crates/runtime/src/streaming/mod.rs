@@ -1,8 +1,10 @@
 //! Exec, attach and port-forward: an HTTP server on loopback behind single-use URLs, speaking Kubernetes' WebSocket
-//! subprotocols. The API server reaches it through the kubelet.
+//! subprotocols, and SPDY for port-forward. The API server reaches it through the kubelet.
 
 mod descriptor;
+mod forward;
 mod session;
+mod spdy;
 mod websocket;
 
 use std::collections::HashMap;
@@ -27,6 +29,9 @@ use crate::server::Server;
 
 /// An unused URL is good for this long, as upstream's.
 const TICKET_AGE_MAX: Duration = Duration::from_secs(60);
+const SPDY: &str = "SPDY/3.1";
+const PROTOCOLS: &str = "x-stream-protocol-version";
+const FORWARD: &str = "portforward.k8s.io";
 const TICKETS_MAX: usize = 1000;
 
 /// What a URL stands for.
@@ -111,8 +116,42 @@ fn refuse(status: StatusCode, text: &str) -> Response<Full<Bytes>> {
     response
 }
 
+/// Port-forward of older clients.
+fn answer_spdy(server: &Arc<Server>, mut request: Request<Incoming>) -> Response<Full<Bytes>> {
+    let offered = request.headers().get_all(PROTOCOLS).iter().filter_map(|v| v.to_str().ok());
+    if !offered.flat_map(|v| v.split(',')).any(|name| name.trim() == FORWARD) {
+        return refuse(StatusCode::FORBIDDEN, "unable to upgrade: only portforward.k8s.io is served over SPDY");
+    }
+    let Some(Ticket::PortForward { sandbox, .. }) = server.streams.redeem(request.uri().path()) else {
+        return refuse(StatusCode::NOT_FOUND, "unknown or used token");
+    };
+    let upgrade = hyper::upgrade::on(&mut request);
+    let task = Arc::clone(server);
+    server.tasks.spawn(async move {
+        let upgraded = match upgrade.await {
+            Ok(upgraded) => TokioIo::new(upgraded),
+            Err(error) => return tracing::debug!(%error, "upgrade a stream"),
+        };
+        tokio::select! {
+            biased;
+            () = task.cancel.cancelled() => {}
+            () = forward::serve(&task, &sandbox, upgraded) => {}
+        }
+    });
+    let mut response = Response::new(Full::default());
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    let headers = response.headers_mut();
+    headers.insert(header::CONNECTION, header::HeaderValue::from_static("Upgrade"));
+    headers.insert(header::UPGRADE, header::HeaderValue::from_static(SPDY));
+    headers.insert(PROTOCOLS, header::HeaderValue::from_static(FORWARD));
+    response
+}
+
 fn answer(server: &Arc<Server>, mut request: Request<Incoming>) -> Response<Full<Bytes>> {
     let value = |name: header::HeaderName| request.headers().get(name).and_then(|v| v.to_str().ok()).unwrap_or_default().to_owned();
+    if value(header::UPGRADE).eq_ignore_ascii_case(SPDY) {
+        return answer_spdy(server, request);
+    }
     if !value(header::UPGRADE).eq_ignore_ascii_case("websocket") {
         return refuse(StatusCode::BAD_REQUEST, "you must specify at least 1 WebSocket subprotocol: only WebSocket upgrades are served");
     }

@@ -36,6 +36,8 @@ const MESSAGE_BYTES_MAX: usize = 1 << 20;
 pub enum Protocol {
     V4,
     V5,
+    /// SPDY frames as messages, for port-forward.
+    Tunnel,
 }
 
 impl Protocol {
@@ -43,6 +45,7 @@ impl Protocol {
         match self {
             Protocol::V4 => "v4.channel.k8s.io",
             Protocol::V5 => "v5.channel.k8s.io",
+            Protocol::Tunnel => "SPDY/3.1+portforward.k8s.io",
         }
     }
 }
@@ -53,11 +56,12 @@ pub fn choose(offered: &str, ticket: &Ticket) -> Option<Protocol> {
     offered.split(',').map(str::trim).find_map(|name| match name {
         "v5.channel.k8s.io" if !forward => Some(Protocol::V5),
         "v4.channel.k8s.io" => Some(Protocol::V4),
+        "SPDY/3.1+portforward.k8s.io" if forward => Some(Protocol::Tunnel),
         _ => None,
     })
 }
 
-type Socket = WebSocketStream<TokioIo<Upgraded>>;
+pub type Socket = WebSocketStream<TokioIo<Upgraded>>;
 
 fn message(channel: u8, data: &[u8]) -> Message {
     let mut bytes = Vec::with_capacity(data.len() + 1);
@@ -67,7 +71,7 @@ fn message(channel: u8, data: &[u8]) -> Message {
 }
 
 /// Clients take any other code for a failure.
-fn normal_end() -> Message {
+pub fn normal_end() -> Message {
     Message::Close(Some(CloseFrame { code: CloseCode::Normal, reason: Utf8Bytes::default() }))
 }
 
@@ -88,6 +92,9 @@ fn final_status(outcome: &Result<Option<i32>, String>) -> serde_json::Value {
 pub async fn run(server: &Arc<Server>, upgraded: Upgraded, ticket: Ticket, protocol: Protocol) {
     let config = WebSocketConfig::default().max_message_size(Some(MESSAGE_BYTES_MAX)).max_frame_size(Some(MESSAGE_BYTES_MAX));
     let socket = WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, Some(config)).await;
+    if let (Ticket::PortForward { sandbox, .. }, Protocol::Tunnel) = (&ticket, protocol) {
+        return super::forward::tunnel(server, sandbox, socket).await;
+    }
     let (sink, source) = socket.split();
     let (send, receive) = mpsc::channel(16);
     let session = match ticket {
@@ -274,7 +281,7 @@ async fn forward(server: &Server, sandbox: String, ports: Vec<u16>, mut source: 
 }
 
 /// Connects to `localhost:port` inside the pod: IPv4 first, then IPv6.
-async fn connect(server: &Server, sandbox: &str, port: u16) -> std::io::Result<tokio::net::TcpStream> {
+pub async fn connect(server: &Server, sandbox: &str, port: u16) -> std::io::Result<tokio::net::TcpStream> {
     let mut failed = None;
     for (ipv6, host) in [(false, "127.0.0.1"), (true, "[::1]")] {
         let answer = server.ask(sandbox, Request::Socket { ipv6 }).await.map_err(std::io::Error::other)?;
@@ -300,6 +307,7 @@ mod tests {
         assert_eq!(choose("v5.channel.k8s.io, v4.channel.k8s.io", &exec), Some(Protocol::V5));
         assert_eq!(choose("v3.channel.k8s.io,v4.channel.k8s.io", &exec), Some(Protocol::V4));
         assert_eq!(choose("v5.channel.k8s.io", &forward), None);
+        assert_eq!(choose("SPDY/3.1+portforward.k8s.io", &forward), Some(Protocol::Tunnel));
         assert_eq!(choose("", &exec), None);
     }
 }
