@@ -256,7 +256,6 @@ fn parse(mut block: &[u8]) -> io::Result<BTreeMap<String, String>> {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "tests")]
     use super::*;
 
     /// A client's SYN_STREAM.
