@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::workload::{StatusOnly, default_template, drop_disabled, keep_status, matching_labels};
 use crate::strategy::{Context, Strategy};
 use crate::validate::go;
-use crate::validate::rules::{non_negative, one_of};
+use crate::validate::rules::{IMMUTABLE, immutable, non_negative, one_of};
 use crate::validate::selector::{as_selector, label_selector};
 use crate::validate::template::template as pod_template;
 use crate::validate::tree::{at, flag, has, int, int0, is_empty, keep, opt, opt_s, s, same, set};
@@ -76,24 +76,29 @@ impl Strategy for Jobs {
         e
     }
 
-    fn validate_update(&self, _ctx: &Context, new: &Value, old: &Value) -> ErrorList {
-        let mut e = ErrorList::new();
+    /// Upstream judges the spec in full twice: on its own, and as a part of the update.
+    fn validate_update(&self, ctx: &Context, new: &Value, old: &Value) -> ErrorList {
+        let mut e = self.validate(ctx, new);
         let p = Path::new("spec");
         let (n, o) = (opt(new, "spec").unwrap_or(&NULL), opt(old, "spec").unwrap_or(&NULL));
         spec(n, false, &p, &mut e);
-        for (key, ty) in [("selector", SELECTOR), ("template", "core.v1.PodTemplateSpec")] {
-            let changeable = key == "template" && flag(o, "suspend") && int0(opt(old, "status").unwrap_or(&NULL), "startTime") == 0;
-            if !same(opt(n, key), opt(o, key)) && !(changeable && at(old, "status.startTime").is_none()) {
-                let value = opt(n, key).unwrap_or(&NULL);
-                e.push(go::invalid(&p.child(key), value, ty, "field is immutable"));
-            }
+        completions(n, o, &p, &mut e);
+        let frozen = |key: &str, ty: &str, e: &mut ErrorList| match (opt(n, key), same(opt(n, key), opt(o, key))) {
+            (_, true) => {}
+            (None, _) => e.push(Error::invalid(&p.child(key), &NULL, IMMUTABLE)),
+            (Some(value), _) => e.push(go::invalid(&p.child(key), value, ty, IMMUTABLE)),
+        };
+        frozen("selector", SELECTOR, &mut e);
+        let changeable = flag(o, "suspend") && at(old, "status.startTime").is_none();
+        if !changeable {
+            frozen("template", "core.v1.PodTemplateSpec", &mut e);
         }
-        for key in ["completionMode", "podFailurePolicy", "backoffLimitPerIndex", "managedBy", "successPolicy", "completions"] {
-            let resized = key == "completions" && s(n, "completionMode") == "Indexed" && int(n, "completions") == int(n, "parallelism");
-            if !resized && !same(opt(n, key), opt(o, key)) {
-                e.push(Error::invalid(&p.child(key), opt(n, key).unwrap_or(&NULL), "field is immutable"));
-            }
+        immutable(n, o, "completionMode", &p, &mut e);
+        frozen("podFailurePolicy", "batch.v1.PodFailurePolicy", &mut e);
+        for key in ["backoffLimitPerIndex", "managedBy"] {
+            immutable(n, o, key, &p, &mut e);
         }
+        frozen("successPolicy", "batch.v1.SuccessPolicy", &mut e);
         e
     }
 
@@ -103,6 +108,19 @@ impl Strategy for Jobs {
 
     fn cells(&self, object: &Value, now: i64) -> Option<Vec<Value>> {
         Some(crate::columns::batch::job(object, now))
+    }
+}
+
+/// An indexed job may be resized, if both numbers move together.
+fn completions(new: &Value, old: &Value, p: &Path<'_>, e: &mut ErrorList) {
+    if s(new, "completionMode") != "Indexed" {
+        immutable(new, old, "completions", p, e);
+        return;
+    }
+    let Some(wanted) = int(new, "completions").filter(|n| Some(*n) != int(old, "completions")) else { return };
+    if Some(wanted) != int(new, "parallelism") {
+        let text = format!("can only be modified in tandem with {}", p.child("parallelism"));
+        e.push(Error::invalid(&p.child("completions"), &json!(wanted), text));
     }
 }
 

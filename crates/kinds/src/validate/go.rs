@@ -82,7 +82,25 @@ fn print(value: &Value, id: TypeId, out: &mut String) {
 }
 
 /// The order of fields in upstream's internal types, where it is not that of v1.
-const ORDERS: [(&str, &[&str]); 3] = [
+const ORDERS: [(&str, &[&str]); 4] = [
+    (
+        ".core.v1.PodSecurityContext",
+        &[
+            "seLinuxOptions",
+            "windowsOptions",
+            "runAsUser",
+            "runAsGroup",
+            "runAsNonRoot",
+            "supplementalGroups",
+            "supplementalGroupsPolicy",
+            "fsGroup",
+            "fsGroupChangePolicy",
+            "sysctls",
+            "seccompProfile",
+            "appArmorProfile",
+            "seLinuxChangePolicy",
+        ],
+    ),
     (
         ".core.v1.Volume",
         &[

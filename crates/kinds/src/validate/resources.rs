@@ -285,4 +285,4 @@ pub fn resize_policy(container: &Value, restart: &str, p: &Path<'_>, e: &mut Err
     }
 }
 
-const NEVER: &str = "must be 'NotRequired' when `restartPolicy` is 'Never'";
+const NEVER: &str = "must be 'NotRequired' when pod `restartPolicy` is 'Never'";
