@@ -84,7 +84,10 @@ fn final_status(outcome: &Result<Option<i32>, String>) -> serde_json::Value {
             "message": format!("command terminated with non-zero exit code: exit status {code}"),
             "details": { "causes": [{ "reason": "ExitCode", "message": code.to_string() }] },
         }),
-        Err(text) => serde_json::json!({ "metadata": {}, "status": "Failure", "reason": "InternalError", "message": text, "code": 500 }),
+        Err(text) => serde_json::json!({
+            "metadata": {}, "status": "Failure", "reason": "InternalError", "message": format!("Internal error occurred: {text}"),
+            "details": { "causes": [{ "message": text }] }, "code": 500,
+        }),
     }
 }
 
@@ -104,9 +107,12 @@ pub async fn run(server: &Arc<Server>, upgraded: Upgraded, ticket: Ticket, proto
             return;
         }
         Ticket::Exec { container, command, tty, stdin } => {
-            server.exec(&container, command, tty, stdin).await.map_err(|s| s.message().to_owned())
+            let session = server.exec(&container, command, tty, stdin).await;
+            session.map_err(|s| format!("error executing command in container: {}", s.message()))
         }
-        Ticket::Attach { container, stdin } => attach(server, &container, stdin).await,
+        Ticket::Attach { container, stdin } => {
+            attach(server, &container, stdin).await.map_err(|e| format!("error attaching to container: {e}"))
+        }
     };
     let work = async {
         let outcome = match session {
@@ -299,6 +305,15 @@ pub async fn connect(server: &Server, sandbox: &str, port: u16) -> std::io::Resu
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ends_are_told_as_upstream_tells_them() {
+        assert_eq!(final_status(&Ok(Some(0)))["status"], "Success");
+        let failed = final_status(&Ok(Some(7)));
+        assert_eq!((&failed["reason"], &failed["details"]["causes"][0]["message"]), (&"NonZeroExitCode".into(), &"7".into()));
+        let broken = final_status(&Err("error executing command in container: no".to_owned()));
+        assert_eq!(broken["message"], "Internal error occurred: error executing command in container: no");
+    }
 
     #[test]
     fn chooses_what_the_client_prefers() {
