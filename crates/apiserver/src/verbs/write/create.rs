@@ -20,6 +20,10 @@ use crate::{identifiers, service};
 const NAME_ATTEMPTS: usize = 8;
 
 pub async fn serve(call: Call, request: Request<RequestBody>, target: Target) -> Result<Answer, StatusError> {
+    // Objects are posted to their collection.
+    if !call.info.name.is_empty() {
+        return Err(crate::verbs::not_allowed());
+    }
     let negotiated = negotiate::negotiate(&call.headers, &call.query, true, view::has_protobuf(&target.resource))?;
     let options = WriteOptions::parse(&call, "CreateOptions")?;
     let want = target.resource.gvk();
