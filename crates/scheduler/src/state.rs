@@ -2,6 +2,8 @@
 
 mod assume;
 mod catalog;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;

@@ -114,8 +114,42 @@ impl Filters {
     }
 }
 
-/// Decides where `pod` goes. `choose` picks one of n equals (upstream picks at random).
+/// Upstream's `minFeasibleNodesToFind`.
+const FEASIBLE_MIN: usize = 100;
+
+/// How far to look for feasible nodes, and where to go on from.
+#[derive(Clone, Debug)]
+pub struct Search {
+    /// `percentageOfNodesToScore`: stop after so many feasible nodes; 0 lets the size of the cluster decide.
+    pub percentage: usize,
+    /// The node, by its place in name order, from which the next attempt looks on, so that all get their turn.
+    pub start: usize,
+}
+
+impl Default for Search {
+    fn default() -> Self {
+        Self { percentage: 0, start: 0 }
+    }
+}
+
+impl Search {
+    /// `numFeasibleNodesToFind`.
+    fn enough(&self, nodes: usize) -> usize {
+        if nodes < FEASIBLE_MIN || self.percentage >= 100 {
+            return nodes;
+        }
+        let percentage = if self.percentage == 0 { 50_usize.saturating_sub(nodes / 125).max(5) } else { self.percentage };
+        (nodes * percentage / 100).max(FEASIBLE_MIN)
+    }
+}
+
+/// Decides where `pod` goes, looking at all nodes. `choose` picks one of n equals (upstream picks at random).
 pub fn schedule(cluster: &Cluster, pod: &PodInfo, choose: &mut dyn FnMut(usize) -> usize) -> Verdict {
+    schedule_with(cluster, pod, &mut Search { percentage: 100, start: 0 }, choose)
+}
+
+/// Decides where `pod` goes, looking no further than `search` says.
+pub fn schedule_with(cluster: &Cluster, pod: &PodInfo, search: &mut Search, choose: &mut dyn FnMut(usize) -> usize) -> Verdict {
     if cluster.nodes.is_empty() {
         return Verdict::Unschedulable(Unschedulable {
             message: "no nodes available to schedule pods".to_owned(),
@@ -139,7 +173,14 @@ pub fn schedule(cluster: &Cluster, pod: &PodInfo, choose: &mut dyn FnMut(usize) 
     let mut feasible: Vec<&NodeInfo> = Vec::new();
     let mut rejected = BTreeMap::new();
     let mut unseen = Vec::new();
-    for node in cluster.nodes.values() {
+    let enough = search.enough(cluster.nodes.len());
+    let start = search.start % cluster.nodes.len();
+    let mut looked_at = 0;
+    for node in cluster.nodes.values().skip(start).chain(cluster.nodes.values().take(start)) {
+        if feasible.len() >= enough {
+            break;
+        }
+        looked_at += 1;
         if filters.only.as_ref().is_some_and(|only| !only.contains(node.name())) {
             unseen.push(node.name().to_owned());
             continue;
@@ -154,6 +195,7 @@ pub fn schedule(cluster: &Cluster, pod: &PodInfo, choose: &mut dyn FnMut(usize) 
             }
         }
     }
+    search.start = (start + looked_at) % cluster.nodes.len();
     if feasible.is_empty() {
         return Verdict::Unschedulable(message::no_node(cluster.nodes.len(), rejected, unseen, filters.narrowed_by));
     }
