@@ -34,6 +34,8 @@ pub struct Config {
     pub name: String,
     /// Reported in events.
     pub instance: String,
+    /// `percentageOfNodesToScore`: stop looking after so many feasible nodes; 0 lets the size of the cluster decide.
+    pub percentage_of_nodes_to_score: usize,
     pub clock: Clock,
     pub entropy: Entropy,
 }
@@ -43,6 +45,7 @@ impl Default for Config {
         Self {
             name: "default-scheduler".to_owned(),
             instance: "default-scheduler".to_owned(),
+            percentage_of_nodes_to_score: 0,
             clock: Clock::System,
             entropy: Entropy::from_system(),
         }

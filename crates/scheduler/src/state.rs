@@ -17,9 +17,9 @@ use scheduling::enqueue::{Hold, held_back};
 use scheduling::plugins::{Wake, volume_binding};
 use scheduling::preemption::preempt;
 use scheduling::queue::Queue;
-use scheduling::schedule::Unschedulable;
+use scheduling::schedule::{Search, Unschedulable, schedule_with};
 use scheduling::selector::{Labels, Selector};
-use scheduling::{Cluster, PodInfo, Verdict, schedule};
+use scheduling::{Cluster, PodInfo, Verdict};
 
 use crate::execute::{Effect, Outcome};
 use crate::waiting::Waiting;
@@ -37,6 +37,7 @@ pub struct State {
     config: Config,
     cluster: Cluster,
     queue: Queue,
+    search: Search,
     /// Pods decided on and not yet seen bound, by key: placed in the cluster, out of the queue's reach.
     assumed: BTreeMap<String, Assumed>,
     /// Of those, the ones whose volumes are on their way.
@@ -51,7 +52,9 @@ pub struct State {
 
 impl State {
     pub fn new(config: Config) -> Self {
+        let search = Search { percentage: config.percentage_of_nodes_to_score, ..Search::default() };
         Self {
+            search,
             config,
             cluster: Cluster::default(),
             queue: Queue::default(),
@@ -255,7 +258,7 @@ impl State {
         let pod = queued.pod;
         let entropy = self.config.entropy.clone();
         let mut choose = |n: usize| usize::try_from(entropy.below(n as u64)).unwrap_or(0);
-        match schedule(&self.cluster, &pod, &mut choose) {
+        match schedule_with(&self.cluster, &pod, &mut self.search, &mut choose) {
             Verdict::Place { node, .. } => Some(self.assume(pod, node, now)),
             Verdict::Error(why) => {
                 self.queue.retry(&pod.key(), now);

@@ -30,7 +30,7 @@ fn main() {
             Arc::new(PodInfo::new(Arc::new(serde_json::from_value::<Pod>(pod).unwrap())))
         })
         .collect();
-    let mut search = Search { percentage, start: 0 };
+    let mut search = Search { percentage, ..Search::default() };
     let started = Instant::now();
     let mut random = 1_usize;
     for pod in waiting {

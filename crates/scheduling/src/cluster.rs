@@ -29,6 +29,11 @@ pub struct Cluster {
     pub storage: Arc<Storage>,
     /// Claims for devices, and devices; shared likewise.
     pub devices: Arc<Devices>,
+    /// Image names, to how many nodes have them.
+    images: BTreeMap<String, usize>,
+    /// How many placed pods have any affinity term, and any required anti-affinity term.
+    with_affinity: usize,
+    with_anti_affinity: usize,
     /// `namespace/name` of every pod on a node, to the node.
     placed: BTreeMap<String, String>,
 }
@@ -76,17 +81,25 @@ static NO_LABELS: Labels = Labels::new();
 impl Cluster {
     pub fn set_node(&mut self, node: Arc<Node>) {
         let name = node.metadata.name.clone().unwrap_or_default();
-        match self.nodes.get_mut(&name) {
-            Some(info) => info.set_node(node),
-            None => {
-                self.nodes.insert(name, NodeInfo::new(node));
+        let info = match self.nodes.remove(&name) {
+            Some(mut info) => {
+                self.count_images(&info, false);
+                info.set_node(node);
+                info
             }
-        }
+            None => NodeInfo::new(node),
+        };
+        self.count_images(&info, true);
+        self.nodes.insert(name, info);
     }
 
     /// Pods of a node that is gone are forgotten with it; they come back with the node's next event.
     pub fn remove_node(&mut self, name: &str) {
-        self.nodes.remove(name);
+        if let Some(info) = self.nodes.remove(name) {
+            self.count_images(&info, false);
+            self.with_affinity -= info.with_affinity;
+            self.with_anti_affinity -= info.with_anti_affinity;
+        }
         self.placed.retain(|_, node| node != name);
     }
 
@@ -108,6 +121,8 @@ impl Cluster {
         let key = pod.key();
         self.remove_pod(&key);
         if let Some(info) = self.nodes.get_mut(node) {
+            self.with_affinity += usize::from(pod.has_affinity());
+            self.with_anti_affinity += usize::from(!pod.anti_affinity.is_empty());
             info.add(pod);
             self.placed.insert(key, node.to_owned());
         }
@@ -116,9 +131,39 @@ impl Cluster {
     pub fn remove_pod(&mut self, key: &str) {
         if let Some(node) = self.placed.remove(key)
             && let Some(info) = self.nodes.get_mut(&node)
+            && let Some(pod) = info.remove(key)
         {
-            info.remove(key);
+            self.with_affinity -= usize::from(pod.has_affinity());
+            self.with_anti_affinity -= usize::from(!pod.anti_affinity.is_empty());
         }
+    }
+
+    fn count_images(&mut self, node: &NodeInfo, here: bool) {
+        for name in node.images.keys() {
+            if here {
+                *self.images.entry(name.clone()).or_insert(0) += 1;
+            } else if let Some(count) = self.images.get_mut(name) {
+                *count -= 1;
+                if *count == 0 {
+                    self.images.remove(name);
+                }
+            }
+        }
+    }
+
+    /// How many nodes have an image.
+    pub fn nodes_with_image(&self, name: &str) -> usize {
+        self.images.get(name).copied().unwrap_or(0)
+    }
+
+    /// Whether any placed pod has an affinity term of any kind.
+    pub fn any_affinity(&self) -> bool {
+        self.with_affinity > 0
+    }
+
+    /// Whether any placed pod must not be near some others.
+    pub fn any_anti_affinity(&self) -> bool {
+        self.with_anti_affinity > 0
     }
 
     pub fn node_of(&self, key: &str) -> Option<&str> {

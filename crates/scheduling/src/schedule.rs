@@ -95,6 +95,9 @@ impl Filters {
     /// Checks a node with the pods that are nominated to it and matter as much as this one already there, and, as those may
     /// never come, also without them.
     pub fn check_nominated(&self, cluster: &Cluster, pod: &PodInfo, node: &NodeInfo) -> Result<(), Rejection> {
+        if cluster.nominated.is_empty() {
+            return self.check(pod, node);
+        }
         let expected: Vec<&Arc<PodInfo>> = cluster
             .nominated
             .values()
@@ -118,18 +121,14 @@ impl Filters {
 const FEASIBLE_MIN: usize = 100;
 
 /// How far to look for feasible nodes, and where to go on from.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Search {
     /// `percentageOfNodesToScore`: stop after so many feasible nodes; 0 lets the size of the cluster decide.
     pub percentage: usize,
     /// The node, by its place in name order, from which the next attempt looks on, so that all get their turn.
     pub start: usize,
-}
-
-impl Default for Search {
-    fn default() -> Self {
-        Self { percentage: 0, start: 0 }
-    }
+    /// Report scores and ties, not only the choice.
+    pub explain: bool,
 }
 
 impl Search {
@@ -145,7 +144,7 @@ impl Search {
 
 /// Decides where `pod` goes, looking at all nodes. `choose` picks one of n equals (upstream picks at random).
 pub fn schedule(cluster: &Cluster, pod: &PodInfo, choose: &mut dyn FnMut(usize) -> usize) -> Verdict {
-    schedule_with(cluster, pod, &mut Search { percentage: 100, start: 0 }, choose)
+    schedule_with(cluster, pod, &mut Search { percentage: 100, start: 0, explain: true }, choose)
 }
 
 /// Decides where `pod` goes, looking no further than `search` says.
@@ -199,16 +198,20 @@ pub fn schedule_with(cluster: &Cluster, pod: &PodInfo, search: &mut Search, choo
     if feasible.is_empty() {
         return Verdict::Unschedulable(message::no_node(cluster.nodes.len(), rejected, unseen, filters.narrowed_by));
     }
-    let scores = match if feasible.len() > 1 { score(cluster, pod, &feasible) } else { Ok(Vec::new()) } {
-        Ok(scores) => scores,
+    if feasible.len() == 1 {
+        let node = feasible[0].name().to_owned();
+        return Verdict::Place { ties: vec![node.clone()], node, scores: Vec::new() };
+    }
+    let (totals, scores) = match score(cluster, pod, &feasible, search.explain) {
+        Ok(scored) => scored,
         Err(why) => return Verdict::Error(why),
     };
-    let best = scores.iter().map(|s| s.total).max();
-    let ties: Vec<String> = match best {
-        None => vec![feasible[0].name().to_owned()],
-        Some(best) => scores.iter().filter(|s| s.total == best).map(|s| s.node.clone()).collect(),
-    };
-    let node = ties[choose(ties.len()).min(ties.len() - 1)].clone();
+    let best = totals.iter().copied().max().unwrap_or(0);
+    let ties: Vec<usize> = totals.iter().enumerate().filter(|(_, total)| **total == best).map(|(i, _)| i).collect();
+    let name = |i: usize| feasible[i].name().to_owned();
+    let node = name(ties[choose(ties.len()).min(ties.len() - 1)]);
+    let mut ties: Vec<String> = if search.explain { ties.into_iter().map(name).collect() } else { vec![node.clone()] };
+    ties.sort();
     Verdict::Place { node, ties, scores }
 }
 
@@ -218,18 +221,27 @@ fn nominated<'a>(cluster: &'a Cluster, pod: &PodInfo) -> Option<&'a NodeInfo> {
     cluster.nodes.get(name)
 }
 
-fn score(cluster: &Cluster, pod: &PodInfo, feasible: &[&NodeInfo]) -> Result<Vec<NodeScore>, String> {
-    let mut out: Vec<NodeScore> = feasible.iter().map(|n| NodeScore { node: n.name().to_owned(), total: 0, plugins: Vec::new() }).collect();
+/// The sum for each node, and how it came about if that is asked for.
+fn score(cluster: &Cluster, pod: &PodInfo, feasible: &[&NodeInfo], explain: bool) -> Result<(Vec<i64>, Vec<NodeScore>), String> {
+    let mut totals = vec![0; feasible.len()];
+    let mut scores = vec![0; feasible.len()];
+    let explained = feasible.iter().filter(|_| explain);
+    let mut out: Vec<NodeScore> = explained.map(|n| NodeScore { node: n.name().to_owned(), total: 0, plugins: Vec::new() }).collect();
     for plugin in &PLUGINS {
         let Some(make) = plugin.score else { continue };
         let scorer = make(cluster, pod, feasible).map_err(|why| format!("running PreScore plugin {:?}: {why}", plugin.name))?;
         let Some(scorer) = scorer else { continue };
-        let mut scores: Vec<i64> = feasible.iter().map(|n| scorer.score(pod, n)).collect();
+        for (score, node) in scores.iter_mut().zip(feasible) {
+            *score = scorer.score(pod, node);
+        }
         scorer.normalize(feasible, &mut scores);
-        for (node, score) in out.iter_mut().zip(scores) {
+        for (total, score) in totals.iter_mut().zip(&scores) {
+            *total += score * plugin.weight;
+        }
+        for (node, score) in out.iter_mut().zip(&scores) {
             node.total += score * plugin.weight;
             node.plugins.push((plugin.name, score * plugin.weight));
         }
     }
-    Ok(out)
+    Ok((totals, out))
 }

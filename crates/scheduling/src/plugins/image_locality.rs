@@ -26,7 +26,7 @@ pub fn score(cluster: &Cluster, pod: &PodInfo, _: &[&NodeInfo]) -> Scorer {
         .chain(volumes.map(|v| v.reference.as_deref()))
         .map(|image| {
             let name = normalized(image.unwrap_or(""));
-            let having = cluster.nodes.values().filter(|n| n.images.contains_key(&name)).count();
+            let having = cluster.nodes_with_image(&name);
             (name, having as f64 / cluster.nodes.len() as f64)
         })
         .collect();
@@ -42,6 +42,9 @@ fn normalized(image: &str) -> String {
 impl Score for Locality {
     #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, reason = "upstream computes in float64 too")]
     fn score(&self, _: &PodInfo, node: &NodeInfo) -> i64 {
+        if node.images.is_empty() {
+            return 0;
+        }
         let sum: i64 = self.images.iter().filter_map(|(name, share)| Some((*node.images.get(name)? as f64 * share) as i64)).sum();
         let greatest = GREATEST_PER_CONTAINER_BYTES * self.containers;
         let sum = sum.clamp(SMALLEST_BYTES, greatest.max(SMALLEST_BYTES));

@@ -80,7 +80,7 @@ fn matches_all(terms: &[Term], pod: &PodInfo, namespace_labels: &Labels) -> bool
 
 pub fn filter(cluster: &Cluster, pod: &PodInfo) -> Prepared {
     let own = !pod.affinity.is_empty() || !pod.anti_affinity.is_empty();
-    let others = cluster.nodes.values().any(|n| n.with_anti_affinity > 0);
+    let others = cluster.any_anti_affinity();
     if !own && !others {
         return Prepared::Skip;
     }
@@ -140,6 +140,9 @@ struct Weights(Pairs);
 
 pub fn score(cluster: &Cluster, pod: &PodInfo, _: &[&NodeInfo]) -> Scorer {
     let own = !pod.preferred_affinity.is_empty() || !pod.preferred_anti_affinity.is_empty();
+    if !own && !cluster.any_affinity() {
+        return Ok(None);
+    }
     let mine = cluster.namespace_labels(pod.namespace());
     let mut pairs = Pairs::new();
     for node in cluster.nodes.values().filter(|n| own || n.with_affinity > 0) {

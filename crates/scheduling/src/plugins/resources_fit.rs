@@ -20,17 +20,24 @@ pub fn filter(cluster: &Cluster, _: &PodInfo) -> Prepared {
 
 impl Filter for Fit {
     fn check(&self, pod: &PodInfo, node: &NodeInfo) -> Result<(), Rejection> {
+        let (wanted, offered, used) = (&pod.requests.requests, &node.allocatable, &node.requested);
+        let lacks = |wanted: i64, offered: i64, used: i64| wanted > 0 && wanted > offered - used;
+        let full = i64::try_from(node.pods.len()).unwrap_or(i64::MAX) + 1 > node.allowed_pods;
+        let short = lacks(wanted.cpu_milli, offered.cpu_milli, used.cpu_milli)
+            || lacks(wanted.memory_bytes, offered.memory_bytes, used.memory_bytes)
+            || lacks(wanted.ephemeral_bytes, offered.ephemeral_bytes, used.ephemeral_bytes);
+        if !full && !short && wanted.scalars.is_empty() {
+            return Ok(());
+        }
         let mut reasons = Vec::new();
         let mut code = Code::Unschedulable;
-        if i64::try_from(node.pods.len()).unwrap_or(i64::MAX) + 1 > node.allowed_pods {
+        if full {
             reasons.push("Too many pods".to_owned());
         }
-        let wanted = &pod.requests.requests;
         let scalars = wanted.scalars.keys().map(String::as_str);
         for name in ["cpu", "memory", "ephemeral-storage"].into_iter().chain(scalars) {
-            let amount = wanted.get(name);
-            let allocatable = node.allocatable.get(name);
-            if amount > 0 && amount > allocatable - node.requested.get(name) && !delegated(&self.0, name, node) {
+            let (amount, allocatable) = (wanted.get(name), offered.get(name));
+            if lacks(amount, allocatable, used.get(name)) && !delegated(&self.0, name, node) {
                 reasons.push(format!("Insufficient {name}"));
                 if amount > allocatable {
                     code = Code::UnschedulableAndUnresolvable;
@@ -57,8 +64,13 @@ impl Score for Fit {
             (node.allocatable.memory_bytes, node.scored_memory_bytes + pod.requests.scored_memory_bytes),
         ];
         let (sum, weights) = both.into_iter().filter(|(capacity, _)| *capacity > 0).fold((0, 0), |(sum, weights), (capacity, used)| {
-            let free = i128::from((capacity - used).max(0)) * i128::from(SCORE_MAX) / i128::from(capacity);
-            (sum + i64::try_from(free).unwrap_or(0), weights + 1)
+            // Wide only where the product could be too great: the wide division is slow, and this runs for every node.
+            let free = (capacity - used).max(0);
+            let points = free.checked_mul(SCORE_MAX).map_or_else(
+                || i64::try_from(i128::from(free) * i128::from(SCORE_MAX) / i128::from(capacity)).unwrap_or(0),
+                |points| points / capacity,
+            );
+            (sum + points, weights + 1)
         });
         if weights == 0 { 0 } else { sum / weights }
     }
