@@ -50,6 +50,9 @@ pub struct Queue {
     pods: BTreeMap<String, Queued>,
     active: BTreeSet<ActiveKey>,
     backoff: BTreeSet<(Timestamp, String)>,
+    /// Since when.
+    parked: BTreeSet<(Timestamp, String)>,
+    in_flight: BTreeSet<String>,
 }
 
 impl Queue {
@@ -94,15 +97,13 @@ impl Queue {
         let queued = self.pods.get_mut(&key)?;
         queued.attempts += 1;
         queued.place = Place::InFlight { woken_by: Vec::new() };
+        self.in_flight.insert(key);
         Some(queued.clone())
     }
 
     /// When `pop` may next have something, if nothing else happens.
     pub fn next_at(&self) -> Option<Timestamp> {
-        let parked = self.pods.values().filter_map(|q| match &q.place {
-            Place::Parked { at, .. } => at.checked_add(PARKED_MAX).ok(),
-            _ => None,
-        });
+        let parked = self.parked.first().and_then(|(at, _)| at.checked_add(PARKED_MAX).ok());
         self.backoff.first().map(|(at, _)| *at).into_iter().chain(parked).min()
     }
 
@@ -117,6 +118,8 @@ impl Queue {
         let Place::InFlight { woken_by } = &queued.place else { return };
         let helped = woken_by.iter().any(|w| wakes(&by, *w));
         queued.place = Place::Parked { by, at: now };
+        self.in_flight.remove(key);
+        self.parked.insert((now, key.to_owned()));
         if helped {
             self.back_off(key, now);
         }
@@ -132,11 +135,18 @@ impl Queue {
     /// The cluster changed: wakes the parked pods that it may help.
     pub fn wake(&mut self, what: Wake, now: Timestamp) {
         let mut woken = Vec::new();
-        for (key, queued) in &mut self.pods {
-            match &mut queued.place {
-                Place::Parked { by, .. } if wakes(by, what) => woken.push(key.clone()),
-                Place::InFlight { woken_by } if !woken_by.contains(&what) => woken_by.push(what),
-                _ => {}
+        for (_, key) in &self.parked {
+            if let Some(Queued { place: Place::Parked { by, .. }, .. }) = self.pods.get(key)
+                && wakes(by, what)
+            {
+                woken.push(key.clone());
+            }
+        }
+        for key in &self.in_flight {
+            if let Some(Queued { place: Place::InFlight { woken_by }, .. }) = self.pods.get_mut(key)
+                && !woken_by.contains(&what)
+            {
+                woken_by.push(what);
             }
         }
         for key in woken {
@@ -152,7 +162,12 @@ impl Queue {
             Place::Backoff(at) => {
                 self.backoff.remove(&(*at, key.to_owned()));
             }
-            Place::Parked { .. } | Place::InFlight { .. } => {}
+            Place::Parked { at, .. } => {
+                self.parked.remove(&(*at, key.to_owned()));
+            }
+            Place::InFlight { .. } => {
+                self.in_flight.remove(key);
+            }
         }
     }
 
@@ -188,8 +203,8 @@ impl Queue {
             self.backoff.remove(&(until, key.clone()));
             self.activate(&key);
         }
-        let too_long = |q: &Queued| matches!(&q.place, Place::Parked { at, .. } if at.checked_add(PARKED_MAX).is_ok_and(|t| t <= now));
-        let stale: Vec<String> = self.pods.iter().filter(|(_, q)| too_long(q)).map(|(k, _)| k.clone()).collect();
+        let too_long = |at: &Timestamp| at.checked_add(PARKED_MAX).is_ok_and(|t| t <= now);
+        let stale: Vec<String> = self.parked.iter().take_while(|(at, _)| too_long(at)).map(|(_, key)| key.clone()).collect();
         for key in stale {
             self.activate(&key);
         }
@@ -278,5 +293,36 @@ mod tests {
         queue.park("default/a", BTreeSet::from(["NodeAffinity"]), at(0));
         assert_eq!(popped(&mut queue, 299), None);
         assert_eq!(popped(&mut queue, 300).as_deref(), Some("a"));
+    }
+
+    /// Whatever is done to it, the indexes agree with the places of the pods.
+    fn check(queue: &Queue) {
+        let count = |f: fn(&Place) -> bool| queue.pods.values().filter(|q| f(&q.place)).count();
+        assert_eq!(queue.active.len(), count(|p| matches!(p, Place::Active(_))));
+        assert_eq!(queue.backoff.len(), count(|p| matches!(p, Place::Backoff(_))));
+        assert_eq!(queue.parked.len(), count(|p| matches!(p, Place::Parked { .. })));
+        assert_eq!(queue.in_flight.len(), count(|p| matches!(p, Place::InFlight { .. })));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn indexes_agree(steps in proptest::collection::vec((0..7u8, 0..4u8, 0..400i64), 1..60)) {
+            let mut queue = Queue::default();
+            let mut now = 0;
+            for (step, which, later) in steps {
+                now += later;
+                let key = format!("default/{which}");
+                match step {
+                    0 => queue.add(pod(&which.to_string(), i32::from(which)), at(now)),
+                    1 => queue.remove(&key),
+                    2 => drop(queue.pop(at(now))),
+                    3 => queue.park(&key, BTreeSet::from(["NodeResourcesFit"]), at(now)),
+                    4 => queue.retry(&key, at(now)),
+                    5 => queue.wake(Wake::PodGone, at(now)),
+                    _ => queue.done(&key),
+                }
+                check(&queue);
+            }
+        }
     }
 }
