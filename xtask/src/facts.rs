@@ -441,7 +441,7 @@ fn columns(reference: &Path) -> Result<String> {
 }
 
 /// Paths whose observed default is computed from other fields: strategies set those.
-const COMPUTED: [(&str, &str); 20] = [
+const COMPUTED: [(&str, &str); 21] = [
     ("Pod", "imagePullPolicy"),
     ("ReplicationController", "imagePullPolicy"),
     ("Pod", "image.pullPolicy"),
