@@ -241,7 +241,6 @@ impl<'a> Visitor<'_> for Key<'a> {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "tests")]
     use super::*;
 
     fn read(group: &str, resource: &str, json: &str) -> (Arc<Resource>, Attributes) {

@@ -54,12 +54,12 @@ impl RequestInfo {
             info.verb = parts[0].to_owned();
             parts = &parts[1..];
         }
-        if parts[0] == "namespaces" {
-            if let Some(namespace) = parts.get(1) {
-                info.namespace = (*namespace).to_owned();
-                if parts.len() > 2 && !matches!(parts[2], "status" | "finalize") {
-                    parts = &parts[2..];
-                }
+        if parts[0] == "namespaces"
+            && let Some(namespace) = parts.get(1)
+        {
+            info.namespace = (*namespace).to_owned();
+            if parts.len() > 2 && !matches!(parts[2], "status" | "finalize") {
+                parts = &parts[2..];
             }
         }
         info.parts = parts.iter().map(|p| (*p).to_owned()).collect();

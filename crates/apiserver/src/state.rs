@@ -1,9 +1,8 @@
 //! What every request can reach: one value, made by `server`, shared by all.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 
-use auth::{Attributes, User};
 use kinds::Resource;
 use machinery::status::{Cause, Details, StatusError};
 use serde_json::Value;
@@ -40,10 +39,6 @@ pub struct Api {
 }
 
 impl Api {
-    pub fn is_ready(&self) -> bool {
-        self.ready.load(Ordering::Acquire) && !self.stopping.load(Ordering::Acquire)
-    }
-
     /// The watch cache of a resource, which all versions of its kind share.
     pub fn cache(&self, resource: &Resource) -> Arc<Cache> {
         self.caches.get(&registry::prefix(resource, ""), || attributes::extract(resource))
@@ -81,21 +76,6 @@ impl Api {
     /// Returns when this server's own decisions know of a write.
     pub async fn caught_up(&self, key: &str, revision: Revision) {
         self.authorizer.caught_up(key, revision).await;
-    }
-
-    pub fn allowed(&self, user: &User, verb: &str, resource: &Resource, namespace: &str, name: &str) -> bool {
-        let asked = Attributes {
-            user: user.clone(),
-            verb: verb.to_owned(),
-            namespace: namespace.to_owned(),
-            group: resource.group.clone(),
-            version: resource.version.clone(),
-            resource: resource.resource.clone(),
-            name: name.to_owned(),
-            is_resource: true,
-            ..Attributes::default()
-        };
-        matches!(self.authorizer.decide(&asked), auth::Decision::Allow(_))
     }
 }
 

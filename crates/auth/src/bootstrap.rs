@@ -90,7 +90,6 @@ fn push(object: &mut Value, parent: &str, field: &str, item: Value) {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "tests")]
     use super::*;
 
     #[test]

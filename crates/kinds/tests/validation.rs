@@ -3,7 +3,7 @@
 //!
 //! `PARITY_SHOW=pods cargo test -p kinds --test validation -- --nocapture` prints the differences of one resource.
 
-#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "tests")]
+#![expect(clippy::unwrap_used, clippy::print_stdout, clippy::disallowed_methods, reason = "a test harness that reads files")]
 
 use std::collections::BTreeMap;
 use std::io::Read as _;

@@ -27,7 +27,6 @@ pub enum Operation {
     Create,
     Update,
     Delete,
-    Connect,
 }
 
 /// What is to be admitted.
@@ -40,8 +39,6 @@ pub struct Request<'a> {
     /// Empty for a create whose name is still to be generated.
     pub name: &'a str,
     pub user: &'a User,
-    pub dry_run: bool,
-    pub now: &'a str,
 }
 
 impl<'a> Request<'a> {
@@ -54,8 +51,6 @@ impl<'a> Request<'a> {
             namespace: &target.namespace,
             name: &target.name,
             user: &ctx.user,
-            dry_run: ctx.options.dry_run,
-            now: &ctx.now,
         }
     }
 

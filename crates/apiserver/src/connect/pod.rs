@@ -53,7 +53,6 @@ pub fn container(pod: &Value, asked: &str) -> Result<String, StatusError> {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "tests")]
     use serde_json::json;
 
     use super::*;

@@ -1,5 +1,4 @@
 //! The way to a kubelet, tried on a running API server and a kubelet of the test's own.
-#![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::sync::Arc;
 

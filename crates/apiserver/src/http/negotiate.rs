@@ -135,7 +135,6 @@ fn pretty(headers: &HeaderMap, query: &Query) -> bool {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "tests")]
     use super::*;
 
     fn ask(accept: &str) -> Result<Negotiated, StatusError> {

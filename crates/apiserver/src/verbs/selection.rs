@@ -100,7 +100,6 @@ impl Filter for Selection {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "tests")]
     use store::Revision;
 
     use super::*;

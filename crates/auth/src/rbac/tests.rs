@@ -1,5 +1,4 @@
 //! Decisions over small policies, and over the bootstrap policy.
-#![expect(clippy::unwrap_used, reason = "tests")]
 
 use serde_json::json;
 

@@ -23,13 +23,16 @@ use crate::{codec, conversion, service};
 /// How often a change that names no resourceVersion is tried on a moving object.
 const ATTEMPTS: usize = 5;
 
+/// Changes an object as a subresource does.
+pub type Edit = Box<dyn Fn(&mut Value) -> Result<(), StatusError> + Send + Sync>;
+
 /// What to do to the object.
 pub enum Change {
     /// Replace it.
     Put(Value),
     Patch(Patch),
     /// A subresource's own way.
-    Edit(Box<dyn Fn(&mut Value) -> Result<(), StatusError> + Send + Sync>),
+    Edit(Edit),
 }
 
 pub async fn serve(call: Call, request: Request<RequestBody>, target: Target) -> Result<Answer, StatusError> {
