@@ -8,6 +8,7 @@ use k8s_openapi::api::batch::v1::{Job, UncountedTerminatedPods};
 use k8s_openapi::api::core::v1::Pod;
 
 use super::indexes::{self, Indexes};
+use super::per_index::PerIndex;
 use super::{TRACKING, failure};
 use crate::{meta, pods};
 
@@ -32,6 +33,8 @@ pub struct Count {
     pub newly_failed: Vec<Arc<Pod>>,
     /// Failures since the last success, and when the newest was.
     pub recent_failures: Option<(usize, Timestamp)>,
+    /// Where single indexes have limits.
+    pub per_index: Option<PerIndex>,
 }
 
 impl Count {
@@ -58,6 +61,7 @@ impl Count {
         count.succeeded = count.counted_succeeded + count.uncounted_succeeded.len();
         count.failed = count.counted_failed + count.uncounted_failed.len();
         count.recent_failures = recent_failures(all);
+        count.per_index = job.spec.as_ref().and_then(|spec| PerIndex::of(job, spec, all, &count.completed));
         count
     }
 
@@ -112,7 +116,8 @@ impl Count {
     /// Indexes that are neither done nor being worked on, lowest first.
     pub fn free_indexes(&self, completions: usize) -> Vec<usize> {
         let busy: BTreeSet<usize> = self.active.iter().filter_map(|pod| indexes::index_of(pod)).collect();
-        (0..completions).filter(|index| !busy.contains(index) && !self.completed.contains(index)).collect()
+        let failed = |index: &usize| self.per_index.as_ref().is_some_and(|per_index| per_index.failed.contains(index));
+        (0..completions).filter(|index| !busy.contains(index) && !self.completed.contains(index) && !failed(index)).collect()
     }
 }
 
@@ -120,7 +125,7 @@ fn is_tracked(pod: &Pod) -> bool {
     pod.metadata.finalizers.iter().flatten().any(|finalizer| finalizer == TRACKING)
 }
 
-fn finished_at(pod: &Pod) -> Timestamp {
+pub fn finished_at(pod: &Pod) -> Timestamp {
     let statuses = pod.status.iter().flat_map(|status| status.container_statuses.iter().flatten());
     let ended = statuses.filter_map(|status| status.state.as_ref()?.terminated.as_ref()?.finished_at.as_ref()).map(|time| time.0).max();
     let deleted = pod.metadata.deletion_timestamp.as_ref().map(|time| time.0);

@@ -9,8 +9,9 @@ use super::count::Count;
 use crate::{meta, pods};
 
 pub fn exceeds_backoff_limit(spec: &JobSpec, count: &Count) -> bool {
-    let limit = usize::try_from(spec.backoff_limit.unwrap_or(6)).unwrap_or(0);
-    if count.failed > limit && spec.backoff_limit_per_index.is_none() {
+    let default = if spec.backoff_limit_per_index.is_some() { i32::MAX } else { 6 };
+    let limit = usize::try_from(spec.backoff_limit.unwrap_or(default)).unwrap_or(0);
+    if count.failed > limit {
         return true;
     }
     let on_failure = spec.template.spec.as_ref().and_then(|spec| spec.restart_policy.as_deref()) == Some("OnFailure");
@@ -39,6 +40,12 @@ pub fn matched_policy(spec: &JobSpec, failed: &[Arc<Pod>]) -> Option<String> {
 pub fn is_ignored(job: &Job, pod: &Pod) -> bool {
     let matched = job.spec.as_ref().and_then(|spec| first_match(spec, pod));
     matched.is_some_and(|(rule, _)| rule.action == "Ignore")
+}
+
+/// Such a failure ends the index, whatever its limit.
+pub fn fails_index(job: &Job, pod: &Pod) -> bool {
+    let matched = job.spec.as_ref().and_then(|spec| first_match(spec, pod));
+    matched.is_some_and(|(rule, _)| rule.action == "FailIndex")
 }
 
 fn first_match<'a>(spec: &'a JobSpec, pod: &Pod) -> Option<(&'a PodFailurePolicyRule, String)> {

@@ -2,11 +2,11 @@
 //!
 //! Every pod carries a finalizer until it has been counted: a pass first writes down the UIDs of finished pods, then takes
 //! their finalizers off, and only pods without one are added to the counters. A crash in between counts nothing twice.
-//! Not here yet: `backoffLimitPerIndex` and `successPolicy`.
 
 mod count;
 mod failure;
 mod indexes;
+mod per_index;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,7 +40,7 @@ const BACKOFF_SECONDS_MAX: i64 = 600;
 const BURST: usize = 500;
 
 pub fn reconcile(view: &View<'_>, key: &Key, context: &Context<'_>) -> Outcome {
-    let Some(job) = view.jobs.get(&key.namespace, &key.name) else { return Outcome::nothing() };
+    let Some(job) = view.jobs.get(&key.namespace, &key.name) else { return release_orphans(view, key).into() };
     let Some(spec) = job.spec.as_ref() else { return Outcome::nothing() };
     if spec.managed_by.as_deref().is_some_and(|manager| manager != THIS) {
         return Outcome::nothing();
@@ -67,6 +67,20 @@ pub fn reconcile(view: &View<'_>, key: &Key, context: &Context<'_>) -> Outcome {
     };
     pass.run();
     pass.outcome
+}
+
+/// Pods of a Job that is gone have nobody to count them: nothing may hold them back. Upstream's `syncOrphanPod`.
+fn release_orphans(view: &View<'_>, key: &Key) -> Vec<Action> {
+    let all = view.pods.list_namespace(&key.namespace);
+    let of_job = all.iter().filter(|pod| meta::controller_key::<Job, _>(&***pod).as_ref() == Some(key));
+    together(of_job.filter_map(untrack).collect()).into_iter().collect()
+}
+
+/// When to try again after so many failures.
+fn backoff_until(failures: usize, last: Timestamp) -> Timestamp {
+    let exponent = u32::try_from(failures.saturating_sub(1)).unwrap_or(31).min(31);
+    let seconds = if failures == 0 { 0 } else { BACKOFF_SECONDS.saturating_mul(1 << exponent).min(BACKOFF_SECONDS_MAX) };
+    last.checked_add(SignedDuration::from_secs(seconds)).unwrap_or(Timestamp::MAX)
 }
 
 /// Whether a condition holds.
@@ -107,13 +121,17 @@ impl Pass<'_> {
         if let Some((reason, message)) = &failed {
             self.set_condition("FailureTarget", "True", reason, message);
             changes.extend(together(self.count.active.iter().map(|pod| self.delete(pod)).collect()));
-        } else if self.is_reached() {
-            self.set_condition("SuccessCriteriaMet", "True", "CompletionsReached", "Reached expected number of succeeded pods");
+        } else if let Some((reason, message)) = self.reached() {
+            self.set_condition("SuccessCriteriaMet", "True", &reason, &message);
             changes.extend(together(self.count.active.iter().map(|pod| self.delete(pod)).collect()));
         } else if suspended {
-            changes.extend(together(self.count.active.iter().map(|pod| self.delete(pod)).collect()));
+            changes.extend(self.take_back(&self.count.active));
         } else {
             changes.extend(self.manage());
+        }
+        let goes_on = failed.is_none() && !condition(Some(&self.status), "SuccessCriteriaMet");
+        if let (true, Some(per_index)) = (goes_on, &self.count.per_index) {
+            self.count.to_untrack.retain(|pod| !per_index.must_keep(pod) || pods::phase(pod) != "Failed");
         }
         self.fill_status();
         events.extend(self.finish(&failed));
@@ -136,29 +154,47 @@ impl Pass<'_> {
         self.spec.completion_mode.as_deref() == Some("Indexed")
     }
 
-    fn is_reached(&self) -> bool {
-        if condition(self.job.status.as_ref(), "SuccessCriteriaMet") {
-            return true;
+    /// Why the Job has succeeded, if it has.
+    fn reached(&self) -> Option<(String, String)> {
+        if let Some(decided) = self.decided("SuccessCriteriaMet") {
+            return Some(decided);
         }
-        match self.completions() {
+        if let Some(message) = per_index::success(self.spec, &self.count.completed) {
+            return Some(("SuccessPolicy".to_owned(), message));
+        }
+        let reached = match self.completions() {
             Some(completions) => self.count.succeeded >= completions,
             // A work queue is done when one pod says so and the others have ended too.
             None => self.count.succeeded > 0 && self.count.active.is_empty(),
-        }
+        };
+        reached.then(|| ("CompletionsReached".to_owned(), "Reached expected number of succeeded pods".to_owned()))
+    }
+
+    /// Reason and message of a condition that holds already.
+    fn decided(&self, kind: &str) -> Option<(String, String)> {
+        let mut conditions = self.status.conditions.iter().flatten();
+        let decided = conditions.find(|one| one.type_ == kind && one.status == "True")?;
+        Some((decided.reason.clone().unwrap_or_default(), decided.message.clone().unwrap_or_default()))
     }
 
     /// Why the Job must fail, if it must.
     fn failure(&mut self) -> Option<(String, String)> {
-        let conditions = self.job.status.as_ref().and_then(|status| status.conditions.as_ref());
-        let decided = conditions.into_iter().flatten().find(|one| one.type_ == "FailureTarget" && one.status == "True");
-        if let Some(decided) = decided {
-            return Some((decided.reason.clone().unwrap_or_default(), decided.message.clone().unwrap_or_default()));
+        if let Some(decided) = self.decided("FailureTarget") {
+            return Some(decided);
+        }
+        // What has succeeded does not fail any more.
+        if self.decided("SuccessCriteriaMet").is_some() {
+            return None;
         }
         if let Some(message) = failure::matched_policy(self.spec, &self.count.newly_failed) {
             return Some(("PodFailurePolicy".to_owned(), message));
         }
         if failure::exceeds_backoff_limit(self.spec, &self.count) {
             return Some(("BackoffLimitExceeded".to_owned(), "Job has reached the specified backoff limit".to_owned()));
+        }
+        let of_indexes = self.count.per_index.as_ref().and_then(|per_index| per_index.failure(self.spec, self.count.completed.len()));
+        if let Some((reason, message)) = of_indexes {
+            return Some((reason.to_owned(), message.to_owned()));
         }
         let (seconds, start) = (self.spec.active_deadline_seconds?, self.status.start_time.clone()?);
         if self.spec.suspend == Some(true) {
@@ -190,14 +226,18 @@ impl Pass<'_> {
     fn manage(&mut self) -> Vec<Action> {
         let active = self.count.active.len();
         let wanted = match self.completions() {
-            Some(completions) => completions.saturating_sub(self.count.succeeded).min(self.parallelism()),
+            Some(completions) => {
+                let failed = self.count.per_index.as_ref().map_or(0, |per_index| per_index.failed.len());
+                completions.saturating_sub(self.count.succeeded + failed).min(self.parallelism())
+            }
             None if self.count.succeeded > 0 => active.min(self.parallelism()),
             None => self.parallelism(),
         };
         if active > wanted {
             let mut ranked = self.count.active.clone();
             ranked.sort_by(|a, b| pods::deletion_order((a, 0), (b, 0), self.context.now));
-            return together(ranked.iter().take(active - wanted).map(|pod| self.delete(pod)).collect()).into_iter().collect();
+            ranked.truncate(active - wanted);
+            return self.take_back(&ranked);
         }
         // By default a terminating pod is replaced at once; else only when it has failed.
         let late = self.spec.pod_replacement_policy.as_deref() == Some("Failed");
@@ -206,12 +246,13 @@ impl Pass<'_> {
         if missing == 0 {
             return Vec::new();
         }
-        if let Some(wait) = self.backoff() {
+        // Where single indexes have limits, each waits for itself.
+        if let (None, Some(wait)) = (&self.count.per_index, self.backoff()) {
             self.outcome.requeue_in(wait);
             return Vec::new();
         }
         let creates: Vec<Action> = if self.is_indexed() {
-            let free = self.count.free_indexes(self.completions().unwrap_or(0)).into_iter().take(missing);
+            let free = self.ripe_indexes().into_iter().take(missing);
             free.filter_map(|index| self.create(Some(index))).collect()
         } else {
             (0..missing).filter_map(|_| self.create(None)).collect()
@@ -219,13 +260,32 @@ impl Pass<'_> {
         slow_start(creates)
     }
 
+    /// Free indexes that need not wait after a failure.
+    fn ripe_indexes(&mut self) -> Vec<usize> {
+        let mut free = self.count.free_indexes(self.completions().unwrap_or(0));
+        let Some(per_index) = &self.count.per_index else { return free };
+        let (now, outcome) = (self.context.now, &mut self.outcome);
+        free.retain(|index| {
+            let until = per_index.free_at(*index).filter(|until| *until > now);
+            if let Some(until) = until {
+                outcome.requeue_in(meta::unsigned(until.duration_since(now)) + Duration::from_millis(10));
+            }
+            until.is_none()
+        });
+        free
+    }
+
     /// How long yet until another pod may be made after failures.
     fn backoff(&self) -> Option<Duration> {
         let (failures, last) = self.count.recent_failures?;
-        let exponent = u32::try_from(failures.saturating_sub(1)).unwrap_or(31).min(31);
-        let seconds = BACKOFF_SECONDS.saturating_mul(1 << exponent).min(BACKOFF_SECONDS_MAX);
-        let until = last.checked_add(SignedDuration::from_secs(seconds)).unwrap_or(Timestamp::MAX);
+        let until = backoff_until(failures, last);
         (until > self.context.now).then(|| meta::unsigned(until.duration_since(self.context.now)) + Duration::from_millis(10))
+    }
+
+    /// Deletes pods that have not failed: first nothing holds them any more, so that they are not counted.
+    fn take_back(&self, pods: &[Arc<Pod>]) -> Vec<Action> {
+        let untracked = together(pods.iter().filter_map(untrack).collect());
+        untracked.into_iter().chain(together(pods.iter().map(|pod| self.delete(pod)).collect())).collect()
     }
 
     fn create(&self, index: Option<usize>) -> Option<Action> {
@@ -233,6 +293,7 @@ impl Pass<'_> {
         pod.metadata.finalizers.get_or_insert_default().push(TRACKING.to_owned());
         if let Some(index) = index {
             indexes::mark(&mut pod, self.job, index, self.context)?;
+            self.count.per_index.iter().for_each(|per_index| per_index.mark(&mut pod, index));
         }
         let done = Event::normal(self.job, "SuccessfulCreate", format!("Created pod: {}", meta::name(&pod)));
         let failed = Event::warning(self.job, "FailedCreate", "Error creating: {}".to_owned());
@@ -257,6 +318,8 @@ impl Pass<'_> {
         self.status.uncounted_terminated_pods = Some(count.uncounted());
         if self.is_indexed() {
             let done = Indexes::from_set(&count.completed);
+            let failed = self.count.per_index.as_ref().map(|per_index| Indexes::from_set(&per_index.failed).to_string());
+            self.status.failed_indexes = failed;
             self.status.completed_indexes = (!count.completed.is_empty()).then(|| done.to_string());
         }
     }
@@ -271,10 +334,8 @@ impl Pass<'_> {
             self.set_condition("Failed", "True", reason, message);
             return vec![Event::warning(self.job, reason, message.clone())];
         }
-        if !condition(Some(&self.status), "SuccessCriteriaMet") {
-            return Vec::new();
-        }
-        self.set_condition("Complete", "True", "CompletionsReached", "Reached expected number of succeeded pods");
+        let Some((reason, message)) = self.decided("SuccessCriteriaMet") else { return Vec::new() };
+        self.set_condition("Complete", "True", &reason, &message);
         self.status.completion_time = Some(meta::time(self.context.now));
         vec![Event::normal(self.job, "Completed", "Job completed".to_owned())]
     }

@@ -156,3 +156,88 @@ fn policies_and_deadlines() {
     model.settle(&CONTROLLER, &key());
     assert_eq!(conditions(&model)[1], "Failed=True DeadlineExceeded");
 }
+
+/// Fails the running pod of an index.
+fn fail_index(model: &mut Model, index: usize, code: i32) {
+    let prefix = format!("j-{index}-");
+    let name = running(model).into_iter().find(|name| name.starts_with(&prefix)).unwrap();
+    let ended = json!({"name": "c", "state": {"terminated": {"exitCode": code, "finishedAt": model.now}}});
+    model.merge::<Pod>("d", &name, &json!({"status": {"phase": "Failed", "containerStatuses": [ended]}}));
+    model.settle(&CONTROLLER, &key());
+}
+
+#[test]
+fn indexes_fail_one_by_one() {
+    let rules = json!([{"action": "FailIndex", "onExitCodes": {"operator": "In", "values": [42]}}]);
+    let mut model = job(json!({"completions": 3, "parallelism": 3, "completionMode": "Indexed", "backoffLimitPerIndex": 1,
+        "backoffLimit": i32::MAX, "podFailurePolicy": {"rules": rules}}));
+    model.settle(&CONTROLLER, &key());
+    fail_index(&mut model, 0, 1);
+    assert_eq!((running(&model).len(), &status(&model)["failedIndexes"]), (2, &json!("")), "it waits for itself alone");
+    model.pass(10);
+    model.settle(&CONTROLLER, &key());
+    let again = running(&model).into_iter().find(|name| name.starts_with("j-0-")).unwrap();
+    assert_eq!(model.get::<Pod>("d", &again)["metadata"]["annotations"]["batch.kubernetes.io/job-index-failure-count"], "1");
+    fail_index(&mut model, 0, 1);
+    assert_eq!(status(&model)["failedIndexes"], "0");
+    fail_index(&mut model, 2, 42);
+    assert_eq!((&status(&model)["failedIndexes"], conditions(&model).len()), (&json!("0,2"), 0));
+    end(&mut model, 1, "Succeeded", 0);
+    model.settle(&CONTROLLER, &key());
+    assert_eq!(conditions(&model), ["FailureTarget=True FailedIndexes", "Failed=True FailedIndexes"]);
+    assert_eq!((&status(&model)["failed"], &status(&model)["succeeded"]), (&json!(3), &json!(1)));
+}
+
+#[test]
+fn too_many_failed_indexes_end_the_job() {
+    let mut model = job(
+        json!({"completions": 4, "parallelism": 4, "completionMode": "Indexed", "backoffLimitPerIndex": 0, "maxFailedIndexes": 1, "backoffLimit": i32::MAX}),
+    );
+    model.settle(&CONTROLLER, &key());
+    fail_index(&mut model, 0, 1);
+    assert_eq!(conditions(&model).len(), 0);
+    fail_index(&mut model, 3, 1);
+    assert_eq!(conditions(&model)[0], "FailureTarget=True MaxFailedIndexesExceeded");
+}
+
+#[test]
+fn a_success_policy_is_content_with_less() {
+    let policy = json!({"rules": [{"succeededIndexes": "3", "succeededCount": 1}, {"succeededCount": 2}]});
+    let mut model = job(json!({"completions": 4, "parallelism": 4, "completionMode": "Indexed", "successPolicy": policy}));
+    model.settle(&CONTROLLER, &key());
+    end(&mut model, 1, "Succeeded", 0);
+    model.settle(&CONTROLLER, &key());
+    assert_eq!(conditions(&model).len(), 0);
+    end(&mut model, 1, "Succeeded", 0);
+    for _ in 0..3 {
+        model.step(&CONTROLLER, &key());
+        for name in running(&model) {
+            model.merge::<Pod>("d", &name, &json!({"status": {"phase": "Failed"}}));
+        }
+    }
+    model.settle(&CONTROLLER, &key());
+    assert_eq!(conditions(&model), ["SuccessCriteriaMet=True SuccessPolicy", "Complete=True SuccessPolicy"]);
+    assert_eq!(status(&model)["conditions"][0]["message"], "Matched rules at index 1");
+}
+
+#[test]
+fn pods_that_are_taken_back_do_not_count_as_failed() {
+    let mut model = job(json!({"completions": 2, "parallelism": 2, "backoffLimit": 0}));
+    model.settle(&CONTROLLER, &key());
+    model.merge::<Job>("d", "j", &json!({"spec": {"suspend": true}}));
+    model.settle(&CONTROLLER, &key());
+    assert_eq!((model.of_kind::<Pod>().len(), &status(&model)["failed"]), (0, &Value::Null));
+    assert_eq!(conditions(&model), ["Suspended=True JobSuspended"]);
+}
+
+#[test]
+fn pods_of_a_job_that_is_gone_are_let_go() {
+    let mut model = job(json!({"completions": 1}));
+    model.settle(&CONTROLLER, &key());
+    model.objects.remove(&("Job".into(), "d".into(), "j".into()));
+    let name = running(&model)[0].clone();
+    model.merge::<Pod>("d", &name, &json!({"metadata": {"deletionTimestamp": "2024-01-01T00:00:00Z"}}));
+    assert_eq!(model.of_kind::<Pod>().len(), 1);
+    model.settle(&CONTROLLER, &key());
+    assert_eq!(model.of_kind::<Pod>().len(), 0);
+}
