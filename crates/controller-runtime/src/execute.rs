@@ -130,9 +130,13 @@ impl Executor {
                 let body = serde_json::to_vec(object).map_err(kube::Error::SerdeError)?;
                 Request::new(target.collection_path()).create(&PostParams::default(), body)
             }
-            Action::Replace { target, object } => {
+            Action::Replace { target, subresource, object } => {
                 let body = serde_json::to_vec(object).map_err(kube::Error::SerdeError)?;
-                Request::new(target.collection_path()).replace(&target.name, &PostParams::default(), body)
+                let (request, params) = (Request::new(target.collection_path()), PostParams::default());
+                match subresource {
+                    Some(subresource) => request.replace_subresource(subresource, &target.name, &params, body),
+                    None => request.replace(&target.name, &params, body),
+                }
             }
             Action::Patch { target, subresource, update: true, patch, .. } => return self.update(target, *subresource, patch).await,
             Action::Patch { target, subresource, patch, .. } => {

@@ -132,6 +132,7 @@ pub enum Action {
     /// An update with the whole object.
     Replace {
         target: Target,
+        subresource: Option<&'static str>,
         object: Value,
     },
     /// Asks the API server itself whether this incarnation lives and is not being deleted; stops here if not.
@@ -181,6 +182,13 @@ impl Action {
         let old = old.as_ref().map(to_value).unwrap_or_else(|| json!({}));
         let status = merge_diff(&old, &to_value(new))?;
         Some(Self::update(object, json!({ "status": status })).on_subresource("status"))
+    }
+
+    /// As [`Action::update_status`], where the controller's role cannot read the object by itself: the cached one is sent.
+    pub fn replace_status<K: Metadata<Ty = ObjectMeta> + Serialize, S: Serialize>(object: &K, new: &S) -> Self {
+        let mut tree = to_value(object);
+        tree["status"] = to_value(new);
+        Self::Replace { target: Target::of(object), subresource: Some("status"), object: tree }
     }
 
     pub fn on_subresource(mut self, name: &'static str) -> Self {

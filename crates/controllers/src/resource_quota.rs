@@ -74,7 +74,7 @@ pub fn reconcile(view: &View<'_>, key: &Key, context: &Context<'_>) -> Outcome {
     let same = old.hard.as_ref() == Some(&hard) && old.used.as_ref().is_some_and(|old| equal(old, &used));
     if !same {
         let status = ResourceQuotaStatus { hard: Some(hard), used: Some(used) };
-        outcome.actions.extend(Action::update_status(&*found, &found.status, &status));
+        outcome.actions.push(Action::replace_status(&*found, &status));
     }
     outcome
 }

@@ -50,5 +50,5 @@ pub fn reconcile(view: &View<'_>, key: &Key, context: &Context<'_>) -> Outcome {
     new.metadata.annotations.get_or_insert_default().insert(DESCRIPTION_KEY.to_owned(), DESCRIPTION.to_owned());
     new.data = Some(data);
     // The role has no `get`, so the whole object comes from the cache.
-    vec![Action::Replace { target: Target::of(&*map), object: to_value(&new) }].into()
+    vec![Action::Replace { target: Target::of(&*map), subresource: None, object: to_value(&new) }].into()
 }

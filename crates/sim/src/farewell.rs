@@ -12,6 +12,8 @@ use kube::{Client, Resource};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
+use crate::workloads;
+
 /// Everything here must happen within this time.
 const PATIENCE: Duration = Duration::from_secs(600);
 
@@ -27,6 +29,9 @@ pub async fn run(client: Client) -> Result<(), String> {
     create(&maps, json!({"metadata": {"name": "held", "finalizers": ["example.com/hold"]}})).await?;
     complete_job(&client).await?;
     daemons_everywhere(&client).await?;
+    workloads::stateful(&client).await?;
+    workloads::by_the_clock(&client).await?;
+    workloads::counted(&client).await?;
     delete_deployment(&client).await?;
 
     delete(&namespaces, "guest", &DeleteParams::default()).await?;
@@ -85,14 +90,14 @@ async fn delete_deployment(client: &Client) -> Result<(), String> {
     until("the Deployment's ReplicaSets and pods are gone", || async { Ok(is_empty(&sets).await? && is_empty(&pods).await?) }).await
 }
 
-async fn is_empty<K>(api: &Api<K>) -> kube::Result<bool>
+pub(crate) async fn is_empty<K>(api: &Api<K>) -> kube::Result<bool>
 where
     K: Resource<Scope = NamespaceResourceScope> + Clone + std::fmt::Debug + for<'de> k8s_openapi::serde::Deserialize<'de>,
 {
     Ok(api.list(&ListParams::default()).await?.items.is_empty())
 }
 
-async fn create<K>(api: &Api<K>, object: Value) -> Result<(), String>
+pub(crate) async fn create<K>(api: &Api<K>, object: Value) -> Result<(), String>
 where
     K: k8s_openapi::serde::Serialize + for<'de> k8s_openapi::serde::Deserialize<'de> + Clone + std::fmt::Debug,
 {
@@ -100,7 +105,7 @@ where
     api.create(&PostParams::default(), &object).await.map(drop).map_err(|error| format!("creating: {error}"))
 }
 
-async fn delete<K>(api: &Api<K>, name: &str, params: &DeleteParams) -> Result<(), String>
+pub(crate) async fn delete<K>(api: &Api<K>, name: &str, params: &DeleteParams) -> Result<(), String>
 where
     K: for<'de> k8s_openapi::serde::Deserialize<'de> + Clone + std::fmt::Debug,
 {
@@ -108,7 +113,7 @@ where
 }
 
 /// Asks once a second until it is so.
-async fn until<F: Future<Output = kube::Result<bool>>>(what: &str, mut is_so: impl FnMut() -> F) -> Result<(), String> {
+pub(crate) async fn until<F: Future<Output = kube::Result<bool>>>(what: &str, mut is_so: impl FnMut() -> F) -> Result<(), String> {
     let deadline = Instant::now() + PATIENCE;
     loop {
         match is_so().await {

@@ -7,6 +7,7 @@ mod faults;
 mod invariants;
 mod node;
 mod user;
+mod workloads;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
