@@ -47,6 +47,7 @@ pub async fn handle(api: Arc<Api>, request: Request<RequestBody>, origin: Origin
     let info = RequestInfo::parse(request.method(), request.uri().path(), &query);
     let long = matches!(info.verb.as_str(), "watch" | "proxy")
         || matches!(info.subresource.as_str(), "log" | "exec" | "attach" | "portforward" | "proxy");
+    let deprecation = api.registry.resource(&info.group, &info.version, &info.resource).and_then(|r| r.deprecation());
     let labels = (info.verb.clone(), info.group.clone(), info.version.clone(), info.resource.clone(), info.subresource.clone());
     let plain = negotiate::negotiate(request.headers(), &query, true, true).unwrap_or_default();
     let metrics_of = api.clone();
@@ -60,6 +61,9 @@ pub async fn handle(api: Arc<Api>, request: Request<RequestBody>, origin: Origin
             Err(error) => respond::error(&plain, &error),
         }
     };
+    if let Some(text) = deprecation {
+        respond::warn_first(&mut answer, text);
+    }
     let headers = answer.headers_mut();
     if let Ok(id) = HeaderValue::from_str(&identifiers::uuid()) {
         headers.insert("audit-id", id);

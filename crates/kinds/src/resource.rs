@@ -126,7 +126,19 @@ pub struct Column {
     pub json_path: String,
 }
 
+/// Resources every request for which is answered with a warning.
+const DEPRECATED: [(&str, &str, &str, &str); 2] = [
+    ("", "v1", "componentstatuses", "v1 ComponentStatus is deprecated in v1.19+"),
+    ("", "v1", "endpoints", "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice"),
+];
+
 impl Resource {
+    /// What requests for a deprecated resource are warned of.
+    pub fn deprecation(&self) -> Option<&'static str> {
+        let own = (self.group.as_str(), self.version.as_str(), self.resource.as_str());
+        DEPRECATED.iter().find(|(g, v, r, _)| (*g, *v, *r) == own).map(|(.., text)| *text)
+    }
+
     pub fn gvk(&self) -> GroupVersionKind {
         GroupVersionKind::new(self.group.clone(), self.version.clone(), self.kind.clone())
     }

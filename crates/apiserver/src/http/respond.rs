@@ -73,3 +73,13 @@ pub fn warn(response: &mut Answer, warnings: &[String]) {
         }
     }
 }
+
+/// As [`warn`], before the warnings there are.
+pub fn warn_first(response: &mut Answer, text: &str) {
+    let others: Vec<HeaderValue> = response.headers().get_all(WARNING).iter().cloned().collect();
+    response.headers_mut().remove(WARNING);
+    warn(response, &[text.to_owned()]);
+    for other in others {
+        response.headers_mut().append(WARNING, other);
+    }
+}

@@ -122,14 +122,32 @@ pub async fn one(call: Call, request: Request<RequestBody>, target: Target) -> R
     let (options, _) = read_options(&call, request).await?;
     let write = WriteOptions { dry_run: !options.dry_run.is_empty(), ..WriteOptions::default() };
     let ctx = Ctx::new(&call, write);
-    let (object, gone) = delete(&ctx, &target, &options).await?;
-    if gone && !target.resource.returns_deleted_object && str_at(&object, "metadata.deletionTimestamp").is_empty() {
-        return Ok(respond::value(200, &negotiated, &success(&target.resource, &object)));
+    let warnings = orphans(&target.resource, &options);
+    let (object, gone) = match delete(&ctx, &target, &options).await {
+        Ok(done) => done,
+        Err(error) => return Ok(warned(respond::error(&negotiated, &error), &warnings)),
+    };
+    let answer = if gone && !target.resource.returns_deleted_object {
+        respond::value(200, &negotiated, &success(&target.resource, &object))
+    } else {
+        view::object(&call, &negotiated, &target.resource, 200, &object)?
+    };
+    Ok(warned(answer, &warnings))
+}
+
+fn warned(mut answer: Answer, warnings: &[String]) -> Answer {
+    respond::warn(&mut answer, warnings);
+    answer
+}
+
+/// Who deletes a Job and says nothing of its pods is told that they stay.
+fn orphans(resource: &Resource, options: &DeleteOptions) -> Vec<String> {
+    let silent = options.propagation.is_none() && options.orphan_dependents.is_none();
+    if resource.kind == "Job" && silent && resource.default_deletion == DefaultDeletion::Orphan {
+        let text = "child pods are preserved by default when jobs are deleted; set propagationPolicy=Background to remove them or set propagationPolicy=Orphan to suppress this warning";
+        return vec![text.to_owned()];
     }
-    if !target.resource.returns_deleted_object && gone {
-        return Ok(respond::value(200, &negotiated, &success(&target.resource, &object)));
-    }
-    view::object(&call, &negotiated, &target.resource, 200, &object)
+    Vec::new()
 }
 
 fn success(resource: &Resource, value: &Value) -> Value {
@@ -326,5 +344,6 @@ pub async fn collection(call: Call, request: Request<RequestBody>, target: Targe
         }
     }
     // As they were before.
-    super::list::answer(&call, &negotiated, &target.resource, page)
+    let answer = super::list::answer(&call, &negotiated, &target.resource, page)?;
+    Ok(warned(answer, &orphans(&target.resource, &options)))
 }

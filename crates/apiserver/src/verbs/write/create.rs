@@ -48,6 +48,8 @@ pub async fn create(ctx: &Ctx, target: &Target, mut value: Value) -> Result<Writ
     let prefix = object::str_at(&value, "metadata.generateName").to_owned();
     let generated = object::name(&value).is_empty() && !prefix.is_empty();
     let request = admission::Request::new(ctx, target, Operation::Create);
+    metadata::wipe(&mut value);
+    let repeated = metadata::dedup_owners(&mut value);
     super::managed(ctx, target, &mut value, None);
     admission::mutate(&request, &mut value, None).await?;
     super::normalise(target, &mut value)?;
@@ -70,7 +72,8 @@ pub async fn create(ctx: &Ctx, target: &Target, mut value: Value) -> Result<Writ
             let text = "resourceVersion should not be set on objects to be created";
             return Err(StatusError { message: text.to_owned(), details: None, ..StatusError::new(500, "", "") });
         }
-        let warnings = strategy.warnings(&context, &value, None);
+        let mut warnings: Vec<String> = repeated.iter().cloned().collect();
+        warnings.extend(strategy.warnings(&context, &value, None));
         let place = target.named(&name);
         let request = admission::Request::new(ctx, &place, Operation::Create);
         admission::validate(&request, &value, None).await?;

@@ -22,6 +22,35 @@ pub fn fill_new(resource: &Resource, value: &mut Value, namespace: &str, now: &s
     meta.insert("uid".into(), json!(identifiers::uuid()));
 }
 
+/// What a client may not say of a new object is forgotten before it is noted who set what (`WipeObjectMetaSystemFields`).
+pub fn wipe(value: &mut Value) {
+    let meta = metadata_mut(value);
+    for key in ["creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "uid", "selfLink"] {
+        meta.remove(key);
+    }
+}
+
+/// Leaves out repeated owner references, and warns of it.
+pub fn dedup_owners(value: &mut Value) -> Option<String> {
+    let owners = value.get_mut("metadata")?.get_mut("ownerReferences")?.as_array_mut()?;
+    let mut kept: Vec<Value> = Vec::with_capacity(owners.len());
+    let mut repeated: Vec<String> = Vec::new();
+    for owner in owners.drain(..) {
+        if kept.contains(&owner) {
+            repeated.push(object::str_at(&owner, "uid").to_owned());
+        } else {
+            kept.push(owner);
+        }
+    }
+    *owners = kept;
+    (!repeated.is_empty()).then(|| {
+        format!(
+            ".metadata.ownerReferences contains duplicate entries; API server dedups owner references in 1.20+, and may reject such requests as early as 1.24; please fix your requests; duplicate UID(s) observed: {}",
+            repeated.join(", ")
+        )
+    })
+}
+
 pub fn first_generation(resource: &Resource, value: &mut Value) {
     if !matches!(resource.generation, Generation::Untouched | Generation::ByStrategy) {
         metadata_mut(value).insert("generation".into(), json!(1));

@@ -134,6 +134,7 @@ async fn once(ctx: &Ctx, target: &Target, change: &Change, old: Value, revision:
         resource.strategy.default(&context, &mut value);
     }
     let operation = admission::Request::new(ctx, target, Operation::Update);
+    warnings.extend(metadata::dedup_owners(&mut value));
     if !matches!(change, Change::Patch(p) if p.kind == patch::Kind::Apply) {
         super::managed(ctx, target, &mut value, Some(&old));
     }
