@@ -11,6 +11,7 @@ pub mod strategy;
 pub mod table;
 pub mod types;
 pub mod validate;
+pub mod warnings;
 
 pub use resource::{Resource, Subresource};
 pub use strategy::{Context, Strategy};

@@ -102,7 +102,8 @@ fn checked(value: &str, max: usize, good: bool, text: &'static str) -> Problems 
 }
 
 pub fn dns1123_label(value: &str) -> Problems {
-    checked(value, DNS1123_LABEL_MAX, matches_label(value.as_bytes()), DNS1123_LABEL)
+    let dots = matches_subdomain(value.as_bytes());
+    checked(value, DNS1123_LABEL_MAX, matches_label(value.as_bytes()), if dots { "must not contain dots" } else { DNS1123_LABEL })
 }
 
 pub fn dns1123_subdomain(value: &str) -> Problems {

@@ -40,6 +40,10 @@ impl Strategy for Deployments {
         }
     }
 
+    fn warnings(&self, _ctx: &Context, new: &Value, old: Option<&Value>) -> Vec<String> {
+        super::workload::template_warnings(new, old, &["spec", "template"], true)
+    }
+
     fn prepare_for_create(&self, _ctx: &Context, object: &mut Value) {
         reset_status(object, "apps.v1.DeploymentStatus");
         drop_disabled(object, "spec.template");
@@ -157,6 +161,10 @@ impl Strategy for ReplicaSets {
         default_template(object, "spec.template");
     }
 
+    fn warnings(&self, _ctx: &Context, new: &Value, old: Option<&Value>) -> Vec<String> {
+        super::workload::template_warnings(new, old, &["spec", "template"], true)
+    }
+
     fn prepare_for_create(&self, _ctx: &Context, object: &mut Value) {
         reset_status(object, "apps.v1.ReplicaSetStatus");
         drop_disabled(object, "spec.template");
@@ -215,6 +223,10 @@ impl Strategy for ReplicationControllers {
         if object.get("metadata").is_none_or(|m| is_empty(m, "labels")) {
             machinery::object::metadata_mut(object).insert("labels".to_owned(), labels);
         }
+    }
+
+    fn warnings(&self, _ctx: &Context, new: &Value, old: Option<&Value>) -> Vec<String> {
+        super::workload::template_warnings(new, old, &["spec", "template"], true)
     }
 
     fn prepare_for_create(&self, _ctx: &Context, object: &mut Value) {
@@ -276,6 +288,10 @@ impl Strategy for DaemonSets {
         }
         // Upstream's internal type has it as a field, whose zero comes back as an annotation.
         machinery::object::map_mut(object, "metadata.annotations").entry(TEMPLATE_GENERATION).or_insert_with(|| json!("0"));
+    }
+
+    fn warnings(&self, _ctx: &Context, new: &Value, old: Option<&Value>) -> Vec<String> {
+        super::workload::template_warnings(new, old, &["spec", "template"], false)
     }
 
     fn prepare_for_create(&self, _ctx: &Context, object: &mut Value) {
@@ -417,6 +433,10 @@ pub struct PodTemplates;
 impl Strategy for PodTemplates {
     fn default(&self, _ctx: &Context, object: &mut Value) {
         default_template(object, "template");
+    }
+
+    fn warnings(&self, _ctx: &Context, new: &Value, _old: Option<&Value>) -> Vec<String> {
+        crate::warnings::pod(opt(new, "template").unwrap_or(&NULL), Some(&Path::new("template")))
     }
 
     fn prepare_for_create(&self, _ctx: &Context, object: &mut Value) {

@@ -56,6 +56,10 @@ impl Strategy for Jobs {
         }
     }
 
+    fn warnings(&self, _ctx: &Context, new: &Value, old: Option<&Value>) -> Vec<String> {
+        super::workload::template_warnings(new, old, &["spec", "template"], true)
+    }
+
     fn prepare_for_create(&self, _ctx: &Context, object: &mut Value) {
         generate_selector(object);
         set(object, "status", json!({}));
@@ -275,6 +279,10 @@ impl Strategy for CronJobs {
         if let Some(v) = object.get_mut("spec").and_then(|v| v.get_mut("jobTemplate")).and_then(|v| v.get_mut("spec")) {
             policy::default(v);
         }
+    }
+
+    fn warnings(&self, _ctx: &Context, new: &Value, old: Option<&Value>) -> Vec<String> {
+        super::workload::template_warnings(new, old, &["spec", "jobTemplate", "spec", "template"], true)
     }
 
     fn prepare_for_create(&self, _ctx: &Context, object: &mut Value) {

@@ -25,6 +25,11 @@ impl Strategy for Nodes {
         }
     }
 
+    fn warnings(&self, _ctx: &Context, new: &Value, _old: Option<&Value>) -> Vec<String> {
+        let given = at(new, "spec.externalID").and_then(Value::as_str).is_some_and(|id| !id.is_empty());
+        given.then(|| "spec.externalID: this field is deprecated, and is unused by Kubernetes".to_owned()).into_iter().collect()
+    }
+
     fn prepare_for_create(&self, _ctx: &Context, object: &mut Value) {
         if let Some(v) = object.get_mut("spec") {
             remove(v, "configSource");

@@ -32,6 +32,12 @@ impl Strategy for Pods {
         }
     }
 
+    fn warnings(&self, _ctx: &Context, new: &Value, old: Option<&Value>) -> Vec<String> {
+        let mut out: Vec<String> = old.is_none().then(|| crate::warnings::host_name(new)).flatten().into_iter().collect();
+        out.extend(crate::warnings::pod(new, None));
+        out
+    }
+
     fn prepare_for_create(&self, ctx: &Context, object: &mut Value) {
         if let Some(spec) = object.get_mut("spec") {
             pod_defaults::drop_disabled(spec);

@@ -55,6 +55,10 @@ impl Strategy for Services {
         }
     }
 
+    fn warnings(&self, _ctx: &Context, new: &Value, _old: Option<&Value>) -> Vec<String> {
+        crate::warnings::service(new)
+    }
+
     fn prepare_for_create(&self, _ctx: &Context, object: &mut Value) {
         set(object, "status", json!({"loadBalancer": {}}));
         normalise(object);

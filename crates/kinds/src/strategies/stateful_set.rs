@@ -56,6 +56,16 @@ impl Strategy for StatefulSets {
         }
     }
 
+    fn warnings(&self, _ctx: &Context, new: &Value, old: Option<&Value>) -> Vec<String> {
+        let mut out = super::workload::template_warnings(new, old, &["spec", "template"], false);
+        if crate::validate::tree::at(new, "spec.revisionHistoryLimit").and_then(Value::as_i64).is_some_and(|n| n < 0) {
+            out.push(
+                "spec.revisionHistoryLimit: a negative value retains all historical revisions; a value >= 0 is recommended".to_owned(),
+            );
+        }
+        out
+    }
+
     fn prepare_for_create(&self, _ctx: &Context, object: &mut Value) {
         reset_status(object, "apps.v1.StatefulSetStatus");
         drop_disabled(object, "spec.template");

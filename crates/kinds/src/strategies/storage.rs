@@ -167,6 +167,10 @@ fn node_affinity(v: &Value, p: &Path<'_>, e: &mut ErrorList) {
 pub struct PersistentVolumes;
 
 impl Strategy for PersistentVolumes {
+    fn warnings(&self, _ctx: &Context, new: &Value, _old: Option<&Value>) -> Vec<String> {
+        crate::warnings::storage(new)
+    }
+
     fn prepare_for_create(&self, ctx: &Context, object: &mut Value) {
         set(object, "status", json!({"phase": "Pending", "lastPhaseTransitionTime": ctx.now}));
     }
@@ -248,6 +252,10 @@ pub struct PersistentVolumeClaims;
 const CLAIM_FIXED: &str = "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims";
 
 impl Strategy for PersistentVolumeClaims {
+    fn warnings(&self, _ctx: &Context, new: &Value, _old: Option<&Value>) -> Vec<String> {
+        crate::warnings::storage(new)
+    }
+
     fn prepare_for_create(&self, _ctx: &Context, object: &mut Value) {
         set(object, "status", json!({"phase": "Pending"}));
         let Some(v) = object.get_mut("spec").filter(|v| v.is_object()) else { return };

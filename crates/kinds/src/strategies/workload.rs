@@ -51,6 +51,25 @@ pub fn default_template(object: &mut Value, path: &str) {
     }
 }
 
+/// Warnings of a kind whose pods are called after it, once what it wants has changed; `path` leads to its pod template.
+pub fn template_warnings(new: &Value, old: Option<&Value>, path: &[&str], names_pods: bool) -> Vec<String> {
+    let generation = |o: &Value| at(o, "metadata.generation").cloned();
+    if old.is_some_and(|old| generation(old) == generation(new)) {
+        return Vec::new();
+    }
+    let mut out: Vec<String> = Vec::new();
+    if old.is_none() && names_pods {
+        out.extend(crate::warnings::pod_names(new));
+    }
+    let template = path.iter().try_fold(new, |v, key| opt(v, key));
+    out.extend(template.map(|t| at_path(path, |p| crate::warnings::pod(t, Some(p)))).unwrap_or_default());
+    out
+}
+
+fn at_path<T>(path: &[&str], then: impl FnOnce(&Path<'_>) -> T) -> T {
+    then(&Path::new(&path.join(".")))
+}
+
 /// Drops disabled fields of the template at a path.
 pub fn drop_disabled(object: &mut Value, path: &str) {
     let spec = path.split('.').try_fold(&mut *object, |v, key| v.get_mut(key)).and_then(|t| t.get_mut("spec"));
