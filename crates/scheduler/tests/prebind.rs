@@ -1,5 +1,7 @@
 //! The scheduler against a real API server, with its own rights only: what it writes before it binds a pod.
 
+#![expect(clippy::unwrap_used, reason = "tests")]
+
 use std::sync::Arc;
 use std::time::Duration;
 
