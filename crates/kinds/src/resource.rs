@@ -165,6 +165,19 @@ impl Resource {
         }
     }
 
+    /// Puts back the metadata that writers through `status` may not change.
+    pub fn keep_for_status(&self, new: &mut serde_json::Value, old: &serde_json::Value) {
+        const ALL: [&str; 4] = ["labels", "annotations", "finalizers", "ownerReferences"];
+        let (Some(new), Some(old)) = (new.get_mut("metadata"), old.get("metadata")) else { return };
+        for path in crate::table::status_reset_fields(&self.group, &self.resource) {
+            match path.strip_prefix("metadata") {
+                Some("") => ALL.iter().for_each(|key| crate::validate::tree::keep(new, old, key)),
+                Some(rest) => crate::validate::tree::keep(new, old, rest.trim_start_matches('.')),
+                None => {}
+            }
+        }
+    }
+
     pub fn subresource(&self, name: &str) -> Option<&Subresource> {
         self.subresources.iter().find(|s| s.name == name)
     }

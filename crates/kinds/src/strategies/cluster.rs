@@ -212,6 +212,15 @@ pub struct LimitRanges;
 const MAPS: [&str; 5] = ["max", "min", "default", "defaultRequest", "maxLimitRequestRatio"];
 
 impl Strategy for LimitRanges {
+    /// One without a name is called by a uid.
+    fn prepare_for_create(&self, _ctx: &Context, object: &mut Value) {
+        let meta = machinery::object::metadata_mut(object);
+        let named = meta.get("name").and_then(Value::as_str).is_some_and(|n| !n.is_empty());
+        if let Some(uid) = meta.get("uid").cloned().filter(|_| !named) {
+            meta.insert("name".to_owned(), uid);
+        }
+    }
+
     fn meta_rules(&self) -> MetaRules {
         MetaRules { update_again: false, ..MetaRules::default() }
     }

@@ -16,6 +16,22 @@ static NULL: Value = Value::Null;
 
 pub struct Nodes;
 
+/// `status`, without what dynamic configuration of kubelets once left there.
+struct NodeStatus;
+
+impl Strategy for NodeStatus {
+    fn prepare_for_update(&self, ctx: &Context, new: &mut Value, old: &Value) {
+        StatusOnly(status).prepare_for_update(ctx, new, old);
+        if let Some(status) = new.get_mut("status") {
+            remove(status, "config");
+        }
+    }
+
+    fn validate_update(&self, ctx: &Context, new: &Value, old: &Value) -> ErrorList {
+        StatusOnly(status).validate_update(ctx, new, old)
+    }
+}
+
 impl Strategy for Nodes {
     fn default(&self, _ctx: &Context, object: &mut Value) {
         let Some(status) = object.get_mut("status").filter(|v| v.is_object()) else { return };
@@ -78,7 +94,7 @@ impl Strategy for Nodes {
     }
 
     fn subresource(&self, name: &str) -> Option<&dyn Strategy> {
-        (name == "status").then_some(&StatusOnly(status) as &dyn Strategy)
+        (name == "status").then_some(&NodeStatus as &dyn Strategy)
     }
 
     fn cells(&self, o: &Value, now: i64) -> Option<Vec<Value>> {

@@ -166,6 +166,27 @@ fn node_affinity(v: &Value, p: &Path<'_>, e: &mut ErrorList) {
 
 pub struct PersistentVolumes;
 
+/// `status`, which notes when the phase changed.
+struct VolumeStatus;
+
+impl Strategy for VolumeStatus {
+    fn prepare_for_update(&self, ctx: &Context, new: &mut Value, old: &Value) {
+        StatusOnly(|_, _, _| {}).prepare_for_update(ctx, new, old);
+        let time = |o: &Value| crate::validate::tree::at(o, "status.lastPhaseTransitionTime").cloned();
+        let phase_moved = !crate::validate::tree::same_at(new, old, "status.phase");
+        if phase_moved
+            && time(new).is_none_or(|t| Some(t) == time(old))
+            && let Some(status) = new.get_mut("status").filter(|s| s.is_object())
+        {
+            set(status, "lastPhaseTransitionTime", ctx.now.clone());
+        }
+    }
+
+    fn validate_update(&self, _ctx: &Context, _new: &Value, _old: &Value) -> ErrorList {
+        ErrorList::new()
+    }
+}
+
 impl Strategy for PersistentVolumes {
     fn warnings(&self, _ctx: &Context, new: &Value, _old: Option<&Value>) -> Vec<String> {
         crate::warnings::storage(new)
@@ -215,7 +236,7 @@ impl Strategy for PersistentVolumes {
     }
 
     fn subresource(&self, name: &str) -> Option<&dyn Strategy> {
-        (name == "status").then_some(&StatusOnly(|_, _, _| {}) as &dyn Strategy)
+        (name == "status").then_some(&VolumeStatus as &dyn Strategy)
     }
 
     fn cells(&self, o: &Value, now: i64) -> Option<Vec<Value>> {

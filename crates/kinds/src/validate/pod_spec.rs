@@ -213,7 +213,7 @@ fn os(spec: &Value, p: &Path<'_>, e: &mut ErrorList) {
     let Some(v) = opt(spec, "os") else { return };
     let at = p.child("os");
     match s(v, "name") {
-        "" => e.push(Error::required(&at.child("name"), "cannot be empty")),
+        "" => e.push(Error::required(&at.child("name"), "")),
         "linux" => linux(spec, p, e),
         "windows" => {
             for (key, text) in NOT_WINDOWS_POD {

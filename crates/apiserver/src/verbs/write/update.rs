@@ -142,6 +142,9 @@ async fn once(ctx: &Ctx, target: &Target, change: &Change, old: Value, revision:
     super::normalise(target, &mut value)?;
     metadata::keep(&mut value, &old);
     strategy.prepare_for_update(&context, &mut value, &old);
+    if target.subresource == "status" && !matches!(change, Change::Edit(_)) {
+        resource.keep_for_status(&mut value, &old);
+    }
     if target.subresource.is_empty() {
         metadata::next_generation(resource, &mut value, &old);
     }
