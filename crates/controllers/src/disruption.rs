@@ -26,6 +26,7 @@ pub const CONTROLLER: Controller = Controller {
         Watch::ReplicaSets(|view, set| budgets_in(view, meta::namespace(set))),
         Watch::Deployments(|view, deployment| budgets_in(view, meta::namespace(deployment))),
         Watch::StatefulSets(|view, set| budgets_in(view, meta::namespace(set))),
+        Watch::ReplicationControllers(|view, set| budgets_in(view, meta::namespace(set))),
     ],
     reconcile,
 };
@@ -139,6 +140,10 @@ fn expected_of_owners(view: &View<'_>, covered: &[Arc<Pod>]) -> i32 {
             }
             "StatefulSet" => {
                 let set = view.stateful_sets.get(namespace, &owner.name);
+                sizes.insert(owner.uid.clone(), set.and_then(|set| set.spec.as_ref().and_then(|spec| spec.replicas)).unwrap_or(1));
+            }
+            "ReplicationController" => {
+                let set = view.replication_controllers.get(namespace, &owner.name);
                 sizes.insert(owner.uid.clone(), set.and_then(|set| set.spec.as_ref().and_then(|spec| spec.replicas)).unwrap_or(1));
             }
             _ => {}

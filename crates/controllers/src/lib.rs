@@ -19,6 +19,7 @@ pub mod daemon_set;
 pub mod deployment;
 pub mod disruption;
 pub mod endpoint_slice;
+pub mod endpoint_slice_mirroring;
 pub mod endpoints;
 pub mod ephemeral_volume;
 pub mod garbage_collector;
@@ -67,6 +68,7 @@ pub const TABLE: &[Controller] = &[
     disruption::CONTROLLER,
     endpoints::CONTROLLER,
     endpoint_slice::CONTROLLER,
+    endpoint_slice_mirroring::CONTROLLER,
     ephemeral_volume::CONTROLLER,
     job::CONTROLLER,
     node_ipam::CONTROLLER,

@@ -32,6 +32,7 @@ pub async fn run(client: Client) -> Result<(), String> {
     workloads::stateful(&client).await?;
     workloads::by_the_clock(&client).await?;
     workloads::counted(&client).await?;
+    workloads::mirrored(&client).await?;
     delete_deployment(&client).await?;
 
     delete(&namespaces, "guest", &DeleteParams::default()).await?;

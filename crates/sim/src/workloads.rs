@@ -3,7 +3,8 @@
 
 use k8s_openapi::api::apps::v1::{ControllerRevision, StatefulSet};
 use k8s_openapi::api::batch::v1::{CronJob, Job};
-use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod, ReplicationController, ResourceQuota};
+use k8s_openapi::api::core::v1::{Endpoints, PersistentVolume, PersistentVolumeClaim, Pod, ReplicationController, ResourceQuota, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::Client;
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams};
 use serde_json::json;
@@ -98,4 +99,24 @@ pub async fn counted(client: &Client) -> Result<(), String> {
             && amount("replicationcontrollers") == "1")
     })
     .await
+}
+
+/// Endpoints kept by hand become one slice, and it stays the same one.
+pub async fn mirrored(client: &Client) -> Result<(), String> {
+    let services: Api<Service> = Api::namespaced(client.clone(), NAMESPACE);
+    let endpoints: Api<Endpoints> = Api::namespaced(client.clone(), NAMESPACE);
+    let slices: Api<EndpointSlice> = Api::namespaced(client.clone(), NAMESPACE);
+    create(&services, json!({"metadata": {"name": "outside"}, "spec": {"ports": [{"port": 80}]}})).await?;
+    let subsets = json!([{"addresses": [{"ip": "192.0.2.7"}], "ports": [{"port": 80}]}, {"addresses": [{"ip": "192.0.2.8"}]}]);
+    create(&endpoints, json!({"metadata": {"name": "outside"}, "subsets": subsets})).await?;
+    let of_service = ListParams::default().labels("kubernetes.io/service-name=outside");
+    let names = || async {
+        let listed = slices.list(&of_service).await?.items;
+        Ok::<_, kube::Error>(listed.into_iter().filter_map(|slice| slice.metadata.uid).collect::<Vec<_>>())
+    };
+    until("the Endpoints are mirrored", || async { Ok(names().await?.len() == 2) }).await?;
+    let before = names().await.map_err(|error| error.to_string())?;
+    tokio::time::sleep(std::time::Duration::from_secs(30)).await;
+    let after = names().await.map_err(|error| error.to_string())?;
+    if before == after { Ok(()) } else { Err(format!("slices {before:?} were replaced by {after:?}")) }
 }
