@@ -168,7 +168,7 @@ impl Strategy for ResourceQuotas {
     fn validate_update(&self, ctx: &Context, new: &Value, old: &Value) -> ErrorList {
         let mut e = self.validate(ctx, new);
         if !same_at(new, old, "spec.scopes") {
-            e.push(Error::invalid(&Path::new("scopes"), at(new, "spec.scopes").unwrap_or(&NULL), IMMUTABLE));
+            e.push(Error::invalid(&Path::new("spec").child("scopes"), at(new, "spec.scopes").unwrap_or(&NULL), IMMUTABLE));
         }
         e
     }

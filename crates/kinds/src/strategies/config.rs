@@ -164,7 +164,23 @@ fn json_error(base64_text: &str) -> String {
 
 pub struct ServiceAccounts;
 
+/// Of a secret only its name counts.
+fn only_names(object: &mut Value) {
+    for secret in crate::validate::tree::list_mut(object, "secrets") {
+        let name = s(secret, "name");
+        *secret = if name.is_empty() { json!({}) } else { json!({"name": name}) };
+    }
+}
+
 impl Strategy for ServiceAccounts {
+    fn prepare_for_create(&self, _ctx: &Context, object: &mut Value) {
+        only_names(object);
+    }
+
+    fn prepare_for_update(&self, _ctx: &Context, new: &mut Value, _old: &Value) {
+        only_names(new);
+    }
+
     fn cells(&self, o: &Value, now: i64) -> Option<Vec<Value>> {
         Some(vec![name(o), age(o, now)])
     }
