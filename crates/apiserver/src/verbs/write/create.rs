@@ -37,7 +37,21 @@ pub async fn serve(call: Call, request: Request<RequestBody>, target: Target) ->
 }
 
 /// Makes an object from a decoded tree. The target's name is not used: the object brings it.
-pub async fn create(ctx: &Ctx, target: &Target, mut value: Value) -> Result<Written, StatusError> {
+pub async fn create(ctx: &Ctx, target: &Target, value: Value) -> Result<Written, StatusError> {
+    create_as(ctx, target, value, Managed::Note).await
+}
+
+/// Who notes the managed fields of a new object.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Managed {
+    /// Creation does.
+    Note,
+    /// Server-side apply did already.
+    Noted,
+}
+
+/// As [`create`].
+pub async fn create_as(ctx: &Ctx, target: &Target, mut value: Value, by: Managed) -> Result<Written, StatusError> {
     let resource = &target.resource;
     match_namespace(&mut value, target)?;
     let versioned = !matches!(object::resource_version(&value), "" | "0");
@@ -50,7 +64,9 @@ pub async fn create(ctx: &Ctx, target: &Target, mut value: Value) -> Result<Writ
     let request = admission::Request::new(ctx, target, Operation::Create);
     metadata::wipe(&mut value);
     let repeated = metadata::dedup_owners(&mut value);
-    super::managed(ctx, target, &mut value, None);
+    if by == Managed::Note {
+        super::managed(ctx, target, &mut value, None);
+    }
     admission::mutate(&request, &mut value, None).await?;
     super::normalise(target, &mut value)?;
     metadata::fill_new(resource, &mut value, &target.namespace, &ctx.now);

@@ -106,19 +106,19 @@ fn match_name(value: &Value, target: &Target) -> Result<(), StatusError> {
 
 /// The object is not there: some kinds, and server-side apply, make it.
 async fn missing(ctx: &Ctx, target: &Target, change: &Change) -> Result<Written, StatusError> {
-    let value = match change {
+    let (value, by) = match change {
         Change::Put(value) if target.subresource.is_empty() && target.resource.allow_create_on_update => {
             let mut value = value.clone();
             metadata_mut(&mut value).remove("resourceVersion");
-            value
+            (value, create::Managed::Note)
         }
         Change::Patch(patch) if patch.kind == patch::Kind::Apply && target.subresource.is_empty() => {
-            patch::applied(ctx, target, patch, None)?.0
+            (patch::applied(ctx, target, patch, None)?.0, create::Managed::Noted)
         }
         _ => return Err(target.not_found()),
     };
     let collection = target.named("");
-    create::create(ctx, &collection, value).await
+    create::create_as(ctx, &collection, value, by).await
 }
 
 async fn once(ctx: &Ctx, target: &Target, change: &Change, old: Value, revision: Revision) -> Result<Written, Failed> {
