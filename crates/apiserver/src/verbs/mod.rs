@@ -99,6 +99,9 @@ async fn find(call: Call, request: Request<RequestBody>, resource: Arc<Resource>
     if info.verb == "create" && target.resource.namespaced && target.namespace.is_empty() && !sub::review::is(&target.resource) {
         return Err(not_allowed());
     }
+    if target.name.is_empty() && matches!(info.verb.as_str(), "update" | "patch") {
+        return Err(not_allowed());
+    }
     match info.verb.as_str() {
         "get" => get::get(call, target).await,
         "list" => list::list(call, target).await,
