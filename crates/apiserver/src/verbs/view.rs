@@ -40,7 +40,9 @@ pub fn object(_call: &Call, negotiated: &Negotiated, resource: &Resource, code: 
         }
         View::Table => {
             let include = Include::parse(_call)?;
-            let metadata = json!({"resourceVersion": object::resource_version(object)});
+            // A dry run's object has no version.
+            let version = object::resource_version(object);
+            let metadata = if version.is_empty() { json!({}) } else { json!({"resourceVersion": version}) };
             table(resource, metadata, vec![row(resource, object, include)], true)
         }
     };
