@@ -1,7 +1,10 @@
 //! `Impersonate-*` headers: acting as somebody else, where one may (upstream's `WithImpersonation`).
 
+use std::collections::BTreeMap;
+
 use auth::{Attributes, User, user};
 use http::HeaderMap;
+use machinery::field::go_quote;
 use machinery::status::StatusError;
 
 use crate::authz;
@@ -29,7 +32,8 @@ pub async fn impersonate(api: &Api, real: User, headers: &mut HeaderMap) -> Resu
         if groups.is_empty() && uid.is_empty() && extra.is_empty() {
             return Ok(real);
         }
-        return Err(StatusError::internal(format!("requested [{}] without impersonating a user", without_user(&groups, &uid, &extra))));
+        let who = without_user(&groups, &uid, &extra);
+        return Err(StatusError::bad_request(format!("requested {who} without impersonating a user name")));
     }
     may_impersonate(api, &real, &name, &groups, &uid, &extra).await?;
     let mut as_user = identity(name, groups);
@@ -44,14 +48,22 @@ pub async fn impersonate(api: &Api, real: User, headers: &mut HeaderMap) -> Resu
     Ok(as_user)
 }
 
+/// Who was asked for without a name, as Go prints it: extra keys in the order of their letters.
 fn without_user(groups: &[String], uid: &str, extra: &[(String, String)]) -> String {
-    let mut parts: Vec<String> = Vec::new();
-    parts.extend(groups.iter().map(|g| format!("{{Group  {g}    }}")));
-    parts.extend(extra.iter().map(|(k, v)| format!("{{UserExtra {k} {v}}}")));
-    if !uid.is_empty() {
-        parts.push(format!("{{UID  {uid}    }}"));
+    let list = |texts: &[&str]| format!("[]string{{{}}}", texts.iter().map(|t| go_quote(t)).collect::<Vec<_>>().join(", "));
+    let groups: Vec<&str> = groups.iter().map(String::as_str).collect();
+    let groups = if groups.is_empty() { "[]string(nil)".to_owned() } else { list(&groups) };
+    let mut by_key: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for (key, value) in extra {
+        by_key.entry(key).or_default().push(value);
     }
-    parts.join(" ")
+    let extra = if by_key.is_empty() {
+        "(nil)".to_owned()
+    } else {
+        let entries: Vec<String> = by_key.iter().map(|(key, values)| format!("{}:{}", go_quote(key), list(values))).collect();
+        format!("{{{}}}", entries.join(", "))
+    };
+    format!("&user.DefaultInfo{{Name:\"\", UID:{}, Groups:{groups}, Extra:map[string][]string{extra}}}", go_quote(uid))
 }
 
 /// The groups the impersonated user gets when none were named, and those everybody has.
@@ -107,4 +119,19 @@ async fn may_impersonate(
         authz::require(&api.authorizer, &attributes)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::without_user;
+
+    #[test]
+    fn a_nameless_user_is_shown_as_go_prints_it() {
+        let nil = "&user.DefaultInfo{Name:\"\", UID:\"x\", Groups:[]string(nil), Extra:map[string][]string(nil)}";
+        assert_eq!(without_user(&[], "x", &[]), nil);
+        let pair = |k: &str, v: &str| (k.to_owned(), v.to_owned());
+        let extra = [pair("b", "1"), pair("a", "2"), pair("b", "3")];
+        let full = "&user.DefaultInfo{Name:\"\", UID:\"\", Groups:[]string{\"g\", \"h\"}, Extra:map[string][]string{\"a\":[]string{\"2\"}, \"b\":[]string{\"1\", \"3\"}}}";
+        assert_eq!(without_user(&["g".to_owned(), "h".to_owned()], "", &extra), full);
+    }
 }
