@@ -187,26 +187,26 @@ pub async fn delete(ctx: &Ctx, target: &Target, options: &DeleteOptions) -> Resu
     }
 }
 
-/// What upstream's `BeforeDelete` checks; its conflicts name the kind, not the resource.
+/// What upstream's `BeforeDelete` checks; its conflicts name the kind, not the resource. Namespaces are judged by words of their own.
 fn preconditions(target: &Target, options: &DeleteOptions, old: &Value, revision: Revision) -> Result<(), StatusError> {
-    let kind = GroupResource::new(target.resource.group.clone(), target.resource.kind.clone());
-    if let Some(uid) = &options.uid
-        && uid != object::uid(old)
-    {
-        let why = format!(
-            "the UID in the precondition ({uid}) does not match the UID in record ({}). The object might have been deleted and then recreated",
-            object::uid(old)
-        );
-        return Err(StatusError::conflict(&kind, &target.name, &why));
-    }
-    if let Some(version) = &options.resource_version
-        && *version != revision.0.to_string()
-    {
-        let why = format!(
-            "the ResourceVersion in the precondition ({version}) does not match the ResourceVersion in record ({}). The object might have been modified",
-            revision.0
-        );
-        return Err(StatusError::conflict(&kind, &target.name, &why));
+    let revision = revision.0.to_string();
+    let pairs = [
+        ("UID", options.uid.as_deref(), object::uid(old), "deleted and then recreated"),
+        ("ResourceVersion", options.resource_version.as_deref(), revision.as_str(), "modified"),
+    ];
+    for (what, wanted, found, fate) in pairs {
+        let Some(wanted) = wanted.filter(|w| *w != found) else { continue };
+        let own_words = target.resource.group.is_empty() && target.resource.kind == "Namespace";
+        let (about, why) = if own_words {
+            let why = format!("Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {found}");
+            (target.resource.group_resource(), why)
+        } else {
+            let why = format!(
+                "the {what} in the precondition ({wanted}) does not match the {what} in record ({found}). The object might have been {fate}"
+            );
+            (GroupResource::new(target.resource.group.clone(), target.resource.kind.clone()), why)
+        };
+        return Err(StatusError::conflict(&about, &target.name, &why));
     }
     Ok(())
 }
