@@ -12,12 +12,13 @@ use kube::{Client, Resource};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
+use crate::faults::Faults;
 use crate::workloads;
 
 /// Everything here must happen within this time.
-const PATIENCE: Duration = Duration::from_secs(600);
+const PATIENCE: Duration = Duration::from_secs(40 * 60);
 
-pub async fn run(client: Client) -> Result<(), String> {
+pub async fn run(client: Client, faults: &Faults) -> Result<(), String> {
     let namespaces: Api<Namespace> = Api::all(client.clone());
     create(&namespaces, json!({"metadata": {"name": "guest"}})).await?;
     let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), "guest");
@@ -29,10 +30,17 @@ pub async fn run(client: Client) -> Result<(), String> {
     create(&maps, json!({"metadata": {"name": "held", "finalizers": ["example.com/hold"]}})).await?;
     complete_job(&client).await?;
     daemons_everywhere(&client).await?;
-    workloads::stateful(&client).await?;
-    workloads::by_the_clock(&client).await?;
-    workloads::counted(&client).await?;
-    workloads::mirrored(&client).await?;
+    // The user's own requests always arrive; those of controllers, scheduler and nodes get lost, and nodes fail.
+    faults.turn(true);
+    let all = async {
+        workloads::stateful(&client).await?;
+        workloads::by_the_clock(&client).await?;
+        workloads::counted(&client).await?;
+        workloads::mirrored(&client).await
+    };
+    let result = all.await;
+    faults.turn(false);
+    result?;
     delete_deployment(&client).await?;
 
     delete(&namespaces, "guest", &DeleteParams::default()).await?;

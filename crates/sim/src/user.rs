@@ -96,7 +96,7 @@ impl Observer {
                 Some(_) => {}
             }
         }
-        farewell::run(self.world.sure_client()).await
+        farewell::run(self.world.sure_client(), &self.world.faults).await
     }
 
     /// Checks invariants for a while.
