@@ -40,7 +40,7 @@ const BACKOFF_SECONDS_MAX: i64 = 600;
 const BURST: usize = 500;
 
 pub fn reconcile(view: &View<'_>, key: &Key, context: &Context<'_>) -> Outcome {
-    let Some(job) = view.jobs.get(&key.namespace, &key.name) else { return release_orphans(view, key).into() };
+    let Some(job) = view.jobs.get(&key.namespace, &key.name) else { return release_orphans(view, key, "").into() };
     let Some(spec) = job.spec.as_ref() else { return Outcome::nothing() };
     if spec.managed_by.as_deref().is_some_and(|manager| manager != THIS) {
         return Outcome::nothing();
@@ -52,6 +52,10 @@ pub fn reconcile(view: &View<'_>, key: &Key, context: &Context<'_>) -> Outcome {
         }
         None => (view.pods.controlled_by(meta::uid(&*job)), Vec::new()),
     };
+    // A young Job may have had a predecessor of the same name.
+    if context.now.duration_since(meta::created(&*job)) < SignedDuration::from_hours(1) {
+        actions.extend(release_orphans(view, key, meta::uid(&*job)));
+    }
     if meta::is_deleting(&*job) || condition(job.status.as_ref(), "Complete") || condition(job.status.as_ref(), "Failed") {
         // Nothing is counted any more, so nothing may be held back.
         actions.extend(together(all.iter().filter_map(untrack).collect()));
@@ -69,10 +73,11 @@ pub fn reconcile(view: &View<'_>, key: &Key, context: &Context<'_>) -> Outcome {
     pass.outcome
 }
 
-/// Pods of a Job that is gone have nobody to count them: nothing may hold them back. Upstream's `syncOrphanPod`.
-fn release_orphans(view: &View<'_>, key: &Key) -> Vec<Action> {
+/// Pods of a Job that is gone, or was before the one with this UID, have nobody to count them: nothing may hold them back. Upstream's `syncOrphanPod`.
+fn release_orphans(view: &View<'_>, key: &Key, uid: &str) -> Vec<Action> {
     let all = view.pods.list_namespace(&key.namespace);
-    let of_job = all.iter().filter(|pod| meta::controller_key::<Job, _>(&***pod).as_ref() == Some(key));
+    let of_job =
+        all.iter().filter(|pod| meta::controller_key::<Job, _>(&***pod).as_ref() == Some(key) && !meta::is_controlled_by(&***pod, uid));
     together(of_job.filter_map(untrack).collect()).into_iter().collect()
 }
 

@@ -236,6 +236,14 @@ fn pods_of_a_job_that_is_gone_are_let_go() {
     model.settle(&CONTROLLER, &key());
     model.objects.remove(&("Job".into(), "d".into(), "j".into()));
     let name = running(&model)[0].clone();
+    // Also when the next of that name is there already.
+    let next = job(json!({"completions": 1, "suspend": true})).get::<Job>("d", "j").clone();
+    let mut younger = model.clone();
+    younger.objects.insert(("Job".into(), "d".into(), "j".into()), next);
+    younger.merge::<Job>("d", "j", &json!({"metadata": {"uid": "another"}}));
+    younger.merge::<Pod>("d", &name, &json!({"metadata": {"deletionTimestamp": "2024-01-01T00:00:00Z"}}));
+    younger.settle(&CONTROLLER, &key());
+    assert_eq!(younger.of_kind::<Pod>().len(), 0);
     model.merge::<Pod>("d", &name, &json!({"metadata": {"deletionTimestamp": "2024-01-01T00:00:00Z"}}));
     assert_eq!(model.of_kind::<Pod>().len(), 1);
     model.settle(&CONTROLLER, &key());
