@@ -117,7 +117,19 @@ fn logs_and_watches_follow() {
         return;
     }
     let cluster = Cluster::up(1).unwrap();
-    kubectl(&cluster, &["run", "talker", "--image=skiff/hello", "--command", "--", "sh", "-c", "i=x; while true; do echo line $i; i=x$i; sleep 0.2; done"]);
+    kubectl(
+        &cluster,
+        &[
+            "run",
+            "talker",
+            "--image=skiff/hello",
+            "--command",
+            "--",
+            "sh",
+            "-c",
+            "i=x; while true; do echo line $i; i=x$i; sleep 0.2; done",
+        ],
+    );
     kubectl(&cluster, &["wait", "--for=condition=Ready", "pod", "talker", "--timeout=30s"]);
     let mut following = cluster.spawn("kubectl", &["logs", "-f", "talker"]).unwrap();
     let lines = BufReader::new(following.stdout.take().unwrap()).lines().take(8).collect::<Result<Vec<_>, _>>().unwrap();

@@ -37,7 +37,8 @@ fn read(path: &Path) -> Result<Value> {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(empty()),
         Err(error) => return Err(error).with_context(|| format!("reading {}", path.display())),
     };
-    let config: Value = serde_saphyr::from_str(&text)
+    let config = machinery::yaml::parse(text.as_bytes())
+        .map(|parsed| parsed.value)
         .with_context(|| format!("{} is not a kubeconfig that can be read; mend it or move it away", path.display()))?;
     if !config.is_object() {
         bail!("{} is not a kubeconfig; mend it or move it away", path.display());
@@ -53,7 +54,7 @@ fn write(path: &Path, config: &Value) -> Result<()> {
     if let Some(dir) = path.parent() {
         fs::create_dir_all(dir).with_context(|| format!("making {}", dir.display()))?;
     }
-    let text = serde_saphyr::to_string(config).context("writing the kubeconfig as YAML")?;
+    let text = machinery::yaml::to_string(config);
     // A link stays a link: what it points to is replaced.
     let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     write_atomically(&target, text.as_bytes())
@@ -150,7 +151,7 @@ mod tests {
         let path = dir.0.join("config");
         fs::write(
             &path,
-            "apiVersion: v1\nkind: Config\ncurrent-context: work\nclusters:\n- name: work\n  cluster: {server: 'https://work', extra: 1}\ncontexts:\n- name: work\n  context: {cluster: work, user: me, namespace: team}\nusers:\n- name: me\n  user: {token: '0123'}\n",
+            "apiVersion: v1\nkind: Config\ncurrent-context: work\nclusters:\n- name: work\n  cluster: {server: 'https://work', extra: 1}\ncontexts:\n- name: work\n  context: {cluster: work, user: me, namespace: team}\nusers:\n- name: me\n  user: {token: '0123', password: \"yes\", username: '~'}\n",
         )
         .unwrap();
         merge(&path, &ENTRY).unwrap();
@@ -159,7 +160,7 @@ mod tests {
         assert_eq!(config["current-context"], "skiff");
         assert_eq!(config["clusters"].as_array().unwrap().len(), 2);
         assert_eq!(config["clusters"][0]["cluster"]["extra"], 1);
-        assert_eq!(config["users"][0]["user"]["token"], "0123");
+        assert_eq!(config["users"][0]["user"], json!({ "token": "0123", "password": "yes", "username": "~" }));
         assert_eq!(server_of(&path, "skiff").unwrap().as_deref(), Some("https://127.0.0.1:6443"));
         remove(&path, "skiff").unwrap();
         let config = read(&path).unwrap();

@@ -227,7 +227,7 @@ fn ready_since(node: &Node) -> Option<Timestamp> {
 /// Takes the admin's credentials into the user's kubeconfig; returns the context's name.
 fn merge_kubeconfig(dirs: &Dirs, instance: &Instance) -> Result<String> {
     let text = fs::read_to_string(dirs.admin_kubeconfig()).with_context(|| format!("reading {}", dirs.admin_kubeconfig().display()))?;
-    let config: serde_json::Value = serde_saphyr::from_str(&text).context("reading the admin kubeconfig")?;
+    let config = machinery::yaml::parse(text.as_bytes()).context("reading the admin kubeconfig")?.value;
     let data = |list: &str, part: &str, key: &str| -> Result<String> {
         let entry = &config[list][0][part];
         if let Some(inline) = entry[format!("{key}-data")].as_str() {
