@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use crate::chain::Call;
 use crate::http::Query;
+use crate::verbs::write::patch;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum FieldValidation {
@@ -30,7 +31,8 @@ impl WriteOptions {
     pub fn parse(call: &Call, kind: &str) -> Result<Self, StatusError> {
         let query = &call.query;
         let dry_run: Vec<String> = query.all("dryRun").map(str::to_owned).collect();
-        let mut errors = dry_run_errors(&dry_run);
+        let mut errors = if kind == "PatchOptions" { patch_errors(patch::kind_of(&call.headers), query) } else { Vec::new() };
+        errors.extend(dry_run_errors(&dry_run));
         let mut validation = FieldValidation::Warn;
         match query.text("fieldValidation") {
             "" | "Warn" => {}
@@ -49,6 +51,19 @@ impl WriteOptions {
         }
         let manager = if given.is_empty() { default_manager(call.user_agent()) } else { given.to_owned() };
         Ok(Self { dry_run: !dry_run.is_empty(), manager, validation, force: query.flag("force") })
+    }
+}
+
+/// What server-side apply must say and no other patch may.
+fn patch_errors(kind: Option<patch::Kind>, query: &Query) -> Vec<field::Error> {
+    match kind {
+        Some(patch::Kind::Apply) if query.text("fieldManager").is_empty() => {
+            vec![field::Error::required(&Path::new("fieldManager"), "is required for apply patch")]
+        }
+        Some(patch::Kind::Json | patch::Kind::Merge | patch::Kind::Strategic) if query.get("force").is_some() => {
+            vec![field::Error::forbidden(&Path::new("force"), "may not be specified for non-apply patch")]
+        }
+        _ => Vec::new(),
     }
 }
 
@@ -104,5 +119,20 @@ impl ListOptions {
             send_initial_events: query.get("sendInitialEvents").map(|_| query.flag("sendInitialEvents")),
             timeout_seconds: timeout.and_then(|t| u64::try_from(t).ok()),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn apply_names_its_manager_and_only_apply_may_force() {
+        let texts =
+            |kind, query: &str| -> Vec<String> { patch_errors(kind, &Query::parse(query)).iter().map(ToString::to_string).collect() };
+        assert_eq!(texts(Some(patch::Kind::Apply), ""), ["fieldManager: Required value: is required for apply patch"]);
+        assert!(texts(Some(patch::Kind::Apply), "fieldManager=m&force=true").is_empty());
+        assert_eq!(texts(Some(patch::Kind::Merge), "force=false"), ["force: Forbidden: may not be specified for non-apply patch"]);
+        assert!(texts(Some(patch::Kind::Json), "").is_empty());
     }
 }

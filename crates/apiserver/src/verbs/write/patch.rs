@@ -1,7 +1,7 @@
 //! PATCH: JSON patch, merge patch, strategic merge patch and server-side apply.
 
-use http::Request;
 use http::header::CONTENT_TYPE;
+use http::{HeaderMap, Request};
 use machinery::field::{self, Path};
 use machinery::gvk::{GroupKind, GroupVersionKind};
 use machinery::patch::{JsonPatch, PatchError};
@@ -29,20 +29,25 @@ pub struct Patch {
     pub names_version: bool,
 }
 
+/// Which kind of patch a request carries, by its content type.
+pub fn kind_of(headers: &HeaderMap) -> Option<Kind> {
+    let content_type = headers.get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or("");
+    match content_type.split(';').next().unwrap_or("").trim() {
+        "application/json-patch+json" => Some(Kind::Json),
+        "application/merge-patch+json" => Some(Kind::Merge),
+        "application/strategic-merge-patch+json" => Some(Kind::Strategic),
+        "application/apply-patch+yaml" => Some(Kind::Apply),
+        _ => None,
+    }
+}
+
 /// Reads the patch of a request.
 pub async fn read(request: Request<RequestBody>) -> Result<Patch, StatusError> {
     let (parts, stream) = request.into_parts();
-    let content_type = parts.headers.get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or("");
-    let kind = match content_type.split(';').next().unwrap_or("").trim() {
-        "application/json-patch+json" => Kind::Json,
-        "application/merge-patch+json" => Kind::Merge,
-        "application/strategic-merge-patch+json" => Kind::Strategic,
-        "application/apply-patch+yaml" => Kind::Apply,
-        _ => {
-            let mut error = StatusError::unsupported_media_type("415: Unsupported Media Type");
-            error.details = Some(Box::default());
-            return Err(error);
-        }
+    let Some(kind) = kind_of(&parts.headers) else {
+        let mut error = StatusError::unsupported_media_type("415: Unsupported Media Type");
+        error.details = Some(Box::default());
+        return Err(error);
     };
     let bytes = http_body::read(stream).await?;
     let names_version = match kind {
