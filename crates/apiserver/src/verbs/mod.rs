@@ -54,20 +54,7 @@ pub async fn serve(call: Call, request: Request<RequestBody>) -> Result<Answer, 
         let known = call.api.registry.group_versions().iter().any(|gv| gv.group == info.group);
         return if known { Err(no_such_resource()) } else { Ok(respond::page_not_found()) };
     };
-    let Some(warning) = deprecated(&resource) else { return find(call, request, resource).await };
-    let negotiated = call.negotiated.clone();
-    let mut answer = find(call, request, resource).await.unwrap_or_else(|e| respond::error(&negotiated, &e));
-    respond::warn(&mut answer, &[warning.to_owned()]);
-    Ok(answer)
-}
-
-/// What to warn of whoever uses the resource.
-fn deprecated(resource: &Resource) -> Option<&'static str> {
-    match (resource.group.as_str(), resource.kind.as_str()) {
-        ("", "Endpoints") => Some("v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice"),
-        ("", "ComponentStatus") => Some("v1 ComponentStatus is deprecated in v1.19+"),
-        _ => None,
-    }
+    find(call, request, resource).await
 }
 
 async fn find(call: Call, request: Request<RequestBody>, resource: Arc<Resource>) -> Result<Answer, StatusError> {
