@@ -187,10 +187,14 @@ fn apply(ctx: &Ctx, target: &Target, patch: &Patch, old: Option<&Value>) -> Resu
     if !config.is_object() {
         return Err(StatusError::bad_request("error decoding YAML: the body is not an object"));
     }
-    check_identity(&config, &gvk)?;
+    let (kind, version) = (machinery::object::str_at(&config, "kind"), machinery::object::str_at(&config, "apiVersion"));
+    if kind != gvk.kind || version != gvk.api_version() {
+        let given = machinery::gvk::GroupVersion::parse(version).map_err(StatusError::bad_request)?.kind(kind);
+        return Err(StatusError::bad_request(format!("invalid object type: {given}")));
+    }
     let name = machinery::object::name(&config);
     if name != target.name {
-        let text = format!("name in patch ({name}) does not match the name on the URL ({})", target.name);
+        let text = format!("the name of the object ({name}) does not match the name on the URL ({})", target.name);
         if !name.is_empty() {
             return Err(StatusError::bad_request(text));
         }

@@ -125,7 +125,10 @@ async fn once(ctx: &Ctx, target: &Target, change: &Change, old: Value, revision:
     let resource = &target.resource;
     let (mut value, mut warnings) = changed(ctx, target, change, &old)?;
     create::match_namespace(&mut value, target)?;
-    preconditions(target, &value, &old)?;
+    if !matches!(change, Change::Patch(_)) {
+        // The uid of a patched object is validation's to judge.
+        preconditions(target, &value, &old)?;
+    }
     let insists = insists(target, change, &mut value, &old)?;
     let strategy = strategy_of(target, change)?;
     let context = ctx.strategy(target);
