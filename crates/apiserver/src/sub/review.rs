@@ -16,7 +16,7 @@ use crate::http::{RequestBody, negotiate};
 use crate::identifiers;
 use crate::verbs::Target;
 use crate::verbs::options::WriteOptions;
-use crate::verbs::write::body;
+use crate::verbs::write::{self, Ctx, body};
 
 /// Whether a resource has no storage.
 pub fn is(resource: &Resource) -> bool {
@@ -42,6 +42,10 @@ pub async fn create(call: Call, request: Request<RequestBody>, target: Target) -
     let want = target.resource.gvk();
     let decoded = body::object(request, call.api.registry, &want, target.resource.ty, options.validation).await?;
     let mut review = decoded.object;
+    // As upstream, the two reviews of oneself without a question note no owner.
+    if !matches!(target.resource.kind.as_str(), "SelfSubjectReview" | "SelfSubjectRulesReview") {
+        write::managed(&Ctx::new(&call, options), &target, &mut review, None);
+    }
     match target.resource.kind.as_str() {
         "SelfSubjectReview" => {
             machinery::object::metadata_mut(&mut review).insert("creationTimestamp".into(), json!(identifiers::now()));
