@@ -5,6 +5,7 @@ use auth::{Attributes, Decision, User};
 use http::Request;
 use kinds::Resource;
 use machinery::field::{Error, Path};
+use machinery::gvk::GroupKind;
 use machinery::object::{at, str_at};
 use machinery::status::StatusError;
 use serde_json::{Value, json};
@@ -171,7 +172,9 @@ fn given<'a>(review: &'a Value, path: &str) -> Option<&'a Value> {
 fn access_review(call: &Call, target: &Target, kind: &str, review: &mut Value) -> Result<(), StatusError> {
     let errors = validate(review, kind, target);
     if !errors.is_empty() {
-        return Err(StatusError::invalid(&target.resource.group_kind(), "", &errors));
+        // Upstream takes the kind from an object that has none by then.
+        let kind = GroupKind { group: target.resource.group.clone(), kind: String::new() };
+        return Err(StatusError::invalid(&kind, "", &errors));
     }
     let user = if kind == "SelfSubjectAccessReview" { call.user.clone() } else { subject(review) };
     let mut asked = Attributes { user, ..Attributes::default() };
