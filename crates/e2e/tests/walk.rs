@@ -118,6 +118,8 @@ fn a_new_user_walks() {
     let config = fs::read_to_string(cluster.kubeconfig()).unwrap();
     assert!(config.contains("https://other") && config.contains("current-context: skiff"), "{config}");
     assert!(cluster.skiff(&["up"]).unwrap().ok().unwrap().contains("already runs"));
+    let dns = cluster.get("/api/v1/namespaces/kube-system/services/kube-dns").unwrap();
+    assert_eq!(dns["spec"]["clusterIP"], "10.96.0.10");
 
     create(&cluster, "/apis/apps/v1/namespaces/default/deployments", &deployment("hello", 1));
     create(&cluster, "/api/v1/namespaces/default/services", &service("hello"));

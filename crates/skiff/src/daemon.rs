@@ -25,7 +25,7 @@ use crate::node::{self, Clients, NodeSetup};
 use crate::roles::kube_apiserver::{open_store, write_admin_kubeconfig};
 use crate::roles::{kube_controller_manager, stop_on_signal};
 use crate::supervisor::{EXIT_HOPELESS, error_file};
-use crate::{control, hello_image, permissions};
+use crate::{control, hello_image, own_objects};
 
 type Ended = (&'static str, Result<()>);
 
@@ -101,13 +101,14 @@ fn daemon(dirs: &Dirs) -> Result<Started> {
         let addresses = network::ensure_node_address(&host, &network_instance, fallback).await.context("finding this machine's address")?;
         let handle = control_plane(dirs, &instance, &addresses).await.map_err(|e| e.context(Hopeless))?;
         let admin = client::in_process_named(handle.service(), "skiff");
-        permissions::ensure(&admin).await.map_err(|e| e.context(Hopeless))?;
+        let services: IpNet = instance.service_cidr.parse().context("the instance's service range")?;
+        own_objects::ensure(&admin, node::dns_address(&services)).await.map_err(|e| e.context(Hopeless))?;
         prepare_nodes(dirs, &instance, &handle, &addresses)?;
         components(&instance, &handle, &mut tasks, &cancel);
         let setup = first_node(dirs, &instance, &handle, addresses)?;
         let clients = Clients {
             kubelet: client::in_process_named(handle.service_as(node_user(&setup.name)), "kubelet"),
-            proxy: Informers::new(client::in_process_named(handle.service_as(User::new(permissions::NETWORK_USER, &[])), "kube-proxy")),
+            proxy: Informers::new(client::in_process_named(handle.service_as(User::new(own_objects::NETWORK_USER, &[])), "kube-proxy")),
         };
         let (node_dirs, token) = (dirs.clone(), cancel.clone());
         let running = node_runtime.spawn(async move { run_node(node_dirs, setup, clients, token).await });
@@ -211,7 +212,7 @@ fn prepare_nodes(dirs: &Dirs, instance: &Instance, handle: &Handle, addresses: &
         let server = format!("https://{}", SocketAddr::new(*addresses.first().context("this machine has no address")?, instance.api_port));
         for (file, stem, user, groups) in [
             ("kubelet.kubeconfig", format!("kubelet-{name}"), format!("system:node:{name}"), vec!["system:nodes"]),
-            ("network.kubeconfig", "network".to_owned(), permissions::NETWORK_USER.to_owned(), vec![]),
+            ("network.kubeconfig", "network".to_owned(), own_objects::NETWORK_USER.to_owned(), vec![]),
         ] {
             let identity = pki.client(&stem, &user, &groups).with_context(|| format!("issuing the certificate of {user}"))?;
             let text = apiserver::pki::kubeconfig("skiff", &user, &server, pki.ca_pem(), &identity);

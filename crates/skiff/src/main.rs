@@ -8,7 +8,7 @@ mod instance;
 mod kubeconfig;
 mod log;
 mod node;
-mod permissions;
+mod own_objects;
 mod process;
 mod progress;
 mod roles;

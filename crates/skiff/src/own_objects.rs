@@ -1,7 +1,10 @@
-//! What a local cluster's own parts may do beyond upstream's bootstrap policy: the pod network reads what a network plugin
-//! reads.
+//! What a local cluster's own parts need in the API beyond upstream's bootstrap objects: the pod network's role, for it
+//! reads what a network plugin reads, and the Service that names the cluster's DNS.
+
+use std::net::IpAddr;
 
 use anyhow::{Context, Result};
+use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding};
 use kube::Client;
 use kube::api::{Api, Patch, PatchParams};
@@ -10,8 +13,27 @@ use serde_json::json;
 /// The proxy, DNS, routes and policies of every node.
 pub const NETWORK_USER: &str = "skiff:network";
 
-/// Creates or renews the role and its binding.
-pub async fn ensure(client: &Client) -> Result<()> {
+/// Creates or renews them. `dns` is where every node answers DNS itself.
+pub async fn ensure(client: &Client, dns: Option<IpAddr>) -> Result<()> {
+    ensure_role(client).await?;
+    let Some(dns) = dns else { return Ok(()) };
+    let port = |name: &str, protocol: &str| json!({ "name": name, "port": 53, "protocol": protocol, "targetPort": 53 });
+    let service = json!({
+        "apiVersion": "v1", "kind": "Service",
+        "metadata": {
+            "name": "kube-dns", "namespace": "kube-system",
+            "labels": { "k8s-app": "kube-dns", "kubernetes.io/cluster-service": "true", "kubernetes.io/name": "CoreDNS" },
+        },
+        // No selector: it is no pod that answers, but each node.
+        "spec": { "clusterIP": dns.to_string(), "ports": [port("dns", "UDP"), port("dns-tcp", "TCP")] },
+    });
+    let services: Api<Service> = Api::namespaced(client.clone(), "kube-system");
+    let by = PatchParams::apply("skiff").force();
+    services.patch("kube-dns", &by, &Patch::Apply(&service)).await.context("writing the Service kube-dns")?;
+    Ok(())
+}
+
+async fn ensure_role(client: &Client) -> Result<()> {
     let read = json!(["get", "list", "watch"]);
     let role = json!({
         "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": { "name": NETWORK_USER },
