@@ -16,6 +16,10 @@ pub struct Context {
     pub now: String,
     /// Who asks; empty inside the server.
     pub user: String,
+    /// The rest of who asks, for the few kinds that write it down.
+    pub uid: String,
+    pub groups: Vec<String>,
+    pub extra: std::collections::BTreeMap<String, Vec<String>>,
 }
 
 /// How a kind's strategy calls the shared metadata rules.

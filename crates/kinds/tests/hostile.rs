@@ -44,7 +44,8 @@ fn strategies_survive_any_shape() {
         "data": {"é": "é"}, "rules": [{}], "subjects": [{}], "endpoints": [{"addresses": ["é"]}], "status": {"conditions": [{}]}});
     let variants = mutations(&seed);
     for row in kinds::table::table().resources() {
-        let ctx = Context { version: row.version.clone(), now: "2026-01-02T03:04:05Z".to_owned(), user: "u".to_owned() };
+        let ctx =
+            Context { version: row.version.clone(), now: "2026-01-02T03:04:05Z".to_owned(), user: "u".to_owned(), ..Context::default() };
         for variant in variants.iter().step_by(3) {
             let (mut new, strategy) = (variant.clone(), &row.strategy);
             strategy.default(&ctx, &mut new);

@@ -88,7 +88,7 @@ fn route(path: &str) -> Option<(&'static Resource, String, String, String)> {
 }
 
 fn context(row: &Resource) -> Context {
-    Context { version: row.version.clone(), now: "2026-01-02T03:04:05Z".to_owned(), user: "admin".to_owned() }
+    Context { version: row.version.clone(), now: "2026-01-02T03:04:05Z".to_owned(), user: "admin".to_owned(), ..Context::default() }
 }
 
 type Causes = Vec<(String, String)>;

@@ -96,8 +96,16 @@ impl Strategy for CertificateSigningRequests {
             for key in ["username", "uid", "groups", "extra"] {
                 remove(v, key);
             }
-            if !ctx.user.is_empty() {
-                set(v, "username", ctx.user.clone());
+            for (key, text) in [("username", &ctx.user), ("uid", &ctx.uid)] {
+                if !text.is_empty() {
+                    set(v, key, text.clone());
+                }
+            }
+            if !ctx.groups.is_empty() {
+                set(v, "groups", json!(ctx.groups));
+            }
+            if !ctx.extra.is_empty() {
+                set(v, "extra", json!(ctx.extra));
             }
         }
     }

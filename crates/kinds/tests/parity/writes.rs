@@ -40,7 +40,7 @@ fn finish(row: &Resource, old: Option<&Value>, mut object: Value, writer: &Write
     }
     let writer = &Writer { time: NOW, ..*writer };
     row.defaults.apply(&mut object);
-    let context = Context { version: row.version.clone(), now: NOW.to_owned(), user: "u".to_owned() };
+    let context = Context { version: row.version.clone(), now: NOW.to_owned(), user: "u".to_owned(), ..Context::default() };
     row.strategy.default(&context, &mut object);
     apply::on_update(types(), row.ty, old, &mut object, writer);
     Outcome::Object(object)

@@ -36,7 +36,8 @@ impl Ctx {
     }
 
     pub fn strategy(&self, target: &Target) -> Context {
-        Context { version: target.resource.version.clone(), now: self.now.clone(), user: self.user.name.clone() }
+        let User { name, uid, groups, extra } = self.user.clone();
+        Context { version: target.resource.version.clone(), now: self.now.clone(), user: name, uid, groups, extra }
     }
 }
 
