@@ -8,7 +8,7 @@ use kinds::Resource;
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use crate::cache::{Attributes, Extract};
-use crate::registry::Registry;
+use crate::registry::Snapshot;
 use crate::{conversion, verbs};
 
 /// The field most pod lists and watches are about: that of each kubelet.
@@ -104,7 +104,7 @@ fn other_versions(bytes: &[u8], wanted: &[(usize, &'static Resource, &'static st
 }
 
 /// Distinct stored kinds; for each one row.
-pub fn stored_kinds(registry: &Registry) -> Vec<&Arc<Resource>> {
+pub fn stored_kinds(registry: &Snapshot) -> Vec<&Arc<Resource>> {
     let mut out: Vec<&Arc<Resource>> = Vec::new();
     for row in registry.resources().filter(|r| !r.storage_prefix.is_empty() && r.verbs.iter().any(|v| v == "watch")) {
         if out.iter().all(|r| r.storage_prefix != row.storage_prefix) {
@@ -242,9 +242,10 @@ impl<'a> Visitor<'_> for Key<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::registry::Registry;
 
     fn read(group: &str, resource: &str, json: &str) -> (Arc<Resource>, Attributes) {
-        let row = Registry.resource(group, "v1", resource).unwrap();
+        let row = Registry::default().resource(group, "v1", resource).unwrap();
         let attributes = (extract(&row).read)(json.as_bytes());
         (row, attributes)
     }

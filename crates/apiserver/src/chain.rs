@@ -47,7 +47,7 @@ pub async fn handle(api: Arc<Api>, request: Request<RequestBody>, origin: Origin
     let info = RequestInfo::parse(request.method(), request.uri().path(), &query);
     let long = matches!(info.verb.as_str(), "watch" | "proxy")
         || matches!(info.subresource.as_str(), "log" | "exec" | "attach" | "portforward" | "proxy");
-    let deprecation = api.registry.resource(&info.group, &info.version, &info.resource).and_then(|r| r.deprecation());
+    let deprecation = api.registry.resource(&info.group, &info.version, &info.resource).and_then(|r| r.deprecation().map(str::to_owned));
     let labels = (info.verb.clone(), info.group.clone(), info.version.clone(), info.resource.clone(), info.subresource.clone());
     let plain = negotiate::negotiate(request.headers(), &query, true, true).unwrap_or_default();
     let metrics_of = api.clone();
@@ -62,7 +62,7 @@ pub async fn handle(api: Arc<Api>, request: Request<RequestBody>, origin: Origin
         }
     };
     if let Some(text) = deprecation {
-        respond::warn_first(&mut answer, text);
+        respond::warn_first(&mut answer, &text);
     }
     let headers = answer.headers_mut();
     if let Ok(id) = HeaderValue::from_str(&identifiers::uuid()) {

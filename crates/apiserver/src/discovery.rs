@@ -10,10 +10,10 @@ use sha2::{Digest as _, Sha512};
 
 use crate::chain::Call;
 use crate::http::respond::{self, Answer};
-use crate::registry::Registry;
+use crate::registry::Snapshot;
 
 pub fn serve(call: &Call, path: &str) -> Answer {
-    let registry = &call.api.registry;
+    let registry = &*call.api.registry.snapshot();
     match path.trim_start_matches('/').split('/').collect::<Vec<_>>().as_slice() {
         ["api"] => root(call, true),
         ["apis"] => root(call, false),
@@ -40,7 +40,10 @@ fn root(call: &Call, core: bool) -> Answer {
         json!({"kind": "APIVersions", "versions": ["v1"],
             "serverAddressByClientCIDRs": [{"clientCIDR": "0.0.0.0/0", "serverAddress": address}]})
     } else {
-        let groups: Vec<Value> = groups(&call.api.registry).iter().filter_map(|g| group_of(&call.api.registry, g)).collect();
+        let groups: Vec<Value> = {
+            let registry = call.api.registry.snapshot();
+            groups(&registry).iter().filter_map(|g| group_of(&registry, g)).collect()
+        };
         json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups})
     };
     let mut answer = respond::value(200, &call.negotiated, &document);
@@ -48,7 +51,7 @@ fn root(call: &Call, core: bool) -> Answer {
     answer
 }
 
-fn groups(registry: &Registry) -> Vec<String> {
+fn groups(registry: &Snapshot) -> Vec<String> {
     let mut names: Vec<String> = Vec::new();
     for gv in registry.group_versions().iter().filter(|gv| !gv.group.is_empty()) {
         if !names.contains(&gv.group) {
@@ -58,22 +61,22 @@ fn groups(registry: &Registry) -> Vec<String> {
     names
 }
 
-fn group_of(registry: &Registry, group: &str) -> Option<Value> {
+fn group_of(registry: &Snapshot, group: &str) -> Option<Value> {
     let of_group = registry.group_versions().iter().filter(|gv| gv.group == group);
     let versions: Vec<Value> = of_group.map(|gv| json!({"groupVersion": gv.to_string(), "version": gv.version})).collect();
     let preferred = versions.first()?.clone();
     Some(json!({"name": group, "versions": versions, "preferredVersion": preferred}))
 }
 
-fn rows<'a>(registry: &'a Registry, gv: &'a GroupVersion) -> Vec<&'a Resource> {
-    let mut rows: Vec<&Resource> = registry.resources().filter(|r| r.group == gv.group && r.version == gv.version).map(|r| &**r).collect();
+fn rows<'a>(registry: &'a Snapshot, gv: &'a GroupVersion) -> Vec<&'a Resource> {
+    let mut rows: Vec<&Resource> = registry.of(gv).map(|r| &**r).collect();
     rows.sort_by(|a, b| a.resource.cmp(&b.resource));
     rows
 }
 
 fn resources(call: &Call, gv: &GroupVersion) -> Answer {
     let mut list: Vec<Value> = Vec::new();
-    for row in rows(&call.api.registry, gv) {
+    for row in rows(&call.api.registry.snapshot(), gv) {
         let mut one = json!({
             "name": row.resource, "singularName": row.singular, "namespaced": row.namespaced, "kind": row.kind, "verbs": row.verbs,
         });
@@ -126,7 +129,7 @@ fn aggregated_version(call: &Call) -> Option<&'static str> {
 }
 
 fn aggregated(call: &Call, core: bool, version: &'static str) -> Answer {
-    let registry = &call.api.registry;
+    let registry = &*call.api.registry.snapshot();
     let names = if core { vec![String::new()] } else { groups(registry) };
     let items: Vec<Value> = names.iter().map(|group| discovered(registry, group)).collect();
     let document =
@@ -144,7 +147,7 @@ fn aggregated(call: &Call, core: bool, version: &'static str) -> Answer {
     answer
 }
 
-fn discovered(registry: &Registry, group: &str) -> Value {
+fn discovered(registry: &Snapshot, group: &str) -> Value {
     let versions: Vec<Value> = registry
         .group_versions()
         .iter()

@@ -76,13 +76,14 @@ fn name_of(gv: &GroupVersion) -> String {
 }
 
 fn document(call: &Call, name: &str) -> Option<Document> {
-    let gv = call.api.registry.group_versions().iter().find(|gv| name_of(gv) == name)?;
+    let registry = call.api.registry.snapshot();
+    let gv = registry.group_versions().iter().find(|gv| name_of(gv) == name)?;
     Some(cached(name, || v3(gv)))
 }
 
 fn index(call: &Call) -> Value {
     let mut paths = serde_json::Map::new();
-    for gv in call.api.registry.group_versions() {
+    for gv in call.api.registry.snapshot().group_versions() {
         let name = name_of(gv);
         if let Some(document) = document(call, &name) {
             let url = format!("{V3}/{name}?hash={}", document.hash);

@@ -13,7 +13,7 @@ const SUMMARY_BYTES: usize = 30;
 
 /// Whether objects of the resource can be written as protobuf: those of the table can, those made at run time cannot.
 pub fn has(resource: &Resource) -> bool {
-    kinds::table().by_kind(&resource.gvk()).is_some()
+    resource.custom.is_none()
 }
 
 fn type_of(api_version: &str, kind: &str) -> Option<TypeId> {

@@ -62,7 +62,7 @@ fn openid(call: &Call) -> Answer {
 fn paths(call: &Call) -> Vec<String> {
     let mut paths: Vec<String> =
         vec!["/.well-known/openid-configuration".into(), "/api".into(), "/api/v1".into(), "/apis".into(), "/apis/".into()];
-    for gv in call.api.registry.group_versions().iter().filter(|gv| !gv.group.is_empty()) {
+    for gv in call.api.registry.snapshot().group_versions().iter().filter(|gv| !gv.group.is_empty()) {
         paths.push(format!("/apis/{}", gv.group));
         paths.push(format!("/apis/{gv}"));
     }

@@ -72,7 +72,7 @@ async fn state(
     tasks: &mut JoinSet<()>,
     cancel: &CancellationToken,
 ) -> Result<Api> {
-    let registry = Registry;
+    let registry = Registry::default();
     let authorities = Authorities { clients: tls::verifier(pki.ca.der()?)?, front_proxy: tls::verifier(pki.front_proxy_ca.der()?)? };
     let authorizer = Authorizer::start(&store, &registry, tasks, cancel).await?;
     Ok(Api {

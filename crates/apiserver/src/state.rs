@@ -46,7 +46,7 @@ impl Api {
 
     /// Starts the watch caches of all kinds, so that watches can begin at any revision from now on.
     pub(crate) fn start_caches(&self) {
-        for resource in attributes::stored_kinds(&self.registry) {
+        for resource in attributes::stored_kinds(&self.registry.snapshot()) {
             self.cache(resource);
         }
     }

@@ -4,6 +4,7 @@
 //! Pure. `apiserver` runs its generic verbs over these rows; nothing else lists kinds by name.
 
 pub mod columns;
+pub mod custom;
 pub mod quota;
 pub mod resource;
 pub mod strategies;
@@ -13,7 +14,8 @@ pub mod types;
 pub mod validate;
 pub mod warnings;
 
+pub use custom::Custom;
 pub use resource::{Resource, Subresource};
 pub use strategy::{Context, Strategy};
 pub use table::{Table, table};
-pub use types::types;
+pub use types::{shared_types, types};

@@ -2,13 +2,16 @@
 
 use std::sync::Arc;
 
+use machinery::decode::DecodeError;
 use machinery::defaults::Defaults;
 use machinery::gvk::{GroupKind, GroupResource, GroupVersion, GroupVersionKind, GroupVersionResource};
-use machinery::schema::TypeId;
+use machinery::schema::{TypeId, Types};
 
+use crate::custom::Custom;
 use crate::strategy::Strategy;
 
 /// A resource in one served version.
+#[derive(Clone)]
 pub struct Resource {
     pub group: String,
     pub version: String,
@@ -27,6 +30,8 @@ pub struct Resource {
     pub storage_prefix: String,
     /// The version objects are stored in; equal to `version` for most.
     pub storage_version: GroupVersion,
+    /// Where `ty` is found: the built-in types, or those made from a custom resource's schema.
+    pub types: Arc<Types>,
     /// The type of the object in this version.
     pub ty: TypeId,
     /// Defaults that are plain values, for objects of this version.
@@ -54,6 +59,8 @@ pub struct Resource {
     /// Table columns.
     pub columns: Vec<Column>,
     pub strategy: Arc<dyn Strategy>,
+    /// What only a row made at run time has.
+    pub custom: Option<Arc<Custom>>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -134,9 +141,17 @@ const DEPRECATED: [(&str, &str, &str, &str); 2] = [
 
 impl Resource {
     /// What requests for a deprecated resource are warned of.
-    pub fn deprecation(&self) -> Option<&'static str> {
+    pub fn deprecation(&self) -> Option<&str> {
+        if let Some(custom) = &self.custom {
+            return custom.deprecation.as_deref();
+        }
         let own = (self.group.as_str(), self.version.as_str(), self.resource.as_str());
         DEPRECATED.iter().find(|(g, v, r, _)| (*g, *v, *r) == own).map(|(.., text)| *text)
+    }
+
+    /// Brings a tree into the form of objects of this version. Answers the strict errors: unknown fields.
+    pub fn decode(&self, value: &mut serde_json::Value) -> Result<Vec<String>, DecodeError> {
+        machinery::decode::decode(&self.types, self.ty, value)
     }
 
     pub fn gvk(&self) -> GroupVersionKind {

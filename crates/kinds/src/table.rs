@@ -10,7 +10,7 @@ use machinery::gvk::{GroupVersion, GroupVersionKind, GroupVersionResource};
 use machinery::schema::{Field, Type, TypeId};
 
 use crate::resource::{Column, DefaultDeletion, Generation, NameRule, Resource, Selectable, Subresource};
-use crate::types::{full_name, types};
+use crate::types::{full_name, shared_types, types};
 
 static TABLE: LazyLock<Table> = LazyLock::new(Table::load);
 
@@ -176,6 +176,7 @@ fn load_row(line: &str, columns: &HashMap<&str, Vec<Column>>, defaults: &mut Has
         subresources: cell(9).split(' ').filter_map(load_subresource).collect(),
         storage_prefix: cell(10).to_owned(),
         storage_version: GroupVersion::parse(cell(11)).unwrap_or_default(),
+        types: shared_types(),
         ty: types().named(&full_name(cell(12))).unwrap_or_default(),
         defaults: defaults.remove(&(api_version, kind.to_owned())).unwrap_or_default(),
         storage_version_hash: cell(20).to_owned(),
@@ -209,6 +210,7 @@ fn load_row(line: &str, columns: &HashMap<&str, Vec<Column>>, defaults: &mut Has
         reset_fields: words(cell(19)),
         columns: columns.get(key.as_str()).cloned().unwrap_or_default(),
         strategy: crate::strategies::strategy_for(group, resource),
+        custom: None,
     }
 }
 

@@ -8,15 +8,20 @@
 //! (`go:` a Go type that does not follow from the rest).
 
 use std::collections::HashMap;
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use machinery::schema::{Either, Field, List, Map, Omit, Scalar, Struct, Topology, Type, TypeId, Types};
 
-static TYPES: LazyLock<Types> = LazyLock::new(|| Loader::load(include_str!("../facts/types.txt")));
+static TYPES: LazyLock<Arc<Types>> = LazyLock::new(|| Arc::new(Loader::load(include_str!("../facts/types.txt"))));
 
 /// All built-in types. Look one up by its swagger name: `types().named("io.k8s.api.core.v1.Pod")`.
 pub fn types() -> &'static Types {
     &TYPES
+}
+
+/// The same, shared: what the rows of built-in resources hold.
+pub fn shared_types() -> Arc<Types> {
+    TYPES.clone()
 }
 
 /// A name as in the facts tables, in full: `~core.v1.Pod` is `io.k8s.api.core.v1.Pod`.

@@ -23,7 +23,7 @@ pub async fn serve(call: Call, request: Request<RequestBody>, target: Target) ->
     let negotiated = negotiate::negotiate(&call.headers, &call.query, false, true)?;
     let options = WriteOptions::parse(&call, "CreateOptions")?;
     let ty = kinds::table().type_of(&gvk()).ok_or_else(|| StatusError::internal("no type for Binding"))?;
-    let binding = body::object(request, call.api.registry, &gvk(), ty, options.validation).await?.object;
+    let binding = body::object(request, &call.api.registry, &gvk(), ty, options.validation).await?.object;
     let name = object::name(&binding).to_owned();
     if !target.name.is_empty() && name != target.name {
         return Err(StatusError::bad_request(format!(

@@ -26,7 +26,7 @@ pub async fn serve(call: Call, request: Request<RequestBody>, target: Target) ->
     let options = WriteOptions::parse(&call, "CreateOptions")?;
     let want = GroupVersionKind::new("policy", "v1", "Eviction");
     let ty = kinds::table().type_of(&want).ok_or_else(|| StatusError::internal("no type for Eviction"))?;
-    let eviction = body::object(request, call.api.registry, &want, ty, options.validation).await?.object;
+    let eviction = body::object(request, &call.api.registry, &want, ty, options.validation).await?.object;
     if object::name(&eviction) != target.name {
         return Err(StatusError::bad_request("name in URL does not match name in Eviction object"));
     }

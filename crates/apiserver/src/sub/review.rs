@@ -40,8 +40,7 @@ pub async fn create(call: Call, request: Request<RequestBody>, target: Target) -
     }
     let negotiated = negotiate::negotiate(&call.headers, &call.query, false, true)?;
     let options = WriteOptions::parse(&call, "CreateOptions")?;
-    let want = target.resource.gvk();
-    let decoded = body::object(request, call.api.registry, &want, target.resource.ty, options.validation).await?;
+    let decoded = body::of_resource(request, &call.api.registry, &target.resource, options.validation).await?;
     let mut review = decoded.object;
     // As upstream, the two reviews of oneself without a question note no owner.
     if !matches!(target.resource.kind.as_str(), "SelfSubjectReview" | "SelfSubjectRulesReview") {

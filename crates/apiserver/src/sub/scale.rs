@@ -67,7 +67,7 @@ pub async fn serve(call: Call, request: Request<RequestBody>, target: Target) ->
     let (wanted, patch) = if patching {
         (None, Some(patch::read(request).await?))
     } else {
-        (Some(body::object(request, call.api.registry, &gvk(), ty, options.validation).await?.object), None)
+        (Some(body::object(request, &call.api.registry, &gvk(), ty, options.validation).await?.object), None)
     };
     let ctx = Ctx::new(&call, options);
     let api = ctx.api.clone();

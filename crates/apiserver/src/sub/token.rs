@@ -28,7 +28,7 @@ pub async fn serve(call: Call, request: Request<RequestBody>, target: Target) ->
     let options = WriteOptions::parse(&call, "CreateOptions")?;
     let want = GroupVersionKind::new("authentication.k8s.io", "v1", "TokenRequest");
     let ty = kinds::table().type_of(&want).ok_or_else(|| StatusError::internal("no type for TokenRequest"))?;
-    let mut asked = body::object(request, call.api.registry, &want, ty, options.validation).await?.object;
+    let mut asked = body::object(request, &call.api.registry, &want, ty, options.validation).await?.object;
     let place = Target { subresource: String::new(), ..target.clone() };
     let Some((account, _)) = fetch(&call.api, &place).await? else { return Err(target.not_found()) };
     for (key, wanted) in [("name", target.name.as_str()), ("namespace", target.namespace.as_str())] {

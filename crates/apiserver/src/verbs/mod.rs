@@ -51,7 +51,7 @@ impl Target {
 pub async fn serve(call: Call, request: Request<RequestBody>) -> Result<Answer, StatusError> {
     let info = &call.info;
     let Some(resource) = call.api.registry.resource(&info.group, &info.version, &info.resource) else {
-        let known = call.api.registry.group_versions().iter().any(|gv| gv.group == info.group);
+        let known = call.api.registry.snapshot().group_versions().iter().any(|gv| gv.group == info.group);
         return if known { Err(no_such_resource()) } else { Ok(respond::page_not_found()) };
     };
     find(call, request, resource).await

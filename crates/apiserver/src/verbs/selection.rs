@@ -121,7 +121,7 @@ mod tests {
             ("nodes", "", "metadata.name=n", "/registry/minions/n", Interest::Key("/registry/minions/n".into())),
         ];
         for (resource, namespace, fields, prefix, interest) in cases {
-            let resource = Registry.resource("", "v1", resource).unwrap();
+            let resource = Registry::default().resource("", "v1", resource).unwrap();
             let selection = Selection::parse(&resource, "", fields).unwrap();
             let target = Target { resource, namespace: namespace.to_owned(), name: String::new(), subresource: String::new() };
             assert_eq!(selection.scope(&target), Scope { prefix: prefix.to_owned(), interest }, "{namespace} {fields}");
@@ -130,7 +130,7 @@ mod tests {
 
     #[test]
     fn entries_are_matched_by_key_labels_and_fields() {
-        let resource = Registry.resource("", "v1", "pods").unwrap();
+        let resource = Registry::default().resource("", "v1", "pods").unwrap();
         let bytes = r#"{"metadata":{"name":"x","labels":{"a":"1"}},"spec":{"nodeName":"n"}}"#;
         let key = "/registry/pods/ns/x";
         let item = store::KeyValue { key: key.into(), value: bytes.into(), mod_revision: Revision(5), create_revision: Revision(5) };

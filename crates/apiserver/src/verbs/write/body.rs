@@ -120,10 +120,10 @@ fn summary(bytes: &[u8]) -> String {
     }
 }
 
-/// Reads an object of the resource's own kind.
+/// Reads an object of a built-in kind that is no row of the table: a Scale, a Binding.
 pub async fn object(
     request: Request<RequestBody>,
-    registry: Registry,
+    registry: &Registry,
     want: &GroupVersionKind,
     ty: TypeId,
     validation: FieldValidation,
@@ -133,9 +133,21 @@ pub async fn object(
 
 pub fn decode_object(
     raw: &Raw,
-    registry: Registry,
+    registry: &Registry,
     want: &GroupVersionKind,
     ty: TypeId,
+    validation: FieldValidation,
+) -> Result<Decoded, StatusError> {
+    decode_as(raw, registry, want, &|value| typed(value, ty), validation)
+}
+
+type Normalise<'a> = dyn Fn(&mut Value) -> Result<Vec<String>, String> + Sync + 'a;
+
+fn decode_as(
+    raw: &Raw,
+    registry: &Registry,
+    want: &GroupVersionKind,
+    normalise: &Normalise<'_>,
     validation: FieldValidation,
 ) -> Result<Decoded, StatusError> {
     let (mut value, repeated) = raw.parse(want)?;
@@ -144,12 +156,23 @@ pub fn decode_object(
     }
     raw.check_meta(&value, want)?;
     check_kind(&mut value, registry, want)?;
-    let strict = typed(&mut value, ty).map_err(|e| cannot_handle(want, &e))?;
+    let strict = normalise(&mut value).map_err(|e| cannot_handle(want, &e))?;
     let warnings = judge(raw.form, repeated, strict, want, validation)?;
     Ok(Decoded { object: value, warnings })
 }
 
-/// Brings a tree into the form of its type. Answers the strict errors, or why it is not of the type.
+/// Reads an object of a row of the table.
+pub async fn of_resource(
+    request: Request<RequestBody>,
+    registry: &Registry,
+    resource: &Resource,
+    validation: FieldValidation,
+) -> Result<Decoded, StatusError> {
+    let normalise = |value: &mut Value| resource.decode(value).map_err(|e| e.to_string());
+    decode_as(&raw(request).await?, registry, &resource.gvk(), &normalise, validation)
+}
+
+/// Brings a tree into the form of a built-in type. Answers the strict errors, or why it is not of the type.
 pub fn typed(value: &mut Value, ty: TypeId) -> Result<Vec<String>, String> {
     decode::decode(kinds::types(), ty, value).map_err(|e| e.to_string())
 }
@@ -185,7 +208,7 @@ fn judge(
 }
 
 /// Fills in kind and version where they are missing; refuses others.
-fn check_kind(value: &mut Value, registry: Registry, want: &GroupVersionKind) -> Result<(), StatusError> {
+fn check_kind(value: &mut Value, registry: &Registry, want: &GroupVersionKind) -> Result<(), StatusError> {
     let (kind, api_version) = (str_at(value, "kind").to_owned(), str_at(value, "apiVersion").to_owned());
     let given =
         if api_version.is_empty() { want.group_version() } else { GroupVersion::parse(&api_version).map_err(StatusError::bad_request)? };
@@ -227,7 +250,7 @@ fn package_of(kind: &GroupVersionKind) -> &str {
 
 /// An object with nothing in it but what is given, as Go prints it: for bookmarks.
 pub fn blank(resource: &Resource, mut object: Value) -> Value {
-    if let Err(e) = decode::decode(kinds::types(), resource.ty, &mut object) {
+    if let Err(e) = resource.decode(&mut object) {
         tracing::error!(error = %e, kind = resource.kind, "an empty object does not decode");
     }
     object

@@ -26,8 +26,7 @@ pub async fn serve(call: Call, request: Request<RequestBody>, target: Target) ->
     }
     let negotiated = negotiate::negotiate(&call.headers, &call.query, true, view::has_protobuf(&target.resource))?;
     let options = WriteOptions::parse(&call, "CreateOptions")?;
-    let want = target.resource.gvk();
-    let decoded = body::object(request, call.api.registry, &want, target.resource.ty, options.validation).await?;
+    let decoded = body::of_resource(request, &call.api.registry, &target.resource, options.validation).await?;
     let ctx = Ctx::new(&call, options);
     let written = create(&ctx, &target, decoded.object).await?;
     let mut answer = view::object(&call, &negotiated, &target.resource, 201, &written.object)?;

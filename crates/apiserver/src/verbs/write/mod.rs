@@ -87,7 +87,7 @@ pub async fn fetch(api: &Api, target: &Target) -> Result<Option<(Value, Revision
 
 /// Brings the object back into the form of its type after plugins and defaults touched it.
 pub fn normalise(target: &Target, value: &mut Value) -> Result<(), StatusError> {
-    body::typed(value, target.resource.ty).map_err(StatusError::internal)?;
+    target.resource.decode(value).map_err(|e| StatusError::internal(e.to_string()))?;
     Ok(())
 }
 
@@ -95,8 +95,8 @@ pub fn normalise(target: &Target, value: &mut Value) -> Result<(), StatusError> 
 pub fn as_stored(target: &Target, value: &mut Value) {
     let resource = &target.resource;
     let in_json = matches!(resource.group.as_str(), "apiregistration.k8s.io" | "apiextensions.k8s.io");
-    if !in_json && kinds::table().by_kind(&resource.gvk()).is_some() {
-        machinery::decode::as_stored(kinds::types(), resource.ty, value);
+    if !in_json && resource.custom.is_none() {
+        machinery::decode::as_stored(&resource.types, resource.ty, value);
     }
 }
 
@@ -136,7 +136,7 @@ impl Author {
 /// Notes who set which field.
 pub fn managed(ctx: &Ctx, target: &Target, value: &mut Value, old: Option<&Value>) {
     let author = writer(ctx, target, &target.resource.gvk().api_version());
-    machinery::apply::on_update(kinds::types(), target.resource.ty, old, value, &author.as_writer());
+    machinery::apply::on_update(&target.resource.types, target.resource.ty, old, value, &author.as_writer());
 }
 
 /// An update that changes nothing but the times of managed fields changes nothing.

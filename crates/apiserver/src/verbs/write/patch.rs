@@ -80,7 +80,7 @@ pub fn applied(ctx: &Ctx, target: &Target, patch: &Patch, old: Option<&Value>) -
             (value, parsed, strict)
         }
         Kind::Strategic => {
-            let patched = machinery::patch::strategic(kinds::types(), resource.ty, current, &patch.bytes);
+            let patched = machinery::patch::strategic(&resource.types, resource.ty, current, &patch.bytes);
             patched.map_err(|e| refused(&e))?
         }
     };
@@ -97,7 +97,7 @@ pub fn applied(ctx: &Ctx, target: &Target, patch: &Patch, old: Option<&Value>) -
         let scheme = body::scheme_of(&gvk.group);
         return Err(refuse(&format!("no kind {kind:?} is registered for version {version:?} in scheme {scheme:?}")));
     }
-    let unknown = machinery::decode::decode(kinds::types(), resource.ty, &mut value).map_err(|e| match patch.kind {
+    let unknown = resource.decode(&mut value).map_err(|e| match patch.kind {
         Kind::Strategic => refuse(&e.restore),
         _ => refuse(&e.text),
     })?;
@@ -152,7 +152,7 @@ fn check_identity(value: &Value, gvk: &GroupVersionKind) -> Result<(), StatusErr
 
 /// What upstream shows of a patch it refuses: a strategic one itself, for others the patched object, so it is patched again.
 fn shown(target: &Target, patch: &Patch, parsed: &Value, current: &Value) -> String {
-    let (types, ty) = (kinds::types(), target.resource.ty);
+    let (types, ty) = (&*target.resource.types, target.resource.ty);
     let patched = match patch.kind {
         Kind::Json => JsonPatch::parse(&patch.bytes).ok().and_then(|p| Some((p.apply(current).ok()?, p.touched()))),
         Kind::Merge => machinery::patch::merge(current, &patch.bytes).ok().map(|(value, _)| (value, parsed.clone())),
@@ -202,14 +202,14 @@ fn apply(ctx: &Ctx, target: &Target, patch: &Patch, old: Option<&Value>) -> Resu
     // Unknown fields and wrong types are the typed parser's to refuse, whatever the field validation.
     let warnings = judge(ctx, patch, strict)?;
     let writer = super::writer(ctx, target, &gvk.api_version());
-    let applied = machinery::apply::apply(kinds::types(), resource.ty, old, &config, &writer.as_writer(), ctx.options.force);
+    let applied = machinery::apply::apply(&resource.types, resource.ty, old, &config, &writer.as_writer(), ctx.options.force);
     let applied = applied.map_err(|e| {
         // Upstream names the applied configuration, which may leave its namespace to the URL.
         let what = format!("{}/{}; {gvk}", machinery::object::namespace(&config), target.name);
         e.to_status(&what)
     })?;
     let mut value = applied.object;
-    body::typed(&mut value, resource.ty).map_err(|e| StatusError::new(500, "", e))?;
+    resource.decode(&mut value).map_err(|e| StatusError::new(500, "", e.to_string()))?;
     Ok((value, warnings))
 }
 

@@ -43,8 +43,7 @@ pub async fn serve(call: Call, request: Request<RequestBody>, target: Target) ->
     let change = if patching {
         Change::Patch(patch::read(request).await?)
     } else {
-        let want = target.resource.gvk();
-        let decoded = body::object(request, call.api.registry, &want, target.resource.ty, options.validation).await?;
+        let decoded = body::of_resource(request, &call.api.registry, &target.resource, options.validation).await?;
         warnings = decoded.warnings;
         Change::Put(decoded.object)
     };
