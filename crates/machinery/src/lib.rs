@@ -23,5 +23,6 @@ pub mod proto;
 pub mod quantity;
 pub mod schema;
 pub mod status;
+pub mod structural;
 pub mod time;
 pub mod yaml;
