@@ -1,0 +1,88 @@
+//! Timestamps and durations in text, as Go reads and writes them.
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+
+/// RFC 3339 between the years 1 and 9999.
+pub(crate) fn parse_timestamp(text: &str) -> Option<Timestamp> {
+    let b = text.as_bytes();
+    // jiff takes more forms than RFC 3339: hold it to the shape first.
+    let shape = b.len() >= 20
+        && b[..19].iter().enumerate().all(|(i, c)| match i {
+            4 | 7 => *c == b'-',
+            10 => *c == b'T',
+            13 | 16 => *c == b':',
+            _ => c.is_ascii_digit(),
+        });
+    let fraction = b.get(19..)?.strip_prefix(b".").map_or(0, |f| f.iter().take_while(|c| c.is_ascii_digit()).count() + 1);
+    let zone = b.get(19 + fraction..)?;
+    let zoned = match zone {
+        b"Z" => true,
+        [b'+' | b'-', h1, h2, b':', m1, m2] => [h1, h2, m1, m2].iter().all(|c| c.is_ascii_digit()),
+        _ => false,
+    };
+    if !shape || !zoned || fraction == 1 {
+        return None;
+    }
+    let parsed: Timestamp = text.parse().ok()?;
+    let second = parsed.as_second();
+    (-62_135_596_800..=253_402_300_799).contains(&second).then_some(parsed)
+}
+
+pub(crate) fn format_timestamp(t: Timestamp) -> String {
+    let zoned = t.to_zoned(TimeZone::UTC);
+    let nanos = zoned.subsec_nanosecond();
+    let fraction = if nanos == 0 { String::new() } else { format!(".{}", format!("{nanos:09}").trim_end_matches('0')) };
+    format!("{}{fraction}Z", zoned.strftime("%Y-%m-%dT%H:%M:%S"))
+}
+
+/// Go's `time.ParseDuration`, in nanoseconds.
+pub(crate) fn parse_duration(text: &str) -> Option<i64> {
+    let (negative, mut rest) = match text.as_bytes().first()? {
+        b'-' => (true, &text[1..]),
+        b'+' => (false, &text[1..]),
+        _ => (false, text),
+    };
+    if rest == "0" {
+        return Some(0);
+    }
+    if rest.is_empty() {
+        return None;
+    }
+    let mut total: i128 = 0;
+    while !rest.is_empty() {
+        let number = rest.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(rest.len());
+        let (digits, tail) = rest.split_at(number);
+        let unit_len = tail.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(tail.len());
+        let (unit, next) = tail.split_at(unit_len);
+        let scale: i128 = match unit {
+            "ns" => 1,
+            "us" | "µs" | "μs" => 1_000,
+            "ms" => 1_000_000,
+            "s" => 1_000_000_000,
+            "m" => 60_000_000_000,
+            "h" => 3_600_000_000_000,
+            _ => return None,
+        };
+        let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
+        if (whole.is_empty() && fraction.is_empty()) || fraction.contains('.') || whole.len() > 19 {
+            return None;
+        }
+        total += whole.parse::<i128>().unwrap_or(0) * scale;
+        let mut part = scale;
+        for digit in fraction.bytes() {
+            total += i128::from(digit - b'0') * part / 10;
+            part /= 10;
+        }
+        rest = next;
+    }
+    i64::try_from(if negative { -total } else { total }).ok()
+}
+
+/// CEL's own form: seconds with a fraction, `1.5s`.
+pub(crate) fn format_duration(nanos: i64) -> String {
+    let (sign, magnitude) = (if nanos < 0 { "-" } else { "" }, nanos.unsigned_abs());
+    let (seconds, rest) = (magnitude / 1_000_000_000, magnitude % 1_000_000_000);
+    let fraction = if rest == 0 { String::new() } else { format!(".{}", format!("{rest:09}").trim_end_matches('0')) };
+    format!("{sign}{seconds}{fraction}s")
+}

@@ -1,0 +1,93 @@
+//! What an evaluation is given: values by name, an authorizer, lazily computed fields.
+
+use std::collections::BTreeMap;
+
+use crate::budget::Budget;
+use crate::error::EvalError;
+use crate::value::Value;
+
+/// Values by the names the environment declares. Trees are borrowed.
+#[derive(Default)]
+pub struct Variables<'a> {
+    entries: BTreeMap<&'a str, Entry<'a>>,
+}
+
+pub(crate) enum Entry<'a> {
+    Json(&'a serde_json::Value),
+    /// For variables declared as `Optional`.
+    OptionalJson(Option<&'a serde_json::Value>),
+    Value(Value<'a>),
+    Lazy(&'a dyn Lazy<'a>),
+}
+
+/// Fields computed when first asked for, as `variables` of an admission policy.
+pub trait Lazy<'a>: Send + Sync {
+    /// `None` if there is no such field. What it costs is subtracted from `budget`.
+    fn field(&'a self, name: &str, budget: &mut Budget) -> Option<Result<Value<'a>, EvalError>>;
+}
+
+/// What an `authorizer` variable asks.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AuthzRequest {
+    /// Namespace and name, when the expression asks about a service account and not about the requester.
+    pub service_account: Option<(String, String)>,
+    pub verb: String,
+    /// Set for non-resource paths; the rest is empty then.
+    pub path: String,
+    pub group: String,
+    pub resource: String,
+    pub subresource: String,
+    pub namespace: String,
+    pub name: String,
+    pub field_selector: String,
+    pub label_selector: String,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AuthzDecision {
+    pub allowed: bool,
+    pub reason: String,
+    pub error: Option<String>,
+}
+
+/// Decides for the user of a request.
+pub trait Authorizer: Send + Sync {
+    fn authorize(&self, request: &AuthzRequest) -> AuthzDecision;
+}
+
+impl<'a> Variables<'a> {
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A JSON tree, read by the type its variable is declared with.
+    pub fn json(&mut self, name: &'a str, tree: &'a serde_json::Value) {
+        self.entries.insert(name, Entry::Json(tree));
+    }
+
+    /// For a variable declared as `Type::Optional`.
+    pub fn optional_json(&mut self, name: &'a str, tree: Option<&'a serde_json::Value>) {
+        self.entries.insert(name, Entry::OptionalJson(tree));
+    }
+
+    pub fn value(&mut self, name: &'a str, value: Value<'a>) {
+        self.entries.insert(name, Entry::Value(value));
+    }
+
+    pub fn null(&mut self, name: &'a str) {
+        self.value(name, Value::Null);
+    }
+
+    pub fn lazy(&mut self, name: &'a str, fields: &'a dyn Lazy<'a>) {
+        self.entries.insert(name, Entry::Lazy(fields));
+    }
+
+    /// For a variable declared as [`crate::Type::AUTHORIZER`].
+    pub fn authorizer(&mut self, name: &'a str, authorizer: &'a dyn Authorizer) {
+        self.value(name, Value::authorizer(authorizer));
+    }
+
+    pub(crate) fn get(&self, name: &str) -> Option<&Entry<'a>> {
+        self.entries.get(name)
+    }
+}
