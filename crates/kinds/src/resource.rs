@@ -128,9 +128,24 @@ pub struct Column {
     pub column_type: String,
     pub format: String,
     pub description: String,
+    /// The field whose description upstream shows, `io.k8s.api.core.v1.PodSpec#nodeName`, where `description` is empty; followed
+    /// by `#2` it is the first two sentences.
+    pub described_by: String,
     pub priority: i32,
     /// For custom resources: the JSONPath of the cell. Built-in cells come from the strategy's `cells`.
     pub json_path: String,
+}
+
+impl Column {
+    /// The columns every kind has are described by its metadata.
+    pub fn describe_standard(&mut self) {
+        let field = match self.name.as_str() {
+            "Name" => "name",
+            "Age" | "Created At" => "creationTimestamp",
+            _ => return,
+        };
+        self.described_by = format!("io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta#{field}");
+    }
 }
 
 /// Resources every request for which is answered with a warning.

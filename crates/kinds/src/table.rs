@@ -231,15 +231,34 @@ fn load_selectable(text: &str) -> Selectable {
 }
 
 fn load_columns() -> HashMap<&'static str, Vec<Column>> {
+    let texts = load_column_texts();
     let mut out: HashMap<&str, Vec<Column>> = HashMap::new();
     for line in include_str!("../facts/columns.tsv").lines().filter(|l| !l.starts_with('#')) {
         let cells: Vec<&str> = line.split('\t').collect();
         let cell = |at: usize| cells.get(at).copied().unwrap_or("").to_owned();
         let priority = cell(4).parse().unwrap_or(0);
-        let column = Column { name: cell(1), column_type: cell(2), format: cell(3), priority, ..Column::default() };
+        let mut column = Column { name: cell(1), column_type: cell(2), format: cell(3), priority, ..Column::default() };
+        match texts.get(&(cells.first().copied().unwrap_or(""), cell(1).as_str())) {
+            Some(text) => match text.strip_prefix('=') {
+                Some(own) => own.clone_into(&mut column.description),
+                None => (*text).clone_into(&mut column.described_by),
+            },
+            None => column.describe_standard(),
+        }
         out.entry(cells.first().copied().unwrap_or("")).or_default().push(column);
     }
     out
+}
+
+fn load_column_texts() -> HashMap<(&'static str, &'static str), &'static str> {
+    let lines = include_str!("../facts/column-texts.tsv").lines().filter(|l| !l.starts_with('#'));
+    lines
+        .filter_map(|line| {
+            let (resource, rest) = line.split_once('\t')?;
+            let (column, text) = rest.split_once('\t')?;
+            Some(((resource, column), text))
+        })
+        .collect()
 }
 
 fn load_defaults() -> HashMap<(String, String), Defaults> {

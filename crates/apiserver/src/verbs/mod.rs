@@ -1,5 +1,6 @@
 //! Requests for resources: finds the row of the table and hands on to the one implementation of each verb.
 
+mod columns;
 pub mod delete;
 mod get;
 pub mod list;

@@ -147,18 +147,7 @@ fn created_at(object: &Value) -> Value {
 pub fn table(resource: &Resource, metadata: Value, rows: Vec<Value>, with_columns: bool) -> Value {
     let mut table = json!({"kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": metadata, "columnDefinitions": null, "rows": rows});
     if with_columns {
-        table["columnDefinitions"] = columns(resource);
+        table["columnDefinitions"] = super::columns::definitions(resource);
     }
     table
-}
-
-fn columns(resource: &Resource) -> Value {
-    if resource.columns.is_empty() {
-        return json!([
-            {"name": "Name", "type": "string", "format": "name", "description": "", "priority": 0},
-            {"name": "Created At", "type": "date", "format": "", "description": "", "priority": 0},
-        ]);
-    }
-    let one = |c: &kinds::resource::Column| json!({"name": c.name, "type": c.column_type, "format": c.format, "description": c.description, "priority": c.priority});
-    resource.columns.iter().map(one).collect()
 }
