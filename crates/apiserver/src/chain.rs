@@ -89,7 +89,7 @@ async fn pass(
     let (mut parts, body) = request.into_parts();
     let real = authn::authenticate(&api, &origin, &mut parts.headers).await?;
     let user = authn::impersonate::impersonate(&api, real, &mut parts.headers).await?;
-    authz::require(&api.authorizer, &attributes(&user, &info, &query))?;
+    authz::require(&api.authorizer, &attributes(&user, &info, &query)).await?;
     let named = parts.headers.get(HOST).and_then(|h| h.to_str().ok()).map(str::to_owned);
     let host = named.or_else(|| parts.uri.authority().map(ToString::to_string)).unwrap_or_default();
     let (method, headers) = (parts.method.clone(), parts.headers.clone());
@@ -102,10 +102,11 @@ async fn pass(
 }
 
 fn attributes(user: &auth::User, info: &RequestInfo, query: &Query) -> Attributes {
-    let field_equals = query.text("fieldSelector").split(',').filter_map(|t| {
-        let (key, value) = t.split_once('=')?;
-        Some((key.trim_end_matches('!').to_owned(), value.trim_start_matches('=').to_owned()))
-    });
+    // Selectors count where they limit what is asked for; one that does not parse limits nothing.
+    let selects = info.is_resource && matches!(info.verb.as_str(), "list" | "watch" | "deletecollection");
+    let text = |key: &str| if selects { query.text(key) } else { "" };
+    let fields = machinery::fieldselector::parse(text("fieldSelector")).map(|s| s.terms).unwrap_or_default();
+    let labels = machinery::labels::parse(text("labelSelector")).map(|s| s.requirements().to_vec()).unwrap_or_default();
     Attributes {
         user: user.clone(),
         verb: info.verb.clone(),
@@ -117,6 +118,7 @@ fn attributes(user: &auth::User, info: &RequestInfo, query: &Query) -> Attribute
         name: info.name.clone(),
         is_resource: info.is_resource,
         path: info.path.clone(),
-        field_equals: field_equals.collect(),
+        field_selector: fields,
+        label_selector: labels,
     }
 }

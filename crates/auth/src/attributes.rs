@@ -2,6 +2,7 @@
 
 use machinery::gvk::GroupResource;
 use machinery::status::StatusError;
+use machinery::{fieldselector, labels};
 
 use crate::user::User;
 
@@ -20,8 +21,9 @@ pub struct Attributes {
     /// A resource request; otherwise only `path` counts.
     pub is_resource: bool,
     pub path: String,
-    /// `metadata.name=x` and the like, where the verb has selectors and they parsed: `(field, value)` of equalities.
-    pub field_equals: Vec<(String, String)>,
+    /// What lists, watches and deletions of collections are limited to, where it parsed.
+    pub field_selector: Vec<fieldselector::Term>,
+    pub label_selector: Vec<labels::Requirement>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,6 +42,11 @@ impl Attributes {
 
     pub fn is_read_only(&self) -> bool {
         matches!(self.verb.as_str(), "get" | "list" | "watch")
+    }
+
+    /// Whether the field selector demands that the field have the value.
+    pub fn selects_field(&self, field: &str, value: &str) -> bool {
+        self.field_selector.iter().any(|t| !t.negated && t.field == field && t.value == value)
     }
 
     /// Upstream's `responsewriters.ForbiddenStatusError`.

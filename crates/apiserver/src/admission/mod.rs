@@ -97,7 +97,7 @@ struct Row {
 static TABLE: &[Row] = &[
     Row { name: "NamespaceLifecycle", on_by_default: true, plugin: &namespace_lifecycle::NamespaceLifecycle },
     Row { name: "ServiceAccount", on_by_default: true, plugin: &service_account::ServiceAccount },
-    Row { name: "NodeRestriction", on_by_default: false, plugin: &node_restriction::NodeRestriction },
+    Row { name: "NodeRestriction", on_by_default: true, plugin: &node_restriction::NodeRestriction },
     Row { name: "TaintNodesByCondition", on_by_default: true, plugin: &taint_nodes_by_condition::TaintNodesByCondition },
     Row { name: "Priority", on_by_default: true, plugin: &priority::Priority },
     Row { name: "DefaultTolerationSeconds", on_by_default: true, plugin: &default_toleration_seconds::DefaultTolerationSeconds },

@@ -116,7 +116,7 @@ async fn may_impersonate(
         asked.push(Attributes { resource: "uids".into(), name: uid.into(), ..other });
     }
     for attributes in asked {
-        authz::require(&api.authorizer, &attributes)?;
+        authz::require(&api.authorizer, &attributes).await?;
     }
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! Subresources: those that write the stored object by a strategy (`status` and its like) and those with a way of their own.
 
+mod access;
 mod binding;
 mod eviction;
 pub mod review;

@@ -68,6 +68,7 @@ pub async fn create_as(ctx: &Ctx, target: &Target, mut value: Value, by: Managed
     }
     admission::mutate(&request, &mut value, None).await?;
     super::normalise(target, &mut value)?;
+    crate::authz::escalation::check(ctx, target, &value, None).await?;
     metadata::fill_new(resource, &mut value, &target.namespace, &ctx.now);
     if generated {
         metadata_mut(&mut value).insert("name".into(), json!(identifiers::generate_name(&prefix)));

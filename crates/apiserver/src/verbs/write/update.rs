@@ -142,6 +142,7 @@ async fn once(ctx: &Ctx, target: &Target, change: &Change, old: Value, revision:
     }
     admission::mutate(&operation, &mut value, Some(&old)).await?;
     super::normalise(target, &mut value)?;
+    crate::authz::escalation::check(ctx, target, &value, Some(&old)).await?;
     metadata::keep(&mut value, &old);
     strategy.prepare_for_update(&context, &mut value, &old);
     if target.subresource == "status" && !matches!(change, Change::Edit(_)) {

@@ -1,11 +1,11 @@
-//! The Node authorizer: which objects a kubelet may read, by a graph from what they belong to up to its node (upstream's
-//! `plugin/pkg/auth/authorizer/node`). The API server feeds it pods, volumes and attachments.
+//! What belongs to which node: from objects up through pods and volumes to the node that runs them. The API server feeds it
+//! pods, volumes, attachments and resource slices; [`super::authorize`] asks it.
 
 use std::collections::{HashMap, HashSet};
 
 use serde_json::Value;
 
-use crate::attributes::{Attributes, Decision};
+use crate::attributes::Attributes;
 
 /// What a pod needs: kind (`secrets`, `configmaps`, ...), namespace, name.
 type Target = (&'static str, String, String);
@@ -23,6 +23,8 @@ pub struct Graph {
     volume_secrets: HashMap<String, Vec<(String, String)>>,
     /// attachment -> node
     attachments: HashMap<String, String>,
+    /// resource slice -> node
+    slices: HashMap<String, String>,
 }
 
 impl Graph {
@@ -97,14 +99,25 @@ impl Graph {
         self.attachments.remove(name);
     }
 
+    pub fn set_slice(&mut self, slice: &Value) {
+        let node = machinery::object::str_at(slice, "spec.nodeName").to_owned();
+        self.slices.insert(machinery::object::name(slice).to_owned(), node);
+    }
+
+    pub fn remove_slice(&mut self, name: &str) {
+        self.slices.remove(name);
+    }
+
     fn uses(&self, node: &str, kind: &'static str, namespace: &str, name: &str) -> bool {
         let key = (kind, namespace.to_owned(), name.to_owned());
         self.users.get(&key).is_some_and(|nodes| nodes.contains_key(node))
     }
 
-    fn reaches(&self, node: &str, asked: &Attributes) -> bool {
+    /// Whether the object asked for belongs to the node.
+    pub(super) fn reaches(&self, node: &str, asked: &Attributes) -> bool {
         let (namespace, name) = (asked.namespace.as_str(), asked.name.as_str());
         match asked.resource.as_str() {
+            "pods" => self.pods.get(&(namespace.to_owned(), name.to_owned())).is_some_and(|(n, _)| n == node),
             "configmaps" => self.uses(node, "configmaps", namespace, name),
             "secrets" => {
                 self.uses(node, "secrets", namespace, name)
@@ -120,6 +133,7 @@ impl Graph {
             "serviceaccounts" => self.uses(node, "serviceaccounts", namespace, name),
             "resourceclaims" => self.uses(node, "resourceclaims", namespace, name),
             "volumeattachments" => self.attachments.get(name).is_some_and(|n| n == node),
+            "resourceslices" => self.slices.get(name).is_some_and(|n| n == node),
             _ => false,
         }
     }
@@ -176,98 +190,9 @@ fn targets_of(pod: &Value, namespace: &str) -> HashSet<Target> {
     for claim in pod.pointer("/status/resourceClaimStatuses").and_then(Value::as_array).into_iter().flatten() {
         add("resourceclaims", claim.get("resourceClaimName"));
     }
+    add("resourceclaims", pod.pointer("/status/extendedResourceClaimStatus/resourceClaimName"));
     for claim in list(spec, "resourceClaims") {
         add("resourceclaims", claim.get("resourceClaimName"));
     }
     out
-}
-
-/// What the Node authorizer says. `rules` are those of `system:node`, granted to every node beyond the graph.
-pub fn authorize(graph: &Graph, rules: &[crate::rbac::Rule], asked: &Attributes) -> Decision {
-    let Some(node) = asked.user.as_node() else { return Decision::NoOpinion(String::new()) };
-    if asked.is_resource {
-        let core = asked.group.is_empty();
-        match asked.resource.as_str() {
-            "secrets" | "configmaps" | "persistentvolumeclaims" | "persistentvolumes" if core => {
-                if asked.resource == "persistentvolumeclaims" && asked.subresource == "status" {
-                    return by_graph(graph, node, asked, &["update", "patch"]);
-                }
-                return by_graph(graph, node, asked, &["get", "list", "watch"]);
-            }
-            "serviceaccounts" if core && asked.subresource == "token" && asked.verb == "create" => {
-                return by_graph(graph, node, asked, &["create"]);
-            }
-            "serviceaccounts" if core && asked.subresource.is_empty() => return by_graph(graph, node, asked, &["get"]),
-            "volumeattachments" if asked.group == "storage.k8s.io" => return by_graph(graph, node, asked, &["get"]),
-            "resourceclaims" if asked.group == "resource.k8s.io" => return by_graph(graph, node, asked, &["get"]),
-            "nodes" if core && asked.is_read_only() && asked.verb == "get" && asked.name != node => {
-                return Decision::NoOpinion(format!("node '{node}' cannot read '{}', only its own Node object", asked.name));
-            }
-            "leases" if asked.group == "coordination.k8s.io" => return by_lease(node, asked),
-            _ => {}
-        }
-    }
-    if rules.iter().any(|r| r.allows(asked)) { Decision::Allow(String::new()) } else { Decision::NoOpinion(String::new()) }
-}
-
-fn by_lease(node: &str, asked: &Attributes) -> Decision {
-    if !matches!(asked.verb.as_str(), "get" | "create" | "update" | "patch" | "delete") {
-        return Decision::NoOpinion("can only get, create, update, patch, or delete a node lease".to_owned());
-    }
-    if asked.namespace != "kube-node-lease" {
-        return Decision::NoOpinion("can only access leases in the \"kube-node-lease\" system namespace".to_owned());
-    }
-    // The name of an object being created is in its body, which NodeRestriction checks.
-    if asked.verb != "create" && asked.name != node {
-        return Decision::NoOpinion("can only access node lease with the same name as the requesting node".to_owned());
-    }
-    Decision::Allow(String::new())
-}
-
-fn by_graph(graph: &Graph, node: &str, asked: &Attributes, verbs: &[&str]) -> Decision {
-    if !verbs.contains(&asked.verb.as_str()) {
-        return Decision::NoOpinion(format!("can only {} resources of this type", verbs.join("/")));
-    }
-    if asked.name.is_empty() {
-        return Decision::NoOpinion("can only read namespaced object of this type".to_owned());
-    }
-    if graph.reaches(node, asked) {
-        return Decision::Allow(String::new());
-    }
-    Decision::NoOpinion(format!("no relationship found between node '{node}' and this object"))
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-    use crate::user::User;
-
-    fn ask(node: &str, resource: &str, name: &str) -> Attributes {
-        Attributes {
-            user: User::new(format!("system:node:{node}"), &["system:nodes"]),
-            verb: "get".into(),
-            resource: resource.into(),
-            namespace: "ns".into(),
-            name: name.into(),
-            is_resource: true,
-            ..Attributes::default()
-        }
-    }
-
-    #[test]
-    fn a_node_reads_what_its_pods_need_and_no_longer_than_they_live() {
-        let mut graph = Graph::default();
-        graph.set_pod(&json!({"metadata": {"name": "p", "namespace": "ns"}, "spec": {"nodeName": "n1", "containers": [],
-            "volumes": [{"name": "v", "secret": {"secretName": "s"}}, {"name": "c", "persistentVolumeClaim": {"claimName": "claim"}}]}}));
-        graph.set_volume(&json!({"metadata": {"name": "pv"}, "spec": {"claimRef": {"namespace": "ns", "name": "claim"}}}));
-        let allowed = |graph: &Graph, a: &Attributes| matches!(authorize(graph, &[], a), Decision::Allow(_));
-        assert!(allowed(&graph, &ask("n1", "secrets", "s")));
-        assert!(allowed(&graph, &ask("n1", "persistentvolumes", "pv")));
-        assert!(!allowed(&graph, &ask("n2", "secrets", "s")));
-        assert!(!allowed(&graph, &ask("n1", "secrets", "other")));
-        graph.remove_pod("ns", "p");
-        assert!(!allowed(&graph, &ask("n1", "secrets", "s")));
-    }
 }

@@ -1,4 +1,6 @@
-//! May they: Node authorizer, then RBAC, over state mirrored from the store. `system:masters` may everything.
+//! May they: `system:masters` may everything, then the Node authorizer and RBAC, over state mirrored from the store.
+
+pub mod escalation;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -25,7 +27,8 @@ pub struct Authorizer {
 }
 
 /// What the Node authorizer's graph is made of.
-const GRAPH_KINDS: [(&str, &str); 3] = [("", "Pod"), ("", "PersistentVolume"), ("storage.k8s.io", "VolumeAttachment")];
+const GRAPH_KINDS: [(&str, &str); 4] =
+    [("", "Pod"), ("", "PersistentVolume"), ("storage.k8s.io", "VolumeAttachment"), ("resource.k8s.io", "ResourceSlice")];
 const RBAC_KINDS: [&str; 4] = ["ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding"];
 
 impl Authorizer {
@@ -74,7 +77,13 @@ impl Authorizer {
         }
     }
 
-    pub fn decide(&self, asked: &Attributes) -> Decision {
+    /// What the whole chain says.
+    pub async fn decide(&self, asked: &Attributes) -> Decision {
+        self.decide_local(asked)
+    }
+
+    /// What this server's own authorizers say, without asking anybody: for code that cannot wait.
+    pub fn decide_local(&self, asked: &Attributes) -> Decision {
         if asked.user.in_group(user::SYSTEM_MASTERS) {
             return Decision::Allow(String::new());
         }
@@ -96,8 +105,8 @@ impl Authorizer {
 }
 
 /// `Ok`, or the 403.
-pub fn require(authorizer: &Authorizer, asked: &Attributes) -> Result<(), StatusError> {
-    match authorizer.decide(asked) {
+pub async fn require(authorizer: &Authorizer, asked: &Attributes) -> Result<(), StatusError> {
+    match authorizer.decide(asked).await {
         Decision::Allow(_) => Ok(()),
         Decision::NoOpinion(reason) | Decision::Deny(reason) => Err(asked.forbidden(&reason)),
     }
@@ -139,6 +148,7 @@ impl Sink for GraphSink {
                 Some("Pod") => graph.remove_pod(namespace, name),
                 Some("PersistentVolume") => graph.remove_volume(name),
                 Some("VolumeAttachment") => graph.remove_attachment(name),
+                Some("ResourceSlice") => graph.remove_slice(name),
                 _ => {}
             }
             return;
@@ -147,6 +157,7 @@ impl Sink for GraphSink {
             "Pod" => graph.set_pod(object),
             "PersistentVolume" => graph.set_volume(object),
             "VolumeAttachment" => graph.set_attachment(object),
+            "ResourceSlice" => graph.set_slice(object),
             _ => {}
         }
     }
