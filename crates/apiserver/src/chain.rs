@@ -11,6 +11,7 @@ use http::header::{CACHE_CONTROL, HOST, HeaderValue};
 use http::{HeaderMap, Request};
 use machinery::status::StatusError;
 
+use crate::admission::Notes;
 use crate::authn::{self, Origin};
 use crate::http::respond::{self, Answer};
 use crate::http::{Negotiated, Query, RequestBody, negotiate};
@@ -32,6 +33,8 @@ pub struct Call {
     pub client: Option<IpAddr>,
     /// For errors and plain answers; handlers of resources negotiate again for views.
     pub negotiated: Negotiated,
+    /// What admission has to say on the side.
+    pub notes: Arc<Notes>,
 }
 
 impl Call {
@@ -52,15 +55,17 @@ pub async fn handle(api: Arc<Api>, request: Request<RequestBody>, origin: Origin
     let plain = negotiate::negotiate(request.headers(), &query, true, true).unwrap_or_default();
     let metrics_of = api.clone();
     let _in_flight = metrics_of.metrics.in_flight(long);
+    let notes = Arc::new(Notes::default());
     let mut answer = if !long && over_limit(&api) {
         let busy = StatusError::too_many_requests("The apiserver cannot handle this request at this time, please try again later", 1);
         respond::error(&plain, &busy)
     } else {
-        match pass(api, request, origin, query, info, plain.clone()).await {
+        match pass(api, request, origin, query, info, (plain.clone(), notes.clone())).await {
             Ok(answer) => answer,
             Err(error) => respond::error(&plain, &error),
         }
     };
+    respond::warn(&mut answer, &notes.take_warnings());
     if let Some(text) = deprecation {
         respond::warn_first(&mut answer, &text);
     }
@@ -84,7 +89,7 @@ async fn pass(
     origin: Origin,
     query: Query,
     info: RequestInfo,
-    negotiated: Negotiated,
+    (negotiated, notes): (Negotiated, Arc<Notes>),
 ) -> Result<Answer, StatusError> {
     let (mut parts, body) = request.into_parts();
     let real = authn::authenticate(&api, &origin, &mut parts.headers).await?;
@@ -93,7 +98,7 @@ async fn pass(
     let named = parts.headers.get(HOST).and_then(|h| h.to_str().ok()).map(str::to_owned);
     let host = named.or_else(|| parts.uri.authority().map(ToString::to_string)).unwrap_or_default();
     let (method, headers) = (parts.method.clone(), parts.headers.clone());
-    let call = Call { api, user, info, query, method, headers, host, client: origin.address(), negotiated };
+    let call = Call { api, user, info, query, method, headers, host, client: origin.address(), negotiated, notes };
     let request = Request::from_parts(parts, body);
     // Boxed: the handlers' futures are large, and the chain's is held by every connection.
     let handler: BoxFuture<'static, Result<Answer, StatusError>> =

@@ -1,87 +1,44 @@
 //! Admission: plugins that change or refuse writes after authorization. A plugin is one file and one row of [`TABLE`], in
-//! upstream's order.
+//! upstream's order. [`mutate`] and [`validate`] are called for everything that writes (also deletions and subresources) and
+//! for everything that connects, on each attempt of a write that is tried again.
 
+mod connect;
 mod default_toleration_seconds;
 mod namespace_lifecycle;
 mod node_restriction;
+#[cfg_attr(not(test), expect(dead_code, reason = "read by policies, webhooks and audit"))]
+mod notes;
 mod priority;
+#[expect(dead_code, reason = "used by policies and webhooks")]
+mod reinvocation;
+#[expect(dead_code, reason = "read by policies and webhooks")]
+mod request;
 mod service_account;
 mod storage_object_in_use_protection;
 mod taint_nodes_by_condition;
 
-use std::sync::Arc;
-
 use async_trait::async_trait;
-use auth::User;
-use kinds::Resource;
 use machinery::status::StatusError;
 use serde_json::Value;
 
+pub use notes::Notes;
+pub use request::{Operation, Request};
+
+use crate::chain::Call;
 use crate::config::Config;
-use crate::state::Api;
 use crate::verbs::Target;
-use crate::verbs::write::Ctx;
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Operation {
-    Create,
-    Update,
-    Delete,
-}
-
-/// What is to be admitted.
-pub struct Request<'a> {
-    pub api: &'a Arc<Api>,
-    pub operation: Operation,
-    pub resource: &'a Resource,
-    pub subresource: &'a str,
-    pub namespace: &'a str,
-    /// Empty for a create whose name is still to be generated.
-    pub name: &'a str,
-    pub user: &'a User,
-}
-
-impl<'a> Request<'a> {
-    pub fn new(ctx: &'a Ctx, target: &'a Target, operation: Operation) -> Self {
-        Self {
-            api: &ctx.api,
-            operation,
-            resource: &target.resource,
-            subresource: &target.subresource,
-            namespace: &target.namespace,
-            name: &target.name,
-            user: &ctx.user,
-        }
-    }
-
-    /// Whether it is about objects of a kind themselves, not a subresource.
-    pub fn is(&self, group: &str, kind: &str) -> bool {
-        self.subresource.is_empty() && self.resource.group == group && self.resource.kind == kind
-    }
-
-    /// Upstream's `admission.NewForbidden`.
-    pub fn forbidden(&self, value: &Value, why: &str) -> StatusError {
-        let own = machinery::object::name(value);
-        let name = match (own.is_empty(), self.name.is_empty()) {
-            (false, _) => own,
-            (true, false) => self.name,
-            (true, true) if machinery::object::str_at(value, "metadata.generateName").is_empty() => "Unknown",
-            (true, true) => machinery::object::str_at(value, "metadata.generateName"),
-        };
-        StatusError::forbidden(&self.resource.group_resource(), name, why)
-    }
-}
 
 /// One plugin. `handles` is asked first, so that most plugins cost a comparison.
 #[async_trait]
 pub trait Plugin: Send + Sync {
     fn handles(&self, request: &Request<'_>) -> bool;
 
+    /// `value` is null for deletes, and the options of what connects. Called again in a second round.
     async fn mutate(&self, _request: &Request<'_>, _value: &mut Value, _old: Option<&Value>) -> Result<(), StatusError> {
         Ok(())
     }
 
-    /// `value` is null for deletes.
+    /// As for `mutate`.
     async fn validate(&self, _request: &Request<'_>, _value: &Value, _old: Option<&Value>) -> Result<(), StatusError> {
         Ok(())
     }
@@ -122,12 +79,16 @@ impl Plugins {
 }
 
 pub async fn mutate(request: &Request<'_>, value: &mut Value, old: Option<&Value>) -> Result<(), StatusError> {
-    for row in &request.api.plugins.0 {
-        if row.plugin.handles(request) {
-            row.plugin.mutate(request, value, old).await?;
+    loop {
+        for row in &request.api.plugins.0 {
+            if row.plugin.handles(request) {
+                row.plugin.mutate(request, value, old).await?;
+            }
+        }
+        if !request.reinvocation.begin_second() {
+            return Ok(());
         }
     }
-    Ok(())
 }
 
 pub async fn validate(request: &Request<'_>, value: &Value, old: Option<&Value>) -> Result<(), StatusError> {
@@ -137,4 +98,20 @@ pub async fn validate(request: &Request<'_>, value: &Value, old: Option<&Value>)
         }
     }
     Ok(())
+}
+
+/// Both, for what is not stored, and for deletions. What plugins change of the value stays.
+pub async fn admit(request: &Request<'_>, value: &mut Value, old: Option<&Value>) -> Result<(), StatusError> {
+    mutate(request, value, old).await?;
+    validate(request, value, old).await
+}
+
+/// Admits exec, attach, portforward and proxies.
+pub async fn connecting(call: &Call, target: &Target) -> Result<(), StatusError> {
+    if call.query.has("dryRun") {
+        return Err(StatusError::bad_request("dryRun is not supported"));
+    }
+    let request = Request::connect(call, target);
+    let mut options = connect::options(call, &request.kind);
+    admit(&request, &mut options, None).await
 }

@@ -16,7 +16,7 @@ impl Plugin for NamespaceLifecycle {
     fn handles(&self, request: &Request<'_>) -> bool {
         match request.operation {
             Operation::Delete => request.is("", "Namespace"),
-            Operation::Create => !request.namespace.is_empty(),
+            Operation::Create => !request.namespace.is_empty() && !request.is("", "Namespace"),
             _ => false,
         }
     }

@@ -20,6 +20,7 @@ use machinery::status::StatusError;
 
 pub use backend::Connections;
 
+use crate::admission;
 use crate::chain::Call;
 use crate::http::RequestBody;
 use crate::http::respond::Answer;
@@ -31,6 +32,9 @@ pub fn is(subresource: &str) -> bool {
 }
 
 pub async fn serve(call: Call, request: Request<RequestBody>, target: Target) -> Result<Answer, StatusError> {
+    if target.subresource != "log" {
+        admission::connecting(&call, &target).await?;
+    }
     match target.subresource.as_str() {
         "log" => log::serve(call, target).await,
         "exec" | "attach" => stream::command(call, request, target).await,

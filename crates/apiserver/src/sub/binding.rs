@@ -7,23 +7,25 @@ use machinery::object::{self, map_mut, str_at};
 use machinery::status::StatusError;
 use serde_json::{Value, json};
 
+use crate::admission::{self, Operation};
 use crate::chain::Call;
 use crate::http::respond::{self, Answer};
 use crate::http::{RequestBody, negotiate};
 use crate::verbs::Target;
 use crate::verbs::options::WriteOptions;
-use crate::verbs::write::update::{Change, update};
+use crate::verbs::write::update::{Admission, Change, update};
 use crate::verbs::write::{Ctx, body};
 
 pub fn gvk() -> GroupVersionKind {
     GroupVersionKind::new("", "v1", "Binding")
 }
 
-pub async fn serve(call: Call, request: Request<RequestBody>, target: Target) -> Result<Answer, StatusError> {
+/// `admitted_as`: `pods/binding`, or the old `bindings`.
+pub async fn serve(call: Call, request: Request<RequestBody>, target: Target, admitted_as: Target) -> Result<Answer, StatusError> {
     let negotiated = negotiate::negotiate(&call.headers, &call.query, false, true)?;
     let options = WriteOptions::parse(&call, "CreateOptions")?;
     let ty = kinds::table().type_of(&gvk()).ok_or_else(|| StatusError::internal("no type for Binding"))?;
-    let binding = body::object(request, &call.api.registry, &gvk(), ty, options.validation).await?.object;
+    let mut binding = body::object(request, &call.api.registry, &gvk(), ty, options.validation).await?.object;
     let name = object::name(&binding).to_owned();
     if !target.name.is_empty() && name != target.name {
         return Err(StatusError::bad_request(format!(
@@ -32,6 +34,8 @@ pub async fn serve(call: Call, request: Request<RequestBody>, target: Target) ->
         )));
     }
     let ctx = Ctx::new(&call, options);
+    let place = admitted_as.named(&name);
+    admission::admit(&admission::Request::new(&ctx, &place, Operation::Create), &mut binding, None).await?;
     bind(&ctx, &target.named(&name), binding).await?;
     let done = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201});
     Ok(respond::value(201, &negotiated, &done))
@@ -84,7 +88,7 @@ async fn bind(ctx: &Ctx, target: &Target, binding: Value) -> Result<(), StatusEr
         Ok(())
     };
     let place = Target { subresource: "binding".into(), ..target.clone() };
-    update(ctx, &place, &Change::Edit(Box::new(edit))).await?;
+    update(ctx, &place, &Change::Edit(Box::new(edit), Admission::Done)).await?;
     Ok(())
 }
 

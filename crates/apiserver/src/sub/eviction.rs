@@ -7,13 +7,14 @@ use machinery::status::{Cause, Details, StatusError};
 use serde_json::{Value, json};
 
 use super::status::number;
+use crate::admission::{self, Operation};
 use crate::chain::Call;
 use crate::http::respond::{self, Answer};
 use crate::http::{RequestBody, negotiate};
 use crate::verbs::Target;
-use crate::verbs::delete::{DeleteOptions, delete};
+use crate::verbs::delete::{Admit, DeleteOptions, delete_as};
 use crate::verbs::options::WriteOptions;
-use crate::verbs::write::update::{Change, update};
+use crate::verbs::write::update::{Admission, Change, update};
 use crate::verbs::write::{Ctx, body, fetch};
 
 const PDB_GROUP: &str = "policy";
@@ -26,11 +27,12 @@ pub async fn serve(call: Call, request: Request<RequestBody>, target: Target) ->
     let options = WriteOptions::parse(&call, "CreateOptions")?;
     let want = GroupVersionKind::new("policy", "v1", "Eviction");
     let ty = kinds::table().type_of(&want).ok_or_else(|| StatusError::internal("no type for Eviction"))?;
-    let eviction = body::object(request, &call.api.registry, &want, ty, options.validation).await?.object;
+    let mut eviction = body::object(request, &call.api.registry, &want, ty, options.validation).await?.object;
     if object::name(&eviction) != target.name {
         return Err(StatusError::bad_request("name in URL does not match name in Eviction object"));
     }
     let mut ctx = Ctx::new(&call, options);
+    admission::admit(&admission::Request::new(&ctx, &target, Operation::Create), &mut eviction, None).await?;
     let delete_options = DeleteOptions::from_body(eviction.get("deleteOptions").unwrap_or(&Value::Null));
     ctx.options.dry_run |= !delete_options.dry_run.is_empty();
     evict(&ctx, &target, delete_options).await?;
@@ -59,7 +61,7 @@ async fn evict(ctx: &Ctx, target: &Target, mut options: DeleteOptions) -> Result
             options.uid.get_or_insert_with(|| object::uid(&pod).to_owned());
         }
     }
-    delete(ctx, &place, &options).await?;
+    delete_as(ctx, &place, &options, Admit::Done).await?;
     Ok(())
 }
 
@@ -105,7 +107,7 @@ async fn take(ctx: &Ctx, target: &Target, budget: &Value) -> Result<(), StatusEr
         Ok(())
     };
     let inner = Ctx { user: auth::User::apiserver(), ..ctx.clone() };
-    update(&inner, &place, &Change::Edit(Box::new(edit))).await?;
+    update(&inner, &place, &Change::Edit(Box::new(edit), Admission::Due)).await?;
     Ok(())
 }
 

@@ -31,7 +31,10 @@ pub async fn serve(call: Call, request: Request<RequestBody>, target: Target) ->
     }
     match row.name.as_str() {
         "scale" => scale::serve(call, request, target).await,
-        "binding" => binding::serve(call, request, target).await,
+        "binding" => {
+            let admitted_as = target.clone();
+            binding::serve(call, request, target, admitted_as).await
+        }
         "eviction" => eviction::serve(call, request, target).await,
         "token" => token::serve(call, request, target).await,
         _ => status::serve(call, request, target).await,

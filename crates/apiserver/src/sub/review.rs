@@ -9,6 +9,7 @@ use machinery::status::StatusError;
 use serde_json::{Value, json};
 
 use super::access;
+use crate::admission::{self, Operation};
 use crate::authn::token;
 use crate::chain::Call;
 use crate::http::respond::{self, Answer};
@@ -35,7 +36,8 @@ pub fn is(resource: &Resource) -> bool {
 pub async fn create(call: Call, request: Request<RequestBody>, target: Target) -> Result<Answer, StatusError> {
     if target.resource.kind == "Binding" {
         let Some(pods) = call.api.registry.kind("", "Pod") else { return Ok(respond::page_not_found()) };
-        return super::binding::serve(call, request, Target { resource: pods, ..target }).await;
+        let admitted_as = target.clone();
+        return super::binding::serve(call, request, Target { resource: pods, ..target }, admitted_as).await;
     }
     let negotiated = negotiate::negotiate(&call.headers, &call.query, false, true)?;
     let options = WriteOptions::parse(&call, "CreateOptions")?;
@@ -44,10 +46,13 @@ pub async fn create(call: Call, request: Request<RequestBody>, target: Target) -
     if target.resource.namespaced {
         write::create::match_namespace(&mut review, &target)?;
     }
+    let ctx = Ctx::new(&call, options);
     // As upstream, the two reviews of oneself without a question note no owner.
     if !matches!(target.resource.kind.as_str(), "SelfSubjectReview" | "SelfSubjectRulesReview") {
-        write::managed(&Ctx::new(&call, options), &target, &mut review, None);
+        write::managed(&ctx, &target, &mut review, None);
     }
+    let place = target.named(machinery::object::name(&review));
+    admission::admit(&admission::Request::new(&ctx, &place, Operation::Create), &mut review, None).await?;
     match target.resource.kind.as_str() {
         "SelfSubjectReview" => {
             machinery::object::metadata_mut(&mut review).insert("creationTimestamp".into(), json!(identifiers::now()));

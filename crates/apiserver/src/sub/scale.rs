@@ -15,7 +15,7 @@ use crate::http::respond::{self, Answer};
 use crate::http::{RequestBody, View, negotiate};
 use crate::verbs::Target;
 use crate::verbs::options::WriteOptions;
-use crate::verbs::write::update::{Change, uid_mismatch, update};
+use crate::verbs::write::update::{Admission, Change, uid_mismatch, update};
 use crate::verbs::write::{Ctx, body, fetch, patch};
 
 /// The Scale of an object. The selector is text.
@@ -72,7 +72,7 @@ pub async fn serve(call: Call, request: Request<RequestBody>, target: Target) ->
     let ctx = Ctx::new(&call, options);
     let api = ctx.api.clone();
     let Some((current, _)) = fetch(&api, &target).await? else { return Err(target.not_found()) };
-    let change = match (wanted, patch) {
+    let mut change = match (wanted, patch) {
         (Some(scale), _) => {
             match_name(&scale, &target)?;
             check(&scale, &target, &current)?;
@@ -85,9 +85,12 @@ pub async fn serve(call: Call, request: Request<RequestBody>, target: Target) ->
         }
         (None, None) => return Err(StatusError::bad_request("no body")),
     };
-    let replicas = number(&change, "spec.replicas");
     let request = admission::Request::new(&ctx, &target, Operation::Update);
-    admission::validate(&request, &change, Some(&scale_of(&target.resource, &current))).await?;
+    let old = scale_of(&target.resource, &current);
+    admission::mutate(&request, &mut change, Some(&old)).await?;
+    check(&change, &target, &current)?;
+    admission::validate(&request, &change, Some(&old)).await?;
+    let replicas = number(&change, "spec.replicas");
     let written = set_replicas(&ctx, &target, replicas, object::resource_version(&change)).await?;
     Ok(respond::value(200, &negotiated, &scale_of(&target.resource, &written)))
 }
@@ -102,7 +105,7 @@ async fn set_replicas(ctx: &Ctx, target: &Target, replicas: i64, version: &str) 
         map_mut(value, "spec").insert("replicas".into(), json!(replicas));
         Ok(())
     };
-    Ok(update(ctx, &place, &Change::Edit(Box::new(edit))).await?.object)
+    Ok(update(ctx, &place, &Change::Edit(Box::new(edit), Admission::Done)).await?.object)
 }
 
 fn match_name(scale: &Value, target: &Target) -> Result<(), StatusError> {

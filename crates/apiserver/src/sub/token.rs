@@ -8,13 +8,14 @@ use machinery::status::StatusError;
 use serde_json::{Value, json};
 
 use super::status::number;
+use crate::admission::{self, Operation};
 use crate::chain::Call;
 use crate::http::respond::{self, Answer};
 use crate::http::{RequestBody, negotiate};
 use crate::identifiers;
 use crate::verbs::Target;
 use crate::verbs::options::WriteOptions;
-use crate::verbs::write::{body, fetch};
+use crate::verbs::write::{Ctx, body, fetch};
 
 const MIN_SECONDS: i64 = 600;
 const MAX_SECONDS: i64 = 1 << 32;
@@ -39,6 +40,8 @@ pub async fn serve(call: Call, request: Request<RequestBody>, target: Target) ->
         map_mut(&mut asked, "metadata").insert(key.into(), json!(wanted));
     }
     fill(&call, &mut asked)?;
+    let ctx = Ctx::new(&call, options);
+    admission::admit(&admission::Request::new(&ctx, &target, Operation::Create), &mut asked, None).await?;
     let bound = bound_object(&call, &asked, &target).await?;
     issue(&call, &mut asked, &account, bound)?;
     Ok(respond::value(201, &negotiated, &asked))

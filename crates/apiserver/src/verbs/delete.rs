@@ -15,7 +15,7 @@ use super::page;
 use super::selection::Selection;
 use super::write::{Ctx, body, fetch, put, remove};
 use super::{Target, view};
-use crate::admission::{self, Operation};
+use crate::admission;
 use crate::chain::Call;
 use crate::http::respond::Answer;
 use crate::http::{RequestBody, negotiate, respond};
@@ -160,14 +160,30 @@ fn success(resource: &Resource, value: &Value) -> Value {
 
 /// Deletes, or begins to; true: it is gone.
 pub async fn delete(ctx: &Ctx, target: &Target, options: &DeleteOptions) -> Result<(Value, bool), StatusError> {
-    let mut admitted = false;
+    delete_as(ctx, target, options, Admit::Object).await
+}
+
+/// How a deletion is admitted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Admit {
+    /// As that of one object.
+    Object,
+    /// As one of many: the request names none.
+    Collection,
+    /// It was already: as an Eviction.
+    Done,
+}
+
+/// As [`delete`].
+pub async fn delete_as(ctx: &Ctx, target: &Target, options: &DeleteOptions, admit: Admit) -> Result<(Value, bool), StatusError> {
     loop {
         let Some((old, revision)) = fetch(&ctx.api, target).await? else { return Err(target.not_found()) };
         preconditions(target, options, &old, revision)?;
-        if !admitted {
-            let request = admission::Request::new(ctx, target, Operation::Delete);
-            admission::validate(&request, &Value::Null, Some(&old)).await?;
-            admitted = true;
+        if admit != Admit::Done {
+            // Again on each attempt: what is admitted is the deletion of this very state.
+            let request = admission::Request::delete(ctx, target, options);
+            let request = if admit == Admit::Collection { request.of_collection() } else { request };
+            admission::admit(&request, &mut Value::Null, Some(&old)).await?;
         }
         let mut value = old.clone();
         let now_gone = begin(ctx, target, options, &mut value)?;
@@ -336,7 +352,7 @@ pub async fn collection(call: Call, request: Request<RequestBody>, target: Targe
     for item in &page.items {
         let namespace = if target.resource.namespaced { item.namespace() } else { "" };
         let place = Target { namespace: namespace.to_owned(), ..target.named(item.name()) };
-        match delete(&ctx, &place, &options).await {
+        match delete_as(&ctx, &place, &options, Admit::Collection).await {
             Ok(_) => {}
             // Somebody else was faster.
             Err(e) if e.code == 404 => {}

@@ -24,11 +24,23 @@ pub struct WriteOptions {
     pub manager: String,
     pub validation: FieldValidation,
     pub force: bool,
+    pub given: Given,
+}
+
+/// The options as the client wrote them, for plugins and webhooks.
+#[derive(Clone, Debug, Default)]
+pub struct Given {
+    /// `CreateOptions`, `UpdateOptions`, `PatchOptions`; empty for the server's own writes.
+    pub kind: &'static str,
+    pub manager: String,
+    pub validation: String,
+    /// Whether `force` was said at all.
+    pub force: bool,
 }
 
 impl WriteOptions {
     /// `kind`: `CreateOptions`, `UpdateOptions` or `PatchOptions`, for errors.
-    pub fn parse(call: &Call, kind: &str) -> Result<Self, StatusError> {
+    pub fn parse(call: &Call, kind: &'static str) -> Result<Self, StatusError> {
         let query = &call.query;
         let dry_run: Vec<String> = query.all("dryRun").map(str::to_owned).collect();
         let mut errors = if kind == "PatchOptions" { patch_errors(patch::kind_of(&call.headers), query) } else { Vec::new() };
@@ -49,8 +61,10 @@ impl WriteOptions {
             let kind = GroupKind { group: "meta.k8s.io".to_owned(), kind: kind.to_owned() };
             return Err(StatusError::invalid(&kind, "", &errors));
         }
+        let given_options =
+            Given { kind, manager: given.to_owned(), validation: query.text("fieldValidation").to_owned(), force: query.has("force") };
         let manager = if given.is_empty() { default_manager(call.user_agent()) } else { given.to_owned() };
-        Ok(Self { dry_run: !dry_run.is_empty(), manager, validation, force: query.flag("force") })
+        Ok(Self { dry_run: !dry_run.is_empty(), manager, validation, force: query.flag("force"), given: given_options })
     }
 }
 

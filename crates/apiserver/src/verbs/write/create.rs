@@ -60,13 +60,13 @@ pub async fn create_as(ctx: &Ctx, target: &Target, mut value: Value, by: Managed
     strategy.default(&context, &mut value);
     let prefix = object::str_at(&value, "metadata.generateName").to_owned();
     let generated = object::name(&value).is_empty() && !prefix.is_empty();
-    let request = admission::Request::new(ctx, target, Operation::Create);
     metadata::wipe(&mut value);
     let repeated = metadata::dedup_owners(&mut value);
     if by == Managed::Note {
         super::managed(ctx, target, &mut value, None);
     }
-    admission::mutate(&request, &mut value, None).await?;
+    let place = target.named(object::name(&value));
+    admission::mutate(&admission::Request::new(ctx, &place, Operation::Create), &mut value, None).await?;
     super::normalise(target, &mut value)?;
     crate::authz::escalation::check(ctx, target, &value, None).await?;
     metadata::fill_new(resource, &mut value, &target.namespace, &ctx.now);

@@ -16,6 +16,7 @@ use store::{Expect, Op, Revision};
 
 use super::Target;
 use super::options::WriteOptions;
+use crate::admission::Notes;
 use crate::chain::Call;
 use crate::state::{Api, store_error};
 use crate::{codec, conversion, identifiers};
@@ -28,11 +29,13 @@ pub struct Ctx {
     pub user: User,
     pub options: WriteOptions,
     pub now: String,
+    /// Warnings and audit annotations of the request.
+    pub notes: Arc<Notes>,
 }
 
 impl Ctx {
     pub fn new(call: &Call, options: WriteOptions) -> Self {
-        Self { api: call.api.clone(), user: call.user.clone(), options, now: identifiers::now() }
+        Self { api: call.api.clone(), user: call.user.clone(), options, now: identifiers::now(), notes: call.notes.clone() }
     }
 
     pub fn strategy(&self, target: &Target) -> Context {

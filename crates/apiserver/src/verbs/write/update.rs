@@ -32,7 +32,15 @@ pub enum Change {
     Put(Value),
     Patch(Patch),
     /// A subresource's own way.
-    Edit(Edit),
+    Edit(Edit, Admission),
+}
+
+/// Whether an edit is yet to be admitted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Admission {
+    Due,
+    /// The subresource's own object was: a Binding, a Scale.
+    Done,
 }
 
 pub async fn serve(call: Call, request: Request<RequestBody>, target: Target) -> Result<Answer, StatusError> {
@@ -131,7 +139,7 @@ async fn once(ctx: &Ctx, target: &Target, change: &Change, old: Value, revision:
     let insists = insists(target, change, &mut value, &old)?;
     let strategy = strategy_of(target, change)?;
     let context = ctx.strategy(target);
-    if !matches!(change, Change::Edit(_)) {
+    if !matches!(change, Change::Edit(..)) {
         resource.defaults.apply(&mut value);
         resource.strategy.default(&context, &mut value);
     }
@@ -140,12 +148,15 @@ async fn once(ctx: &Ctx, target: &Target, change: &Change, old: Value, revision:
     if !matches!(change, Change::Patch(p) if p.kind == patch::Kind::Apply) {
         super::managed(ctx, target, &mut value, Some(&old));
     }
-    admission::mutate(&operation, &mut value, Some(&old)).await?;
+    let due = !matches!(change, Change::Edit(_, Admission::Done));
+    if due {
+        admission::mutate(&operation, &mut value, Some(&old)).await?;
+    }
     super::normalise(target, &mut value)?;
     crate::authz::escalation::check(ctx, target, &value, Some(&old)).await?;
     metadata::keep(&mut value, &old);
     strategy.prepare_for_update(&context, &mut value, &old);
-    if target.subresource == "status" && !matches!(change, Change::Edit(_)) {
+    if target.subresource == "status" && !matches!(change, Change::Edit(..)) {
         resource.keep_for_status(&mut value, &old);
     }
     if target.subresource.is_empty() {
@@ -157,7 +168,9 @@ async fn once(ctx: &Ctx, target: &Target, change: &Change, old: Value, revision:
         return Err(StatusError::invalid(&resource.group_kind(), &target.name, &errors).into());
     }
     warnings.extend(strategy.warnings(&context, &value, Some(&old)));
-    admission::validate(&operation, &value, Some(&old)).await?;
+    if due {
+        admission::validate(&operation, &value, Some(&old)).await?;
+    }
     commit(ctx, target, value, &old, revision, insists, warnings).await
 }
 
@@ -213,7 +226,7 @@ fn strategy_of<'a>(target: &'a Target, change: &Change) -> Result<&'a dyn Strate
     }
     let without_rules: &dyn Strategy = match change {
         // The server's own edit, as of `binding`, changes just what it means to.
-        Change::Edit(_) => &crate::sub::status::AS_EDITED,
+        Change::Edit(..) => &crate::sub::status::AS_EDITED,
         _ => &crate::sub::status::PLAIN,
     };
     Ok(target.resource.strategy.subresource(&target.subresource).unwrap_or(without_rules))
@@ -222,7 +235,7 @@ fn strategy_of<'a>(target: &'a Target, change: &Change) -> Result<&'a dyn Strate
 fn changed(ctx: &Ctx, target: &Target, change: &Change, old: &Value) -> Result<(Value, Vec<String>), StatusError> {
     match change {
         Change::Put(value) => Ok((value.clone(), Vec::new())),
-        Change::Edit(edit) => {
+        Change::Edit(edit, _) => {
             let mut value = old.clone();
             edit(&mut value)?;
             Ok((value, Vec::new()))
@@ -255,7 +268,7 @@ fn insists(target: &Target, change: &Change, value: &mut Value, old: &Value) -> 
     let (given, current) = (object::resource_version(value).to_owned(), object::resource_version(old));
     let from_old = match change {
         Change::Put(_) => false,
-        Change::Edit(_) => true,
+        Change::Edit(..) => true,
         Change::Patch(p) => !p.names_version,
     };
     if from_old {
