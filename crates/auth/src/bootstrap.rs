@@ -56,6 +56,10 @@ fn add(object: &mut Value, detail: &str) {
         }
         ["aggregates", pair] => {
             let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+            // A controller's to say.
+            if let Some(object) = object.as_object_mut() {
+                object.remove("rules");
+            }
             push(object, "/aggregationRule", "clusterRoleSelectors", json!({"matchLabels": {key: value}}));
         }
         [verbs, "url", urls] => push(object, "", "rules", json!(Rule { verbs: list(verbs), urls: list(urls), ..Rule::default() })),

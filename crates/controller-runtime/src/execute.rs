@@ -75,6 +75,7 @@ impl Executor {
             Action::RequireLive { target, uid } => return (Vec::new(), self.require_live(target, uid).await),
             Action::RequireAbsent { target } => return (Vec::new(), self.require_absent(target).await),
             Action::Replace { target, .. } => ("replace", target, &None, &None),
+            Action::Apply { target, .. } => ("apply", target, &None, &None),
             Action::Create { target, done, failed, .. } => ("create", target, done, failed),
             Action::Patch { target, done, failed, .. } => ("patch", target, done, failed),
             Action::Delete { target, done, failed, .. } => ("delete", target, done, failed),
@@ -137,6 +138,9 @@ impl Executor {
                     Some(subresource) => request.replace_subresource(subresource, &target.name, &params, body),
                     None => request.replace(&target.name, &params, body),
                 }
+            }
+            Action::Apply { target, manager, object } => {
+                Request::new(target.collection_path()).patch(&target.name, &PatchParams::apply(manager).force(), &Patch::Apply(object))
             }
             Action::Patch { target, subresource, update: true, patch, .. } => return self.update(target, *subresource, patch).await,
             Action::Patch { target, subresource, patch, .. } => {

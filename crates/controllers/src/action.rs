@@ -135,6 +135,12 @@ pub enum Action {
         subresource: Option<&'static str>,
         object: Value,
     },
+    /// Server-side apply, by force, in the name of `manager`.
+    Apply {
+        target: Target,
+        manager: &'static str,
+        object: Value,
+    },
     /// Asks the API server itself whether this incarnation lives and is not being deleted; stops here if not.
     RequireLive {
         target: Target,

@@ -3,17 +3,15 @@
 use k8s_openapi::api::rbac::v1::{ClusterRole, PolicyRule};
 use serde_json::json;
 
-use crate::action::{Action, Outcome, to_value};
+use crate::action::{Action, Outcome, Target, to_value};
 use crate::view::{Context, Key, View, Watch};
 use crate::{Controller, meta, selector};
 
-pub const CONTROLLER: Controller = Controller {
-    name: "clusterrole-aggregation-controller",
-    identity: "clusterrole-aggregation-controller",
-    component: "clusterrole-aggregation-controller",
-    watches: &[Watch::ClusterRoles(sums)],
-    reconcile,
-};
+/// Who owns the rules of a sum.
+const MANAGER: &str = "clusterrole-aggregation-controller";
+
+pub const CONTROLLER: Controller =
+    Controller { name: MANAGER, identity: MANAGER, component: MANAGER, watches: &[Watch::ClusterRoles(sums)], reconcile };
 
 /// Every sum: which roles it adds up may have changed either way.
 fn sums(view: &View<'_>, _role: &ClusterRole) -> Vec<Key> {
@@ -37,7 +35,11 @@ pub fn reconcile(view: &View<'_>, key: &Key, _context: &Context<'_>) -> Outcome 
     if sum.rules.as_deref().unwrap_or_default() == rules {
         return Outcome::nothing();
     }
-    vec![Action::patch(&*sum, json!({"rules": to_value(&rules)}))].into()
+    let target = Target::of(&*sum);
+    let object = json!({
+        "apiVersion": target.api_version, "kind": target.kind, "metadata": {"name": key.name}, "rules": to_value(&rules),
+    });
+    vec![Action::Apply { target, manager: MANAGER, object }].into()
 }
 
 #[cfg(test)]

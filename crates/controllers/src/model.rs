@@ -196,6 +196,7 @@ impl Model {
             Action::Patch { target, .. } => ("patch", target),
             Action::Delete { target, .. } => ("delete", target),
             Action::Replace { target, .. } => ("replace", target),
+            Action::Apply { target, .. } => ("apply", target),
             Action::RequireLive { target, .. } | Action::RequireAbsent { target } => ("require", target),
         };
         let key = key_of(target);
@@ -215,7 +216,7 @@ impl Model {
                 patch["metadata"].as_object_mut().unwrap().remove("resourceVersion");
                 self.write(key.clone(), &patch);
             }
-            Action::Replace { object, .. } => self.write(key.clone(), object),
+            Action::Replace { object, .. } | Action::Apply { object, .. } => self.write(key.clone(), object),
             Action::Delete { grace_seconds, .. } => self.delete(&key, *grace_seconds),
             _ => {}
         }

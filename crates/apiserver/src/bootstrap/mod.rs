@@ -72,7 +72,21 @@ async fn ensure(api: &Arc<Api>) -> Result<(), String> {
     for object in objects::all(api) {
         ensure_one(api, &object).await?;
     }
+    for sum in objects::sums() {
+        ensure_sum(api, &sum).await?;
+    }
     Ok(())
+}
+
+/// A sum nobody has added up yet gets its rules.
+async fn ensure_sum(api: &Arc<Api>, sum: &Value) -> Result<(), String> {
+    let row = row_of(api, sum)?;
+    let current = api.read(&row, "", machinery::object::name(sum)).await.map_err(|e| e.message)?;
+    let empty = |o: &Value| o.get("rules").and_then(Value::as_array).is_none_or(Vec::is_empty);
+    match current {
+        Some(current) if empty(&current) => write(api, &row, Method::PATCH, sum).await,
+        _ => Ok(()),
+    }
 }
 
 fn row_of(api: &Api, object: &Value) -> Result<Arc<Resource>, String> {
@@ -99,13 +113,18 @@ async fn write(api: &Arc<Api>, row: &Resource, method: Method, object: &Value) -
     let namespace = machinery::object::namespace(object);
     let mut path =
         if namespace.is_empty() { format!("{base}/{}", row.resource) } else { format!("{base}/namespaces/{namespace}/{}", row.resource) };
-    if method == Method::PUT {
+    if method != Method::POST {
         path.push_str(&format!("/{}", machinery::object::name(object)));
     }
+    let (content, manager) = if method == Method::PATCH {
+        ("application/apply-patch+yaml", "fieldManager=clusterrole-aggregation-controller&force=true")
+    } else {
+        ("application/json", "fieldManager=kube-apiserver")
+    };
     let request = Request::builder()
         .method(method)
-        .uri(format!("{path}?fieldManager=kube-apiserver"))
-        .header(http::header::CONTENT_TYPE, "application/json")
+        .uri(format!("{path}?{manager}"))
+        .header(http::header::CONTENT_TYPE, content)
         .body(boxed(Full::new(Bytes::from(object.to_string()))))
         .map_err(|e| e.to_string())?;
     let answer = chain::handle(api.clone(), request, Origin::InProcess(auth::User::apiserver())).await;

@@ -13,7 +13,7 @@ const NAMESPACES: [&str; 4] = ["kube-system", "kube-public", "kube-node-lease", 
 pub fn all(api: &Api) -> Vec<Value> {
     let mut objects: Vec<Value> =
         NAMESPACES.iter().map(|n| json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": n}})).collect();
-    objects.extend(roles());
+    objects.extend(auth::bootstrap::objects());
     for (name, value, text) in [
         (
             "system-cluster-critical",
@@ -31,18 +31,18 @@ pub fn all(api: &Api) -> Vec<Value> {
     objects
 }
 
-/// The RBAC objects, with the aggregated roles' rules already there.
-fn roles() -> Vec<Value> {
-    let mut objects = auth::bootstrap::objects();
+/// What the aggregation controller would apply to the sums among the bootstrap roles: done here at once, so that `edit` and its
+/// like are there before any controller runs.
+pub fn sums() -> Vec<Value> {
+    let objects = auth::bootstrap::objects();
     let policy = auth::rbac::Policy::new(&objects);
-    for object in objects.iter_mut().filter(|o| o.get("aggregationRule").is_some()) {
-        let name = str_at(object, "metadata.name").to_owned();
-        let role = auth::rbac::RoleRef { kind: "ClusterRole".into(), name, ..auth::rbac::RoleRef::default() };
-        if let Some(rules) = policy.rules(&role, "") {
-            object["rules"] = json!(**rules);
-        }
-    }
-    objects
+    let sums = objects.iter().filter(|o| o.get("aggregationRule").is_some()).filter_map(|o| {
+        let name = str_at(o, "metadata.name");
+        let role = auth::rbac::RoleRef { kind: "ClusterRole".into(), name: name.to_owned(), ..auth::rbac::RoleRef::default() };
+        let rules = policy.rules(&role, "")?;
+        Some(json!({"apiVersion": o["apiVersion"], "kind": o["kind"], "metadata": {"name": name}, "rules": **rules}))
+    });
+    sums.collect()
 }
 
 /// `default/kubernetes`, and where it leads.
