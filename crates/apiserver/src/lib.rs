@@ -33,6 +33,7 @@ mod state;
 mod sub;
 mod tls;
 mod verbs;
+mod webhook;
 
 pub use config::Config;
 pub use error::Error;

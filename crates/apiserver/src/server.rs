@@ -77,6 +77,7 @@ async fn state(
     let authorizer = Authorizer::start(&store, &registry, tasks, cancel).await?;
     Ok(Api {
         connections: connect::Connections::new(&pki, cancel.clone())?,
+        webhooks: crate::webhook::Pool::default(),
         plugins: Plugins::new(&config),
         caches: Caches::new(store.clone(), Limits::default(), cancel.clone()),
         config,

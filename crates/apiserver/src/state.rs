@@ -32,6 +32,7 @@ pub struct Api {
     pub metrics: Metrics,
     /// To kubelets and proxied servers.
     pub connections: Connections,
+    pub webhooks: crate::webhook::Pool,
     /// The port really listened on.
     pub port: u16,
     pub(crate) ready: AtomicBool,

@@ -28,6 +28,8 @@ pub struct Details {
     pub causes: Vec<Cause>,
     /// Seconds; zero is left out.
     pub retry_after_seconds: i32,
+    /// The whole Status as somebody else wrote it, a webhook: sent as it is.
+    pub verbatim: Option<Value>,
 }
 
 /// `metav1.StatusCause`.
@@ -137,8 +139,18 @@ impl StatusError {
         Self { code: 422, reason: "Invalid", message: format!("{kind} \"{name}\" is invalid: {joined}"), details: Some(Box::new(details)) }
     }
 
+    /// A Status somebody else wrote.
+    pub fn verbatim(code: u16, status: Value) -> Self {
+        let message = crate::object::str_at(&status, "message").to_owned();
+        let details = Details { verbatim: Some(status), ..Details::default() };
+        Self { code, reason: "", message, details: Some(Box::new(details)) }
+    }
+
     /// The `metav1.Status` object sent to the client.
     pub fn to_status(&self) -> Value {
+        if let Some(status) = self.details.as_ref().and_then(|d| d.verbatim.as_ref()) {
+            return status.clone();
+        }
         let mut status = json!({
             "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
             "message": self.message, "code": self.code,

@@ -19,6 +19,7 @@ use super::tls::Clients;
 use crate::error::Result;
 use crate::http::RequestBody;
 use crate::pki::Pki;
+use crate::webhook::texts;
 
 const DIAL: Duration = Duration::from_secs(10);
 
@@ -37,6 +38,8 @@ pub struct Backend {
     pub host: String,
     pub port: u16,
     pub tls: Option<Arc<ClientConfig>>,
+    /// Whom its certificate must be for; `None`: the host.
+    pub server_name: Option<String>,
 }
 
 /// Why there is no answer, as Go's client says it.
@@ -50,7 +53,7 @@ pub enum BackendError {
     Http(#[from] hyper::Error),
 }
 
-trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
+pub trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 
 impl Connections {
@@ -59,12 +62,12 @@ impl Connections {
     }
 
     /// A number that differs from request to request: endpoints take turns.
-    pub(super) fn turn(&self) -> usize {
+    pub fn turn(&self) -> usize {
         self.turns.fetch_add(1, Ordering::Relaxed)
     }
 
     /// Runs a stream until it ends or the server does.
-    pub(super) fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+    pub fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
         let cancel = self.cancel.clone();
         self.tracker.spawn(async move {
             tokio::select! { biased;
@@ -81,11 +84,7 @@ impl Connections {
     }
 
     /// Sends a request whose URI is a path, over a connection of its own.
-    pub(super) async fn send(
-        &self,
-        backend: &Backend,
-        request: Request<RequestBody>,
-    ) -> std::result::Result<Response<Incoming>, BackendError> {
+    pub async fn send(&self, backend: &Backend, request: Request<RequestBody>) -> std::result::Result<Response<Incoming>, BackendError> {
         let io = backend.dial().await?;
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(io)).await?;
         self.spawn(async move {
@@ -105,30 +104,20 @@ impl Backend {
         }
     }
 
-    async fn dial(&self) -> std::result::Result<Box<dyn Io>, BackendError> {
+    /// Connects, with TLS where the backend speaks it.
+    pub async fn dial(&self) -> std::result::Result<Box<dyn Io>, BackendError> {
         let failed = |why: String| BackendError::Dial(self.authority(), why);
         let dialled = tokio::time::timeout(DIAL, TcpStream::connect((self.host.as_str(), self.port))).await;
-        let tcp = dialled.map_err(|_| failed("i/o timeout".to_owned()))?.map_err(|e| failed(dial_text(&e)))?;
+        let tcp = dialled.map_err(|_| failed("i/o timeout".to_owned()))?.map_err(|e| failed(texts::dial(&e)))?;
         if let Err(error) = tcp.set_nodelay(true) {
             tracing::debug!(%error, "nodelay");
         }
         let Some(config) = &self.tls else { return Ok(Box::new(tcp)) };
-        let name = ServerName::try_from(self.host.clone()).map_err(|e| BackendError::Tls(format!("tls: {e}")))?;
+        let name = ServerName::try_from(self.server_name.clone().unwrap_or_else(|| self.host.clone()))
+            .map_err(|e| BackendError::Tls(format!("tls: {e}")))?;
         let connector = tokio_rustls::TlsConnector::from(config.clone());
         let shaken = tokio::time::timeout(DIAL, connector.connect(name, tcp)).await;
         let tls = shaken.map_err(|_| BackendError::Tls("net/http: TLS handshake timeout".to_owned()))?;
-        Ok(Box::new(tls.map_err(|e| BackendError::Tls(format!("tls: failed to verify certificate: {e}")))?))
-    }
-}
-
-fn dial_text(error: &std::io::Error) -> String {
-    use std::io::ErrorKind::{ConnectionRefused, ConnectionReset, HostUnreachable, NetworkUnreachable, TimedOut};
-    match error.kind() {
-        ConnectionRefused => "connect: connection refused".to_owned(),
-        ConnectionReset => "connect: connection reset by peer".to_owned(),
-        HostUnreachable => "connect: no route to host".to_owned(),
-        NetworkUnreachable => "connect: network is unreachable".to_owned(),
-        TimedOut => "connect: connection timed out".to_owned(),
-        _ => error.to_string(),
+        Ok(Box::new(tls.map_err(|e| BackendError::Tls(texts::handshake(&e)))?))
     }
 }

@@ -21,7 +21,7 @@ pub async fn of(api: &Arc<Api>, node: &str, verify: bool) -> Result<Backend, Sta
     };
     let tls = if verify { &api.connections.tls.kubelet } else { &api.connections.tls.kubelet_unverified };
     let (host, port) = endpoint(&object).map_err(|why| StatusError::new(500, "", why))?;
-    Ok(Backend { host, port, tls: Some(tls.clone()) })
+    Ok(Backend { host, port, tls: Some(tls.clone()), server_name: None })
 }
 
 /// Address and port of the kubelet.

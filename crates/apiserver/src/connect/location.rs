@@ -54,7 +54,7 @@ pub async fn find(api: &Arc<Api>, target: &Target) -> Result<Backend, StatusErro
 
 fn workload(api: &Arc<Api>, id: &Id<'_>, ip: IpAddr, port: u16) -> Result<Backend, StatusError> {
     address::proxyable(api, ip, port)?;
-    Ok(Backend { host: ip.to_string(), port, tls: id.https.then(|| api.connections.tls.workload.clone()) })
+    Ok(Backend { host: ip.to_string(), port, tls: id.https.then(|| api.connections.tls.workload.clone()), server_name: None })
 }
 
 async fn node(api: &Arc<Api>, id: &Id<'_>) -> Result<Backend, StatusError> {

@@ -18,7 +18,9 @@ mod upgrade;
 use http::Request;
 use machinery::status::StatusError;
 
-pub use backend::Connections;
+pub use address::proxyable;
+pub use backend::{Backend, BackendError, Connections};
+pub use tls::AnyCertificate;
 
 use crate::admission;
 use crate::chain::Call;

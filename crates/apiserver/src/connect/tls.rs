@@ -50,7 +50,7 @@ fn http1(mut config: ClientConfig) -> Arc<ClientConfig> {
 
 /// Believes any certificate whose key the server has.
 #[derive(Debug)]
-struct AnyCertificate(Arc<CryptoProvider>);
+pub struct AnyCertificate(pub Arc<CryptoProvider>);
 
 impl ServerCertVerifier for AnyCertificate {
     fn verify_server_cert(
