@@ -21,6 +21,7 @@ pub mod object;
 pub mod patch;
 pub mod proto;
 pub mod quantity;
+pub mod re2;
 pub mod schema;
 pub mod status;
 pub mod structural;

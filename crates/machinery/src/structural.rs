@@ -5,10 +5,17 @@
 //! It does not judge schemas: whether a definition is structural is up to `kinds`, and what it refuses never gets here. It
 //! publishes none either: OpenAPI is made of the definition's own tree. `apiserver` keeps one [`Schema`] per served version.
 
+mod check;
 mod decode;
 mod default;
+mod embedded;
+mod formats;
+mod lists;
+mod numbers;
 mod parse;
+mod trail;
 mod types;
+mod validate;
 
 use std::collections::BTreeMap;
 
@@ -16,6 +23,7 @@ use serde_json::Value;
 
 pub use decode::{ObjectMeta, Source};
 pub use parse::ParseError;
+pub use trail::Place;
 
 /// A schema and everything below it. The parts of `allOf` and the like are schemas as well, with `kind` mostly absent.
 #[derive(Clone, Debug, Default)]
@@ -101,7 +109,7 @@ pub struct Rule {
 /// What a value must hold to beyond its type.
 #[derive(Clone, Debug, Default)]
 pub struct Checks {
-    /// As written.
+    /// As written; [`format_is_known`] tells whether it is checked.
     pub format: String,
     pub maximum: Option<f64>,
     pub exclusive_maximum: bool,
@@ -124,11 +132,11 @@ pub struct Checks {
     pub not: Option<Box<Schema>>,
 }
 
-/// A regular expression, compiled once; one that cannot be compiled matches nothing and says why.
+/// A regular expression. It is compiled once; those of a schema that has very many are compiled each time instead.
 #[derive(Clone, Debug)]
 pub struct Pattern {
     pub text: String,
-    pub regex: Result<regex::Regex, String>,
+    compiled: Option<Result<regex::Regex, String>>,
 }
 
 impl Schema {
@@ -149,4 +157,19 @@ impl Schema {
     pub fn at(&self, path: &str) -> Option<&Schema> {
         path.split('.').filter(|p| !p.is_empty()).try_fold(self, |schema, name| schema.properties.get(name))
     }
+}
+
+impl Pattern {
+    /// Whether a text matches; why the expression is none otherwise.
+    pub fn matches(&self, text: &str) -> Result<bool, String> {
+        match &self.compiled {
+            Some(compiled) => compiled.as_ref().map(|r| r.is_match(text)).map_err(Clone::clone),
+            None => crate::re2::compile(&self.text).map(|r| r.is_match(text)),
+        }
+    }
+}
+
+/// Whether values are checked for a format.
+pub fn format_is_known(format: &str) -> bool {
+    formats::rule(format).is_some()
 }

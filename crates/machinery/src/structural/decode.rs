@@ -5,6 +5,7 @@
 use serde_json::{Map, Value};
 
 use super::Schema;
+use super::trail::Trail;
 use crate::decode::DecodeError;
 use crate::field::{self, go_value};
 use crate::schema::{TypeId, Types};
@@ -192,46 +193,8 @@ impl Pruner {
     }
 }
 
-/// The way to a value: fields and keys alike with dots, as strict errors name them. It lies on the stack.
-#[derive(Clone, Copy, Default)]
-struct Trail<'a> {
-    parent: Option<&'a Trail<'a>>,
-    step: Option<Step<'a>>,
-}
-
-#[derive(Clone, Copy)]
-enum Step<'a> {
-    Key(&'a str),
-    Index(usize),
-}
-
-impl<'a> Trail<'a> {
-    fn key(&'a self, name: &'a str) -> Trail<'a> {
-        Trail { parent: Some(self), step: Some(Step::Key(name)) }
-    }
-
-    fn index(&'a self, index: usize) -> Trail<'a> {
-        Trail { parent: Some(self), step: Some(Step::Index(index)) }
-    }
-}
-
-impl std::fmt::Display for Trail<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        if let Some(parent) = self.parent {
-            parent.fmt(f)?;
-        }
-        match self.step {
-            Some(Step::Key(name)) if self.parent.is_some_and(|p| p.step.is_some()) => write!(f, ".{name}"),
-            Some(Step::Key(name)) => f.write_str(name),
-            Some(Step::Index(index)) => write!(f, "[{index}]"),
-            None => Ok(()),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "tests")]
     use super::*;
     use crate::schema::{Field, Map as MapType, Omit, Scalar, Struct, Type};
     use serde_json::json;

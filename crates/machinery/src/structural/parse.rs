@@ -3,17 +3,17 @@
 
 use std::collections::BTreeMap;
 
-use regex::RegexBuilder;
 use serde_json::Value;
 
 use super::{Additional, Checks, Kind, ListType, Pattern, Rule, Schema};
+use crate::re2;
 
 /// Deeper than any decoded tree: JSON may nest 120 levels, and a schema takes two for each of its own.
 const DEPTH_MAX: usize = 128;
 /// More than fits into a stored definition.
 const SCHEMAS_MAX: usize = 200_000;
-/// A compiled regular expression may take this much memory.
-const REGEX_BYTES_MAX: usize = 1 << 20;
+/// All compiled regular expressions of a schema may take this much memory.
+const PATTERNS_BYTES_MAX: usize = 32 << 20;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ParseError {
@@ -26,19 +26,15 @@ pub enum ParseError {
 impl Schema {
     /// Parses `openAPIV3Schema`. A value that is no object is a schema that says nothing.
     pub fn parse(tree: &Value) -> Result<Self, ParseError> {
-        Parser { left: SCHEMAS_MAX }.schema(tree, 0)
+        Parser { left: SCHEMAS_MAX, pattern_bytes_left: PATTERNS_BYTES_MAX, compiled: BTreeMap::new() }.schema(tree, 0)
     }
 }
 
-impl Pattern {
-    pub fn new(text: &str) -> Self {
-        let regex = RegexBuilder::new(text).size_limit(REGEX_BYTES_MAX).dfa_size_limit(REGEX_BYTES_MAX).build();
-        Self { text: text.to_owned(), regex: regex.map_err(|e| e.to_string()) }
-    }
-}
-
+/// What is left of the bounds, and the patterns seen so far.
 struct Parser {
     left: usize,
+    pattern_bytes_left: usize,
+    compiled: BTreeMap<String, Result<regex::Regex, String>>,
 }
 
 impl Parser {
@@ -83,6 +79,30 @@ impl Parser {
             rules: list(tree, "x-kubernetes-validations").iter().map(rule).collect(),
             checks: self.checks(tree, depth)?,
         })
+    }
+
+    fn pattern(&mut self, text: &str) -> Pattern {
+        if let Some(compiled) = self.compiled.get(text) {
+            return Pattern { text: text.to_owned(), compiled: Some(compiled.clone()) };
+        }
+        let mut compiled = None;
+        for bytes in [1 << 14, 1 << 16, 1 << 18, re2::BYTES_MAX] {
+            if bytes > self.pattern_bytes_left {
+                compiled = None;
+                break;
+            }
+            let made = re2::compile_within(text, bytes);
+            let sound = made.is_ok();
+            compiled = Some(made);
+            if sound {
+                self.pattern_bytes_left -= bytes;
+                break;
+            }
+        }
+        if let Some(compiled) = &compiled {
+            self.compiled.insert(text.to_owned(), compiled.clone());
+        }
+        Pattern { text: text.to_owned(), compiled }
     }
 
     fn boxed(&mut self, tree: &Value, key: &str, depth: usize) -> Result<Option<Box<Schema>>, ParseError> {
@@ -132,7 +152,7 @@ impl Parser {
             multiple_of: number("multipleOf"),
             max_length: count("maxLength"),
             min_length: count("minLength"),
-            pattern: Some(text(tree, "pattern")).filter(|p| !p.is_empty()).map(Pattern::new),
+            pattern: Some(text(tree, "pattern")).filter(|p| !p.is_empty()).map(|p| self.pattern(p)),
             max_items: count("maxItems"),
             min_items: count("minItems"),
             unique_items: flag("uniqueItems"),
@@ -178,7 +198,6 @@ fn rule(tree: &Value) -> Rule {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "tests")]
     use super::*;
     use serde_json::json;
 
@@ -198,7 +217,7 @@ mod tests {
         assert_eq!(schema.checks.as_ref().unwrap().required, ["a"]);
         let a = schema.at("a").unwrap();
         assert_eq!((a.nullable, &a.default), (true, &Some(json!("x"))));
-        assert!(a.checks.as_ref().unwrap().pattern.as_ref().unwrap().regex.is_ok());
+        assert!(a.checks.as_ref().unwrap().pattern.as_ref().unwrap().matches("x").unwrap());
         assert!(schema.at("b").unwrap().int_or_string);
         assert_eq!(schema.at("c").unwrap().list_type, Some(ListType::Set));
         assert_eq!(schema.at("d").unwrap().additional_schema().unwrap().kind, Some(Kind::Number));
@@ -215,6 +234,6 @@ mod tests {
             assert!(Schema::parse(&odd).is_ok());
         }
         let greedy = json!({"pattern": "(((a{100}){100}){100}){100}"});
-        assert!(Schema::parse(&greedy).unwrap().checks.unwrap().pattern.unwrap().regex.is_err());
+        assert!(Schema::parse(&greedy).unwrap().checks.unwrap().pattern.unwrap().matches("a").is_err());
     }
 }

@@ -1,0 +1,138 @@
+//! Numbers as Go has them: what is a whole number, what is a multiple, and how they are printed.
+
+use serde_json::{Number, Value};
+
+/// JSON's whole numbers that every `float64` holds exactly.
+const SAFE_MAX: f64 = 9_007_199_254_740_991.0;
+const EPSILON: f64 = 1e-9;
+
+/// A number as the decoder hands it to validation.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Num {
+    Int(i64),
+    Float(f64),
+}
+
+impl Num {
+    pub fn of(number: &Number) -> Self {
+        number.as_i64().map_or_else(|| Self::Float(number.as_f64().unwrap_or(f64::NAN)), Self::Int)
+    }
+
+    pub fn float(self) -> f64 {
+        match self {
+            Self::Int(n) => n as f64,
+            Self::Float(f) => f,
+        }
+    }
+}
+
+/// Go's `float64` as `%v` prints it: `1.5`, `1e+06`.
+pub fn go_float(f: f64) -> String {
+    let text = format!("{f:e}");
+    let Some((digits, exponent)) = text.split_once('e') else { return text };
+    let Ok(exponent) = exponent.parse::<i32>() else { return text };
+    if (-4..6).contains(&exponent) {
+        return format!("{f}");
+    }
+    let sign = if exponent < 0 { '-' } else { '+' };
+    format!("{digits}e{sign}{:02}", exponent.abs())
+}
+
+/// A value as upstream's `field.Error` prints it, with Go's floats.
+pub(super) fn shown(value: &Value) -> String {
+    match value {
+        Value::Number(number) => match Num::of(number) {
+            Num::Int(n) => n.to_string(),
+            Num::Float(f) => go_float(f),
+        },
+        other => crate::field::go_value(other),
+    }
+}
+
+/// `swag.IsFloat64AJSONInteger`: near enough to a whole number.
+pub(super) fn is_whole(f: f64) -> bool {
+    if !f.is_finite() || f.abs() > SAFE_MAX {
+        return false;
+    }
+    let whole = f.trunc();
+    let difference = (f - whole).abs();
+    if f == whole {
+        return true;
+    }
+    if f == 0.0 || whole == 0.0 {
+        return false;
+    }
+    difference / (f.abs() + whole.abs()) < EPSILON
+}
+
+/// Whether a number is in the range of 64 bit integers and has no fraction.
+pub(super) fn fits_integer(number: Num) -> bool {
+    match number {
+        Num::Int(_) => true,
+        Num::Float(f) => f.fract() == 0.0 && (-9_223_372_036_854_775_808.0..9_223_372_036_854_775_808.0).contains(&f),
+    }
+}
+
+/// Whether a value equals an entry of an enum, which Go converts it to the type of first: whole numbers forget fractions.
+pub(super) fn enum_equal(value: &Value, entry: &Value) -> bool {
+    match (value, entry) {
+        (Value::Null, _) | (_, Value::Null) => false,
+        (Value::Number(a), Value::Number(b)) => match (Num::of(a), Num::of(b)) {
+            (Num::Int(a), Num::Int(b)) => a == b,
+            (a, Num::Float(b)) => a.float() == b,
+            (Num::Float(a), Num::Int(b)) => a.trunc() == b as f64,
+        },
+        (a, b) => a == b,
+    }
+}
+
+/// Whether `data` is a multiple; the factor is not negative.
+pub(super) fn is_multiple(data: f64, factor: f64) -> bool {
+    is_whole(if factor < 1.0 { 1.0 / factor * data } else { data / factor })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn floats_print_as_in_go() {
+        for (f, wanted) in [
+            (1.5, "1.5"),
+            (100_000.0, "100000"),
+            (1_000_000.0, "1e+06"),
+            (1_234_567.0, "1.234567e+06"),
+            (0.0001, "0.0001"),
+            (0.00001, "1e-05"),
+            (1e100, "1e+100"),
+            (-2.0, "-2"),
+            (0.0, "0"),
+        ] {
+            assert_eq!(go_float(f), wanted);
+        }
+    }
+
+    #[test]
+    fn whole_numbers_and_multiples() {
+        assert!(is_whole(3.0) && is_whole(-3.0) && is_whole(0.0) && !is_whole(3.5) && !is_whole(1e300) && !is_whole(f64::NAN));
+        assert!(is_multiple(9.0, 3.0) && !is_multiple(10.0, 3.0) && is_multiple(0.3, 0.1) && is_multiple(1.0, 0.01));
+        assert!(!is_multiple(1.0, 0.0));
+    }
+
+    #[test]
+    fn enums_convert() {
+        for (value, entry, wanted) in [
+            (json!(1), json!(1), true),
+            (json!(1), json!(1.0), true),
+            (json!(1.5), json!(1), true),
+            (json!(1), json!(1.5), false),
+            (json!(null), json!(null), false),
+            (json!("a"), json!("a"), true),
+            (json!([1]), json!([1]), true),
+            (json!("1"), json!(1), false),
+        ] {
+            assert_eq!(enum_equal(&value, &entry), wanted, "{value} {entry}");
+        }
+    }
+}
