@@ -1,41 +1,58 @@
-//! OpenAPI v3 (an index, a document per group version) and v2, made from the facts of types and the table. Without
-//! descriptions. kubectl takes field validation, patch keys and `explain`'s structure from here.
+//! OpenAPI v3 (an index, a document per group version) and v2, made from the facts of types and the table, with
+//! the words of `descriptions`. kubectl takes field validation, patch keys and `explain`'s structure from here.
 
+mod gnostic;
 mod paths;
 mod schemas;
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::io::{Read as _, Write as _};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use bytes::Bytes;
+use descriptions::Descriptions;
 use http::HeaderValue;
-use http::header::{ETAG, IF_NONE_MATCH};
+use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, ETAG, IF_NONE_MATCH, VARY};
 use machinery::gvk::GroupVersion;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha512};
 
 use crate::chain::Call;
+use crate::http::negotiate;
 use crate::http::respond::{self, Answer};
 
 const V3: &str = "/openapi/v3";
 
-/// A finished document.
+/// A finished document. Kept packed: all of them are megabytes, and who asks mostly takes gzip.
 #[derive(Clone)]
 struct Document {
-    bytes: Bytes,
+    packed: Bytes,
     hash: String,
 }
 
 impl Document {
-    fn new(value: &Value) -> Self {
-        let text = value.to_string();
-        let hash = hex::encode_upper(Sha512::digest(text.as_bytes()));
-        Self { bytes: text.into(), hash }
+    fn new(bytes: &[u8]) -> Self {
+        let hash = hex::encode_upper(Sha512::digest(bytes));
+        let mut packer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+        // Writing into memory cannot fail.
+        let packed = packer.write_all(bytes).and_then(|()| packer.finish()).unwrap_or_else(|e| {
+            tracing::error!(error = %e, "an OpenAPI document could not be packed");
+            Vec::new()
+        });
+        Self { packed: packed.into(), hash }
+    }
+
+    fn unpacked(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(self.packed.len() * 8);
+        if let Err(e) = flate2::read::GzDecoder::new(&*self.packed).read_to_end(&mut out) {
+            tracing::error!(error = %e, "an OpenAPI document could not be unpacked");
+        }
+        out
     }
 }
 
 /// Documents made so far, by path: built-in types do not change while a server runs.
-fn cached(path: &str, make: impl FnOnce() -> Value) -> Document {
+fn cached(path: &str, make: impl FnOnce() -> Vec<u8>) -> Document {
     static MADE: OnceLock<Mutex<BTreeMap<String, Document>>> = OnceLock::new();
     let made = MADE.get_or_init(Mutex::default);
     if let Some(found) = made.lock().unwrap_or_else(PoisonError::into_inner).get(path) {
@@ -46,9 +63,24 @@ fn cached(path: &str, make: impl FnOnce() -> Value) -> Document {
     document
 }
 
+/// The words for types and fields: shared while documents are made, then dropped.
+fn words() -> Arc<Descriptions> {
+    static SHARED: Mutex<Weak<Descriptions>> = Mutex::new(Weak::new());
+    let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+    shared.upgrade().unwrap_or_else(|| {
+        let all = Arc::new(Descriptions::unpack());
+        *shared = Arc::downgrade(&all);
+        all
+    })
+}
+
 pub fn serve(call: &Call, path: &str) -> Answer {
     if path == "/openapi/v2" {
-        return answer(call, &cached(path, v2), "application/json");
+        return match v2_form(call) {
+            Some(V2::Json) => answer(call, &cached(path, || v2().to_string().into()), "application/json"),
+            Some(V2::Protobuf) => answer(call, &cached("/openapi/v2 protobuf", || gnostic::document(&v2())), V2_PROTOBUF),
+            None => not_acceptable(),
+        };
     }
     if path == V3 {
         return respond::bytes(200, "text/plain; charset=utf-8", index(call).to_string());
@@ -56,16 +88,58 @@ pub fn serve(call: &Call, path: &str) -> Answer {
     let name = path.strip_prefix(V3).unwrap_or("").trim_matches('/');
     match document(call, name) {
         Some(document) => answer(call, &document, "application/json"),
-        None => respond::page_not_found(),
+        // Upstream's handler sends no words with it.
+        None => {
+            let mut answer = respond::bytes(404, "text/plain", "");
+            answer.headers_mut().remove(CONTENT_TYPE);
+            answer
+        }
     }
+}
+
+enum V2 {
+    Json,
+    Protobuf,
+}
+
+/// Asked for with an `@`, answered with a dot; asked for with a dot, too.
+const V2_PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
+
+/// The form of the version 2 document, by the order of Accept.
+fn v2_form(call: &Call) -> Option<V2> {
+    let accept: Vec<&str> = call.headers.get_all(ACCEPT).iter().filter_map(|v| v.to_str().ok()).collect();
+    if accept.is_empty() {
+        return Some(V2::Json);
+    }
+    negotiate::kinds(&accept.join(",")).into_iter().find_map(|kind| match kind {
+        "*/*" | "application/*" | "application/json" => Some(V2::Json),
+        V2_PROTOBUF | "application/com.github.proto-openapi.spec.v2@v1.0+protobuf" => Some(V2::Protobuf),
+        _ => None,
+    })
+}
+
+fn not_acceptable() -> Answer {
+    let mut answer = respond::bytes(406, "text/plain", "");
+    answer.headers_mut().remove(CONTENT_TYPE);
+    answer
 }
 
 fn answer(call: &Call, document: &Document, content_type: &'static str) -> Answer {
     let etag = format!("\"{}\"", document.hash);
     let same = call.headers.get(IF_NONE_MATCH).and_then(|v| v.to_str().ok()) == Some(&etag);
-    let mut answer = if same { respond::bytes(304, content_type, "") } else { respond::bytes(200, content_type, document.bytes.clone()) };
+    let packs = call.headers.get(ACCEPT_ENCODING).and_then(|v| v.to_str().ok()).is_some_and(|v| v.contains("gzip"));
+    let mut answer = match (same, packs) {
+        (true, _) => respond::bytes(304, content_type, ""),
+        (false, true) => respond::bytes(200, content_type, document.packed.clone()),
+        (false, false) => respond::bytes(200, content_type, document.unpacked()),
+    };
+    let headers = answer.headers_mut();
+    if packs && !same {
+        headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    }
+    headers.insert(VARY, HeaderValue::from_static("Accept-Encoding, Accept"));
     if let Ok(value) = HeaderValue::from_str(&etag) {
-        answer.headers_mut().insert(ETAG, value);
+        headers.insert(ETAG, value);
     }
     answer
 }
@@ -78,10 +152,12 @@ fn name_of(gv: &GroupVersion) -> String {
 fn document(call: &Call, name: &str) -> Option<Document> {
     let registry = call.api.registry.snapshot();
     let gv = registry.group_versions().iter().find(|gv| name_of(gv) == name)?;
-    Some(cached(name, || v3(gv)))
+    Some(cached(name, || v3(gv).to_string().into()))
 }
 
 fn index(call: &Call) -> Value {
+    // Kept until every document is made.
+    let _words = words();
     let mut paths = serde_json::Map::new();
     for gv in call.api.registry.snapshot().group_versions() {
         let name = name_of(gv);
@@ -94,19 +170,19 @@ fn index(call: &Call) -> Value {
 }
 
 fn v3(gv: &GroupVersion) -> Value {
-    let mut schemas = schemas::Schemas::new("#/components/schemas/");
+    let mut schemas = schemas::Schemas::new(paths::Dialect::V3, words());
     let paths = paths::of(gv, &mut schemas, paths::Dialect::V3);
     json!({
-        "openapi": "3.0.0", "info": {"title": "Kubernetes", "version": "v1.36.2"}, "paths": paths,
+        "openapi": "3.0.0", "info": {"title": "Kubernetes", "version": "1.36"}, "paths": paths,
         "components": {
             "schemas": schemas.finish(),
-            "securitySchemes": {"BearerToken": {"type": "apiKey", "name": "authorization", "in": "header"}},
+            "securitySchemes": {"BearerToken": {"description": "Bearer Token authentication", "type": "apiKey", "name": "authorization", "in": "header"}},
         },
     })
 }
 
 fn v2() -> Value {
-    let mut schemas = schemas::Schemas::new("#/definitions/");
+    let mut schemas = schemas::Schemas::new(paths::Dialect::V2, words());
     let mut all = serde_json::Map::new();
     for gv in kinds::table().group_versions() {
         if let Value::Object(paths) = paths::of(gv, &mut schemas, paths::Dialect::V2) {
@@ -115,7 +191,7 @@ fn v2() -> Value {
     }
     json!({
         "swagger": "2.0", "info": {"title": "Kubernetes", "version": "v1.36.2"}, "paths": all, "definitions": schemas.finish(),
-        "securityDefinitions": {"BearerToken": {"type": "apiKey", "name": "authorization", "in": "header"}},
+        "securityDefinitions": {"BearerToken": {"description": "Bearer Token authentication", "type": "apiKey", "name": "authorization", "in": "header"}},
         "security": [{"BearerToken": []}],
     })
 }

@@ -5,6 +5,7 @@
 
 pub mod columns;
 pub mod custom;
+pub mod enums;
 pub mod quota;
 pub mod resource;
 pub mod strategies;

@@ -70,6 +70,11 @@ fn clauses(header: &str) -> Vec<Clause<'_>> {
     out
 }
 
+/// The media types of an Accept header, best first.
+pub fn kinds(accept: &str) -> Vec<&str> {
+    clauses(accept).into_iter().map(|clause| clause.kind).collect()
+}
+
 /// The answer's form, or 406. `views`: Tables and metadata-only forms are on offer. `protobuf`: so is protobuf.
 pub fn negotiate(headers: &HeaderMap, query: &Query, views: bool, protobuf: bool) -> Result<Negotiated, StatusError> {
     let pretty = pretty(headers, query);

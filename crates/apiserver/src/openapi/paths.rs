@@ -13,6 +13,16 @@ pub enum Dialect {
     V3,
 }
 
+impl Dialect {
+    /// What references to definitions begin with.
+    pub fn prefix(self) -> &'static str {
+        match self {
+            Self::V2 => "#/definitions/",
+            Self::V3 => "#/components/schemas/",
+        }
+    }
+}
+
 const PATCH_TYPES: [&str; 4] = [
     "application/json-patch+json",
     "application/merge-patch+json",
@@ -63,6 +73,10 @@ fn add(
     if !item.is_empty() {
         paths.insert(path.to_owned(), parameters(item, row, path.contains("{name}"), dialect));
     }
+}
+
+fn meta(name: &str) -> String {
+    format!("io.k8s.apimachinery.pkg.apis.meta.v1.{name}")
 }
 
 fn method(verb: &str) -> &'static str {
@@ -125,25 +139,27 @@ fn operation(verb: &str, gvk: &GroupVersionKind, answer: &GroupVersionKind, sche
         "update" => "put",
         other => other,
     };
-    let schema = schemas.kind(answer);
+    let schema = if matches!(verb, "delete" | "deletecollection") { schemas.named(&meta("Status")) } else { schemas.kind(answer) };
     let mut operation = json!({
         "x-kubernetes-action": action,
         "x-kubernetes-group-version-kind": {"group": gvk.group, "version": gvk.version, "kind": gvk.kind},
     });
     let body = match verb {
         "create" | "update" => Some((schemas.kind(gvk), vec!["*/*"])),
-        "patch" => Some((json!({"type": "object"}), PATCH_TYPES.to_vec())),
+        "delete" | "deletecollection" => Some((schemas.named(&meta("DeleteOptions")), vec!["*/*"])),
+        "patch" => Some((schemas.named(&meta("Patch")), PATCH_TYPES.to_vec())),
         _ => None,
     };
     if let Some((schema, kinds)) = body {
+        let required = !matches!(verb, "delete" | "deletecollection");
         match dialect {
             Dialect::V2 => {
-                params.push(json!({"name": "body", "in": "body", "required": true, "schema": schema}));
+                params.push(json!({"name": "body", "in": "body", "required": required, "schema": schema}));
                 operation["consumes"] = json!(kinds);
             }
             Dialect::V3 => {
                 let content: Map<String, Value> = kinds.iter().map(|k| ((*k).to_owned(), json!({"schema": schema}))).collect();
-                operation["requestBody"] = json!({"required": true, "content": content});
+                operation["requestBody"] = json!({"required": required, "content": content});
             }
         }
     }

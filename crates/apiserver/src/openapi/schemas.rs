@@ -1,27 +1,31 @@
 //! Types as OpenAPI schemas. Asking for a reference puts the type, and all it needs, on the list of those to write.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use descriptions::Descriptions;
 use machinery::gvk::GroupVersionKind;
-use machinery::schema::{Either, Field, List, Scalar, Struct, Topology, Type, TypeId, Types};
+use machinery::schema::{Either, Field, List, Omit, Scalar, Struct, Topology, Type, TypeId, Types};
 use serde_json::{Map, Value, json};
+
+use super::paths::Dialect;
 
 pub struct Schemas {
     types: &'static Types,
-    /// `#/definitions/`
-    prefix: &'static str,
+    dialect: Dialect,
+    words: Arc<Descriptions>,
     done: BTreeMap<String, Value>,
 }
 
 impl Schemas {
-    pub fn new(prefix: &'static str) -> Self {
-        Self { types: kinds::types(), prefix, done: BTreeMap::new() }
+    pub fn new(dialect: Dialect, words: Arc<Descriptions>) -> Self {
+        Self { types: kinds::types(), dialect, words, done: BTreeMap::new() }
     }
 
     /// A reference to the type of a kind.
     pub fn kind(&mut self, gvk: &GroupVersionKind) -> Value {
         let Some(ty) = kinds::table().type_of(gvk) else { return json!({"type": "object"}) };
-        let reference = self.schema(ty);
+        let reference = self.schema(ty, "");
         if let Type::Struct(s) = self.types.get(ty)
             && let Some(schema) = self.done.get_mut(&s.name)
         {
@@ -35,41 +39,72 @@ impl Schemas {
         reference
     }
 
+    /// A reference to a type by its name.
+    pub fn named(&mut self, name: &str) -> Value {
+        match self.types.named(name) {
+            Some(ty) => self.schema(ty, ""),
+            None => self.refer(name, |_| json!({"type": "object"})),
+        }
+    }
+
     pub fn finish(self) -> Map<String, Value> {
         self.done.into_iter().collect()
     }
 
-    fn schema(&mut self, ty: TypeId) -> Value {
+    /// `within` is the definition that holds the field.
+    fn schema(&mut self, ty: TypeId, within: &str) -> Value {
         let types = self.types;
         match types.get(ty) {
-            Type::Scalar(scalar) => self::scalar(*scalar),
-            Type::Any | Type::Either(Either::SchemaOrArray(_) | Either::SchemaOrBool(_) | Either::SchemaOrStrings(_)) => json!({}),
+            Type::Scalar(scalar) => match (named(*scalar), self::scalar(*scalar, self.dialect)) {
+                (Some(name), schema) => self.refer(name, |_| schema),
+                (None, schema) => schema,
+            },
+            // Custom resource definitions hold JSON, everybody else objects.
+            Type::Any if within.contains(".apiextensions.") => self.refer(&apiextensions("JSON"), |_| json!({})),
+            Type::Any => self.refer("io.k8s.apimachinery.pkg.runtime.RawExtension", |_| json!({"type": "object"})),
+            Type::Either(either) => {
+                let (name, schema) = match either {
+                    Either::SchemaOrArray(schema) => ("JSONSchemaPropsOrArray", schema),
+                    Either::SchemaOrBool(schema) => ("JSONSchemaPropsOrBool", schema),
+                    Either::SchemaOrStrings(schema) => ("JSONSchemaPropsOrStringArray", schema),
+                };
+                self.schema(*schema, within);
+                self.refer(&apiextensions(name), |_| json!({}))
+            }
             Type::List(List { elem, .. }) => {
-                let items = self.schema(*elem);
+                let items = self.schema(*elem, within);
                 json!({"type": "array", "items": items})
             }
             Type::Map(map) => {
-                let values = self.schema(map.elem);
+                let values = self.schema(map.elem, within);
                 json!({"type": "object", "additionalProperties": values})
             }
             Type::Struct(s) if s.name.is_empty() => self.object(s),
-            Type::Struct(s) => {
-                if !self.done.contains_key(&s.name) {
-                    // Known before its fields are looked at: types may contain themselves.
-                    self.done.insert(s.name.clone(), Value::Null);
-                    let object = self.object(s);
-                    self.done.insert(s.name.clone(), object);
-                }
-                json!({"$ref": format!("{}{}", self.prefix, s.name)})
-            }
+            Type::Struct(s) => self.refer(&s.name, |schemas| schemas.object(s)),
         }
+    }
+
+    /// A reference to a definition, which is made where it is not there yet.
+    fn refer(&mut self, name: &str, make: impl FnOnce(&mut Self) -> Value) -> Value {
+        if !self.done.contains_key(name) {
+            // Known before its fields are looked at: types may contain themselves.
+            self.done.insert(name.to_owned(), Value::Null);
+            let mut schema = make(self);
+            if let Some(text) = self.words.of_type(name) {
+                schema["description"] = json!(text);
+            } else if let Some(kind) = name.rsplit('.').next().and_then(|n| n.strip_suffix("List")) {
+                schema["description"] = json!(format!("{kind}List is a list of {kind} objects."));
+            }
+            self.done.insert(name.to_owned(), schema);
+        }
+        json!({"$ref": format!("{}{name}", self.dialect.prefix())})
     }
 
     fn object(&mut self, s: &Struct) -> Value {
         let mut properties = Map::new();
         let mut required: Vec<&str> = Vec::new();
         for field in &s.fields {
-            properties.insert(field.name.clone(), self.property(field));
+            properties.insert(field.name.clone(), self.property(s, field));
             if field.required {
                 required.push(&field.name);
             }
@@ -79,7 +114,6 @@ impl Schemas {
             object["properties"] = Value::Object(properties);
         }
         if !required.is_empty() {
-            required.sort_unstable();
             object["required"] = json!(required);
         }
         if s.atomic {
@@ -88,11 +122,52 @@ impl Schemas {
         object
     }
 
-    fn property(&mut self, field: &Field) -> Value {
-        let mut schema = self.schema(field.ty);
+    /// The words for a field; all objects and lists share those of their first fields.
+    fn words_for(&self, s: &Struct, field: &Field) -> Option<&str> {
+        const ANY: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.Status";
+        let own = self.words.of_field(&s.name, &field.name);
+        own.or_else(|| {
+            if matches!(field.name.as_str(), "apiVersion" | "kind" | "metadata") { self.words.of_field(ANY, &field.name) } else { None }
+        })
+    }
+
+    /// What upstream publishes as a field's default: its own, or the zero of what Go always writes. Version 2 has none.
+    fn default_of(&self, field: &Field) -> Option<Value> {
+        if self.dialect == Dialect::V2 {
+            return None;
+        }
+        if field.default.is_some() || field.pointer {
+            return field.default.clone();
+        }
+        match self.types.get(field.ty) {
+            Type::Struct(_) => Some(json!({})),
+            Type::Scalar(_) if field.omit != Omit::Never => None,
+            Type::Scalar(Scalar::String) => Some(json!("")),
+            Type::Scalar(Scalar::Bool) => Some(json!(false)),
+            Type::Scalar(Scalar::Int32 | Scalar::Int64 | Scalar::Uint32 | Scalar::Uint64 | Scalar::Float32 | Scalar::Float64) => {
+                Some(json!(0))
+            }
+            _ => None,
+        }
+    }
+
+    fn property(&mut self, s: &Struct, field: &Field) -> Value {
+        let mut schema = self.schema(field.ty, &s.name);
         let mut extra = Map::new();
-        if let Some(default) = &field.default {
-            extra.insert("default".into(), default.clone());
+        let mut description = self.words_for(s, field).unwrap_or_default().to_owned();
+        if let Some(default) = self.default_of(field) {
+            extra.insert("default".into(), default);
+        }
+        if self.dialect == Dialect::V3
+            && let Some(values) = kinds::enums::of(&s.name, &field.name)
+        {
+            let lines: Vec<String> = values.iter().map(|v| format!(" - `{}`", machinery::field::go_quote(v))).collect();
+            description = format!("{description}\n\nPossible enum values:\n{}", lines.join("\n"));
+            let place = if schema.get("items").is_some() { &mut schema["items"] } else { &mut schema };
+            place["enum"] = json!(values);
+        }
+        if !description.is_empty() {
+            extra.insert("description".into(), json!(description));
         }
         let strategies: Vec<&str> =
             [(field.patch_retain_keys, "retainKeys"), (field.patch_merge, "merge")].iter().filter(|(on, _)| *on).map(|(_, s)| *s).collect();
@@ -112,8 +187,8 @@ impl Schemas {
         if extra.is_empty() {
             return schema;
         }
-        if schema.get("$ref").is_some() {
-            // Nothing may stand beside a reference.
+        if schema.get("$ref").is_some() && self.dialect == Dialect::V3 {
+            // Nothing may stand beside a reference there.
             schema = json!({"allOf": [schema]});
         }
         if let Some(map) = schema.as_object_mut() {
@@ -135,18 +210,37 @@ fn topology(list: &List, extra: &mut Map<String, Value>) {
     extra.insert("x-kubernetes-list-type".into(), json!(kind));
 }
 
-fn scalar(scalar: Scalar) -> Value {
-    match scalar {
-        Scalar::String | Scalar::Duration => json!({"type": "string"}),
-        Scalar::Bytes => json!({"type": "string", "format": "byte"}),
-        Scalar::Bool => json!({"type": "boolean"}),
-        Scalar::Int32 | Scalar::Uint32 => json!({"type": "integer", "format": "int32"}),
-        Scalar::Int64 | Scalar::Uint64 => json!({"type": "integer", "format": "int64"}),
-        Scalar::Float32 => json!({"type": "number", "format": "float"}),
-        Scalar::Float64 => json!({"type": "number", "format": "double"}),
-        Scalar::Quantity => json!({"type": "string"}),
-        Scalar::IntOrString => json!({"type": "string", "format": "int-or-string"}),
-        Scalar::Time | Scalar::MicroTime => json!({"type": "string", "format": "date-time"}),
-        Scalar::FieldsV1 => json!({"type": "object"}),
+fn apiextensions(name: &str) -> String {
+    format!("io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.{name}")
+}
+
+/// Scalars that are definitions of their own.
+fn named(scalar: Scalar) -> Option<&'static str> {
+    Some(match scalar {
+        Scalar::Quantity => "io.k8s.apimachinery.pkg.api.resource.Quantity",
+        Scalar::IntOrString => "io.k8s.apimachinery.pkg.util.intstr.IntOrString",
+        Scalar::Time => "io.k8s.apimachinery.pkg.apis.meta.v1.Time",
+        Scalar::MicroTime => "io.k8s.apimachinery.pkg.apis.meta.v1.MicroTime",
+        Scalar::Duration => "io.k8s.apimachinery.pkg.apis.meta.v1.Duration",
+        Scalar::FieldsV1 => "io.k8s.apimachinery.pkg.apis.meta.v1.FieldsV1",
+        _ => return None,
+    })
+}
+
+fn scalar(scalar: Scalar, dialect: Dialect) -> Value {
+    match (scalar, dialect) {
+        (Scalar::String | Scalar::Duration, _) => json!({"type": "string"}),
+        (Scalar::Bytes, _) => json!({"type": "string", "format": "byte"}),
+        (Scalar::Bool, _) => json!({"type": "boolean"}),
+        (Scalar::Int32 | Scalar::Uint32, _) => json!({"type": "integer", "format": "int32"}),
+        (Scalar::Int64 | Scalar::Uint64, _) => json!({"type": "integer", "format": "int64"}),
+        (Scalar::Float32, _) => json!({"type": "number", "format": "float"}),
+        (Scalar::Float64, _) => json!({"type": "number", "format": "double"}),
+        (Scalar::Quantity, Dialect::V2) => json!({"type": "string"}),
+        (Scalar::Quantity, Dialect::V3) => json!({"oneOf": [{"type": "string"}, {"type": "number"}]}),
+        (Scalar::IntOrString, Dialect::V2) => json!({"type": "string", "format": "int-or-string"}),
+        (Scalar::IntOrString, Dialect::V3) => json!({"format": "int-or-string", "oneOf": [{"type": "integer"}, {"type": "string"}]}),
+        (Scalar::Time | Scalar::MicroTime, _) => json!({"type": "string", "format": "date-time"}),
+        (Scalar::FieldsV1, _) => json!({"type": "object"}),
     }
 }

@@ -1,0 +1,283 @@
+//! The version 2 document as protobuf: gnostic's `openapi.v2.Document`, which is all that client-go asks for. Written field by
+//! field from the JSON document; the numbers are gnostic's.
+
+use serde_json::Value;
+
+/// A message being written.
+#[derive(Default)]
+struct Message(Vec<u8>);
+
+impl Message {
+    fn varint(&mut self, mut value: u64) {
+        while value >= 0x80 {
+            self.0.push((value & 0x7f) as u8 | 0x80);
+            value >>= 7;
+        }
+        self.0.push(value as u8);
+    }
+
+    fn bytes(&mut self, number: u32, bytes: &[u8]) {
+        self.varint(u64::from(number << 3 | 2));
+        self.varint(bytes.len() as u64);
+        self.0.extend_from_slice(bytes);
+    }
+
+    /// A text that is there and not empty.
+    fn text(&mut self, number: u32, of: &Value, key: &str) {
+        if let Some(text) = of.get(key).and_then(Value::as_str).filter(|t| !t.is_empty()) {
+            self.bytes(number, text.as_bytes());
+        }
+    }
+
+    fn texts(&mut self, number: u32, of: &Value, key: &str) {
+        for text in items(of, key).filter_map(Value::as_str) {
+            self.bytes(number, text.as_bytes());
+        }
+    }
+
+    fn flag(&mut self, number: u32, of: &Value, key: &str) {
+        if of.get(key) == Some(&Value::Bool(true)) {
+            self.varint(u64::from(number << 3));
+            self.0.push(1);
+        }
+    }
+
+    fn message(&mut self, number: u32, message: &Message) {
+        self.bytes(number, &message.0);
+    }
+
+    /// The members of a map as `Named...` messages.
+    fn named<'a>(&mut self, number: u32, members: impl Iterator<Item = (&'a String, &'a Value)>, write: fn(&Value) -> Message) {
+        for (name, value) in members {
+            let mut member = Message::default();
+            member.bytes(1, name.as_bytes());
+            member.message(2, &write(value));
+            self.message(number, &member);
+        }
+    }
+
+    /// Members that begin with `x-`.
+    fn extensions(&mut self, number: u32, of: &Value) {
+        self.named(number, members(of).filter(|(k, _)| k.starts_with("x-")), any);
+    }
+}
+
+fn members(of: &Value) -> impl Iterator<Item = (&String, &Value)> {
+    of.as_object().into_iter().flatten()
+}
+
+fn items<'a>(of: &'a Value, key: &str) -> impl Iterator<Item = &'a Value> {
+    of.get(key).and_then(Value::as_array).into_iter().flatten()
+}
+
+/// One message around another.
+fn wrap(number: u32, message: &Message) -> Message {
+    let mut out = Message::default();
+    out.message(number, message);
+    out
+}
+
+/// Any value, as YAML.
+fn any(value: &Value) -> Message {
+    let mut out = Message::default();
+    out.bytes(2, machinery::yaml::to_string(value).as_bytes());
+    out
+}
+
+/// The document.
+pub fn document(swagger: &Value) -> Vec<u8> {
+    let mut out = Message::default();
+    out.text(1, swagger, "swagger");
+    if let Some(info) = swagger.get("info") {
+        let mut message = Message::default();
+        message.text(1, info, "title");
+        message.text(2, info, "version");
+        out.message(2, &message);
+    }
+    let empty = Value::Null;
+    let part = |key: &str| swagger.get(key).unwrap_or(&empty);
+    let mut paths = Message::default();
+    paths.named(2, members(part("paths")), path_item);
+    out.message(8, &paths);
+    let mut definitions = Message::default();
+    definitions.named(1, members(part("definitions")), schema);
+    out.message(9, &definitions);
+    for requirement in items(swagger, "security") {
+        let mut message = Message::default();
+        message.named(1, members(requirement), strings);
+        out.message(12, &message);
+    }
+    let mut security = Message::default();
+    security.named(1, members(part("securityDefinitions")), api_key);
+    out.message(13, &security);
+    out.0
+}
+
+fn strings(list: &Value) -> Message {
+    let mut out = Message::default();
+    for text in list.as_array().into_iter().flatten().filter_map(Value::as_str) {
+        out.bytes(1, text.as_bytes());
+    }
+    out
+}
+
+fn api_key(definition: &Value) -> Message {
+    let mut out = Message::default();
+    out.text(1, definition, "type");
+    out.text(2, definition, "name");
+    out.text(3, definition, "in");
+    out.text(4, definition, "description");
+    wrap(2, &out)
+}
+
+fn path_item(item: &Value) -> Message {
+    let mut out = Message::default();
+    for (number, method) in [(2, "get"), (3, "put"), (4, "post"), (5, "delete"), (6, "options"), (7, "head"), (8, "patch")] {
+        if let Some(operation) = item.get(method) {
+            out.message(number, &self::operation(operation));
+        }
+    }
+    for parameter in items(item, "parameters") {
+        out.message(9, &self::parameter(parameter));
+    }
+    out.extensions(10, item);
+    out
+}
+
+fn operation(operation: &Value) -> Message {
+    let mut out = Message::default();
+    out.texts(1, operation, "tags");
+    out.text(3, operation, "description");
+    out.text(5, operation, "operationId");
+    out.texts(6, operation, "produces");
+    out.texts(7, operation, "consumes");
+    for parameter in items(operation, "parameters") {
+        out.message(8, &self::parameter(parameter));
+    }
+    let mut responses = Message::default();
+    responses.named(1, operation.get("responses").into_iter().flat_map(members), response);
+    out.message(9, &responses);
+    out.texts(10, operation, "schemes");
+    out.extensions(13, operation);
+    out
+}
+
+fn response(response: &Value) -> Message {
+    let mut out = Message::default();
+    out.text(1, response, "description");
+    if let Some(schema) = response.get("schema") {
+        out.message(2, &wrap(1, &self::schema(schema)));
+    }
+    wrap(1, &out)
+}
+
+/// A `ParametersItem`.
+fn parameter(parameter: &Value) -> Message {
+    let mut out = Message::default();
+    if parameter.get("$ref").is_some() {
+        out.text(1, parameter, "$ref");
+        return wrap(2, &out);
+    }
+    // Where each kind of parameter has its fields.
+    let (kind, [required, place, description, name, ty, unique]) = match parameter["in"].as_str() {
+        Some("body") => {
+            out.text(1, parameter, "description");
+            out.text(2, parameter, "name");
+            out.text(3, parameter, "in");
+            out.flag(4, parameter, "required");
+            if let Some(schema) = parameter.get("schema") {
+                out.message(5, &self::schema(schema));
+            }
+            return wrap(1, &wrap(1, &out));
+        }
+        Some("path") => (4, [1, 2, 3, 4, 5, 19]),
+        _ => (3, [1, 2, 3, 4, 6, 20]),
+    };
+    out.flag(required, parameter, "required");
+    out.text(place, parameter, "in");
+    out.text(description, parameter, "description");
+    out.text(name, parameter, "name");
+    out.text(ty, parameter, "type");
+    out.flag(unique, parameter, "uniqueItems");
+    wrap(1, &wrap(2, &wrap(kind, &out)))
+}
+
+fn schema(schema: &Value) -> Message {
+    let mut out = Message::default();
+    out.text(1, schema, "$ref");
+    out.text(2, schema, "format");
+    out.text(3, schema, "title");
+    out.text(4, schema, "description");
+    if let Some(default) = schema.get("default") {
+        out.message(5, &any(default));
+    }
+    for (number, key) in [(7_u32, "maximum"), (9, "minimum")] {
+        if let Some(bound) = schema.get(key).and_then(Value::as_f64) {
+            out.varint(u64::from(number << 3 | 1));
+            out.0.extend_from_slice(&bound.to_le_bytes());
+        }
+    }
+    out.flag(8, schema, "exclusiveMaximum");
+    out.flag(10, schema, "exclusiveMinimum");
+    for (number, key) in
+        [(11_u32, "maxLength"), (12, "minLength"), (14, "maxItems"), (15, "minItems"), (17, "maxProperties"), (18, "minProperties")]
+    {
+        if let Some(bound) = schema.get(key).and_then(Value::as_u64) {
+            out.varint(u64::from(number << 3));
+            out.varint(bound);
+        }
+    }
+    out.text(13, schema, "pattern");
+    out.texts(19, schema, "required");
+    for value in items(schema, "enum") {
+        out.message(20, &any(value));
+    }
+    match schema.get("additionalProperties") {
+        Some(Value::Bool(allowed)) => {
+            let mut item = Message::default();
+            item.0.extend_from_slice(&[2 << 3, u8::from(*allowed)]);
+            out.message(21, &item);
+        }
+        Some(values) => out.message(21, &wrap(1, &self::schema(values))),
+        None => {}
+    }
+    if schema.get("type").is_some() {
+        let mut item = Message::default();
+        item.text(1, schema, "type");
+        out.message(22, &item);
+    }
+    if let Some(item) = schema.get("items") {
+        out.message(23, &wrap(1, &self::schema(item)));
+    }
+    for part in items(schema, "allOf") {
+        out.message(24, &self::schema(part));
+    }
+    if let Some(properties) = schema.get("properties") {
+        let mut message = Message::default();
+        message.named(1, members(properties), self::schema);
+        out.message(25, &message);
+    }
+    out.extensions(31, schema);
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::document;
+
+    #[test]
+    fn numbers_are_those_of_gnostic() {
+        let swagger = json!({"swagger": "2.0", "info": {"title": "K", "version": "1"}, "paths": {}, "definitions": {
+            "A": {"type": "object", "required": ["b"], "properties": {"b": {"$ref": "#/definitions/B"}}, "x-kubernetes-map-type": "atomic"}}});
+        let written = document(&swagger);
+        let head = b"\x0a\x032.0\x12\x06\x0a\x01K\x12\x011\x42\x00";
+        assert!(written.starts_with(head), "{written:?}");
+        let required_and_type = b"\x9a\x01\x01b\xb2\x01\x08\x0a\x06object";
+        let properties = b"\xca\x01\x18\x0a\x16\x0a\x01b\x12\x11\x0a\x0f#/definitions/B";
+        let extension = b"\xfa\x01\x22\x0a\x15x-kubernetes-map-type\x12\x09\x12\x07atomic\n";
+        let schema = [&required_and_type[..], properties, extension].concat();
+        assert!(written.windows(schema.len()).any(|w| w == schema), "{written:?}\n{schema:?}");
+    }
+}
