@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
-use crate::admission::Plugins;
+use crate::admission::{Hooks, Plugins};
 use crate::authn::{Authorities, Origin, Peer};
 use crate::authz::Authorizer;
 use crate::cache::{Caches, Limits};
@@ -78,6 +78,7 @@ async fn state(
     Ok(Api {
         connections: connect::Connections::new(&pki, cancel.clone())?,
         webhooks: crate::webhook::Pool::default(),
+        hooks: Hooks::start(&store, &registry, tasks, cancel).await?,
         plugins: Plugins::new(&config),
         caches: Caches::new(store.clone(), Limits::default(), cancel.clone()),
         config,

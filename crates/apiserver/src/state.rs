@@ -8,7 +8,7 @@ use machinery::status::{Cause, Details, StatusError};
 use serde_json::Value;
 use store::{Revision, Store};
 
-use crate::admission::Plugins;
+use crate::admission::{Hooks, Plugins};
 use crate::authn::Authorities;
 use crate::authz::Authorizer;
 use crate::cache::{Cache, Caches};
@@ -29,6 +29,8 @@ pub struct Api {
     pub authorities: Authorities,
     pub authorizer: Authorizer,
     pub plugins: Plugins,
+    /// The configured admission webhooks.
+    pub hooks: Hooks,
     pub metrics: Metrics,
     /// To kubelets and proxied servers.
     pub connections: Connections,
@@ -77,6 +79,7 @@ impl Api {
     /// Returns when this server's own decisions know of a write.
     pub async fn caught_up(&self, key: &str, revision: Revision) {
         self.authorizer.caught_up(key, revision).await;
+        self.hooks.caught_up(key, revision).await;
     }
 }
 

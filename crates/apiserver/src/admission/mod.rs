@@ -2,20 +2,21 @@
 //! upstream's order. [`mutate`] and [`validate`] are called for everything that writes (also deletions and subresources) and
 //! for everything that connects, on each attempt of a write that is tried again.
 
+mod authorizer;
 mod connect;
 mod default_toleration_seconds;
+mod matching;
 mod namespace_lifecycle;
 mod node_restriction;
-#[cfg_attr(not(test), expect(dead_code, reason = "read by policies, webhooks and audit"))]
 mod notes;
 mod priority;
-#[expect(dead_code, reason = "used by policies and webhooks")]
 mod reinvocation;
-#[expect(dead_code, reason = "read by policies and webhooks")]
 mod request;
+mod review;
 mod service_account;
 mod storage_object_in_use_protection;
 mod taint_nodes_by_condition;
+mod webhooks;
 
 use async_trait::async_trait;
 use machinery::status::StatusError;
@@ -23,6 +24,7 @@ use serde_json::Value;
 
 pub use notes::Notes;
 pub use request::{Operation, Request};
+pub use webhooks::Hooks;
 
 use crate::chain::Call;
 use crate::config::Config;
@@ -63,6 +65,8 @@ static TABLE: &[Row] = &[
         on_by_default: true,
         plugin: &storage_object_in_use_protection::StorageObjectInUseProtection,
     },
+    Row { name: "MutatingAdmissionWebhook", on_by_default: true, plugin: &webhooks::MutatingAdmissionWebhook },
+    Row { name: "ValidatingAdmissionWebhook", on_by_default: true, plugin: &webhooks::ValidatingAdmissionWebhook },
 ];
 
 /// The plugins that are on.

@@ -51,6 +51,11 @@ impl JsonPatch {
         Ok(Self { operations, strict })
     }
 
+    /// Whether it has no operations.
+    pub fn is_empty(&self) -> bool {
+        self.operations.is_empty()
+    }
+
     /// The objects and lists the operations go into, as a tree of their keys: for [`super::shown`].
     pub fn touched(&self) -> Value {
         let mut out = Value::Object(Map::new());

@@ -1,0 +1,1 @@
+//! Webhooks of every kind of behaviour, against a running API server.
