@@ -92,7 +92,10 @@ async fn pass(
     (negotiated, notes): (Negotiated, Arc<Notes>),
 ) -> Result<Answer, StatusError> {
     let (mut parts, body) = request.into_parts();
-    let real = authn::authenticate(&api, &origin, &mut parts.headers).await?;
+    let authn::Authenticated { user: real, warnings } = authn::authenticate(&api, &origin, &mut parts.headers).await?;
+    for text in warnings {
+        notes.warn(text);
+    }
     let user = authn::impersonate::impersonate(&api, real, &mut parts.headers).await?;
     authz::require(&api.authorizer, &attributes(&user, &info, &query)).await?;
     let named = parts.headers.get(HOST).and_then(|h| h.to_str().ok()).map(str::to_owned);

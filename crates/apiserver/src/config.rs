@@ -26,6 +26,8 @@ pub struct Config {
     pub api_audiences: Vec<String>,
     /// `--event-ttl`
     pub event_ttl: Duration,
+    /// How users are known, by `--*-auth-*`, `--client-ca-file`, `--requestheader-*` and `--service-account-*`.
+    pub authentication: crate::authn::options::Options,
     /// `--anonymous-auth`
     pub anonymous_auth: bool,
     /// `--enable-admission-plugins` beyond the default ones.
@@ -51,6 +53,7 @@ impl Config {
             service_account_issuer: "https://kubernetes.default.svc.cluster.local".to_owned(),
             api_audiences: Vec::new(),
             event_ttl: Duration::from_secs(3600),
+            authentication: crate::authn::options::Options::default(),
             anonymous_auth: true,
             enable_admission_plugins: vec!["NodeRestriction".to_owned()],
             disable_admission_plugins: Vec::new(),

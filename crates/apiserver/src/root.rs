@@ -49,12 +49,13 @@ pub fn version() -> Value {
 
 fn openid(call: &Call) -> Answer {
     let base = format!("https://{}", std::net::SocketAddr::new(call.api.config.advertised(), call.api.port));
+    let given = &call.api.config.authentication.service_account.jwks_uri;
     let document = json!({
         "issuer": call.api.config.service_account_issuer,
-        "jwks_uri": format!("{base}/openid/v1/jwks"),
+        "jwks_uri": if given.is_empty() { format!("{base}/openid/v1/jwks") } else { given.clone() },
         "response_types_supported": ["id_token"],
         "subject_types_supported": ["public"],
-        "id_token_signing_alg_values_supported": ["RS256"],
+        "id_token_signing_alg_values_supported": call.api.pki.service_account.algorithms(),
     });
     respond::bytes(200, "application/json", document.to_string())
 }

@@ -17,7 +17,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use crate::admission::{Hooks, Plugins};
-use crate::authn::{Authorities, Origin, Peer};
+use crate::authn::{Authenticators, Origin, Peer};
 use crate::authz::Authorizer;
 use crate::cache::{Caches, Limits};
 use crate::error::{Error, Result};
@@ -47,7 +47,9 @@ impl Server {
     /// Listens, makes what every cluster has, and serves until [`Handle::shutdown`]. Ready when this returns.
     pub async fn start(config: Config, store: Arc<dyn Store>) -> Result<Handle> {
         let dir = config.pki_dir.clone();
-        let opened = tokio::task::spawn_blocking(move || Pki::open(&dir)).await;
+        let keys = config.authentication.service_account.clone();
+        let open = move || Pki::open(&dir)?.with_keys(keys.signing_key_file.as_deref(), &keys.key_files);
+        let opened = tokio::task::spawn_blocking(open).await;
         let pki = Arc::new(opened.map_err(|e| Error::Tls(e.to_string()))??);
         let address = SocketAddr::new(config.bind_address, config.secure_port);
         let listener = TcpListener::bind(address).await.map_err(|source| Error::Listen { address, source })?;
@@ -73,7 +75,7 @@ async fn state(
     cancel: &CancellationToken,
 ) -> Result<Api> {
     let registry = Registry::default();
-    let authorities = Authorities { clients: tls::verifier(pki.ca.der()?)?, front_proxy: tls::verifier(pki.front_proxy_ca.der()?)? };
+    let authn = Authenticators::new(&config, &pki)?;
     let authorizer = Authorizer::start(&store, &registry, tasks, cancel).await?;
     Ok(Api {
         connections: connect::Connections::new(&pki, cancel.clone())?,
@@ -85,7 +87,7 @@ async fn state(
         store,
         pki,
         registry,
-        authorities,
+        authn,
         authorizer,
         metrics: Metrics::default(),
         port,
@@ -108,7 +110,7 @@ fn acceptor(config: &Config, pki: &Pki) -> Result<TlsAcceptor> {
     sans.sort();
     sans.dedup();
     let identity = pki.serving("apiserver", "kube-apiserver", &[], &sans)?;
-    let config = tls::server_config(&identity, tls::verifier(pki.ca.der()?)?)?;
+    let config = tls::server_config(&identity, tls::verifier([pki.ca.der()?])?)?;
     Ok(TlsAcceptor::from(Arc::new(config)))
 }
 

@@ -9,7 +9,7 @@ use serde_json::Value;
 use store::{Revision, Store};
 
 use crate::admission::{Hooks, Plugins};
-use crate::authn::Authorities;
+use crate::authn::Authenticators;
 use crate::authz::Authorizer;
 use crate::cache::{Cache, Caches};
 use crate::config::Config;
@@ -26,7 +26,7 @@ pub struct Api {
     pub caches: Caches,
     pub pki: Arc<Pki>,
     pub registry: Registry,
-    pub authorities: Authorities,
+    pub authn: Authenticators,
     pub authorizer: Authorizer,
     pub plugins: Plugins,
     /// The configured admission webhooks.

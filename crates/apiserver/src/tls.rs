@@ -20,9 +20,12 @@ pub fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::aws_lc_rs::default_provider())
 }
 
-pub fn verifier(ca: CertificateDer<'static>) -> Result<Verifier> {
+/// Trusts what one of these signed.
+pub fn verifier(authorities: impl IntoIterator<Item = CertificateDer<'static>>) -> Result<Verifier> {
     let mut roots = RootCertStore::empty();
-    roots.add(ca).map_err(|e| Error::Tls(e.to_string()))?;
+    for authority in authorities {
+        roots.add(authority).map_err(|e| Error::Tls(e.to_string()))?;
+    }
     let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider()).allow_unauthenticated();
     builder.build().map_err(|e| Error::Tls(e.to_string()))
 }

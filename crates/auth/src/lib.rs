@@ -4,6 +4,8 @@
 
 pub mod attributes;
 pub mod bootstrap;
+pub mod bootstrap_token;
+pub mod jwt;
 pub mod node;
 pub mod rbac;
 pub mod user;

@@ -1,20 +1,35 @@
-//! Who asks: client certificates, ServiceAccount tokens, the front proxy's headers, or nobody. Called by the chain first.
+//! Who asks: a front proxy's word, client certificates, tokens of several makes, or nobody. Called by the chain first. One file
+//! per authenticator; [`token`] asks those of bearer tokens one after another.
 
 pub mod impersonate;
+mod legacy_token;
+pub mod options;
+mod request_header;
+pub mod service_account;
+mod static_token;
 pub mod token;
+#[cfg(test)]
+pub(crate) mod tests;
 pub mod x509;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use auth::User;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::HeaderMap;
-use http::header::AUTHORIZATION;
+use http::HeaderValue;
+use http::header::{AUTHORIZATION, SEC_WEBSOCKET_PROTOCOL};
 use machinery::status::StatusError;
+use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, UnixTime};
 
+use crate::Config;
+use crate::error::{Error, Result};
+use crate::pki::Pki;
 use crate::state::Api;
-use crate::tls::Verifier;
+use crate::tls::{self, Verifier};
 
 /// A certificate that expires is refused so late at most.
 const VERDICT_AGE_MAX: Duration = Duration::from_secs(60);
@@ -66,67 +81,111 @@ impl Peer {
     }
 }
 
-/// The authorities client certificates are judged by.
-pub struct Authorities {
-    pub clients: Verifier,
-    pub front_proxy: Verifier,
+/// What the authenticators know, made once.
+pub struct Authenticators {
+    /// Judge client certificates, and those of front proxies.
+    clients: Verifier,
+    front_proxy: Verifier,
+    static_tokens: Option<static_token::Tokens>,
+}
+
+impl Authenticators {
+    pub fn new(config: &Config, pki: &Pki) -> Result<Self> {
+        let options = &config.authentication;
+        Ok(Self {
+            clients: authority(options.client_ca_file.as_deref(), pki.ca.pem())?,
+            front_proxy: authority(options.request_header.client_ca_file.as_deref(), pki.front_proxy_ca.pem())?,
+            static_tokens: options.token_auth_file.as_deref().map(static_token::Tokens::load).transpose()?,
+        })
+    }
+}
+
+/// The verifier of a bundle in a file, or of the PKI's own.
+fn authority(file: Option<&std::path::Path>, own: &str) -> Result<Verifier> {
+    let text = match file {
+        Some(path) => std::fs::read_to_string(path).map_err(|source| Error::File { doing: "read", path: path.to_owned(), source })?,
+        None => own.to_owned(),
+    };
+    let certificates: Vec<_> = CertificateDer::pem_slice_iter(text.as_bytes()).filter_map(std::result::Result::ok).collect();
+    if certificates.is_empty() {
+        return Err(Error::Config(format!(
+            "{} holds no certificate",
+            file.map_or_else(|| "the CA".to_owned(), |f| f.display().to_string())
+        )));
+    }
+    tls::verifier(certificates)
+}
+
+/// Who asks, and what to warn them of.
+pub struct Authenticated {
+    pub user: User,
+    pub warnings: Vec<String>,
 }
 
 /// The user, or 401 for credentials that are no good. Removes what names the user from the headers.
-pub async fn authenticate(api: &Api, origin: &Origin, headers: &mut HeaderMap) -> Result<User, StatusError> {
+pub async fn authenticate(api: &Api, origin: &Origin, headers: &mut HeaderMap) -> Result<Authenticated, StatusError> {
     let peer = match origin {
-        Origin::InProcess(user) => return Ok(user.clone()),
+        Origin::InProcess(user) => return Ok(Authenticated { user: user.clone(), warnings: Vec::new() }),
         Origin::Network(peer) => peer,
     };
-    if let Some(user) = front_proxy(api, peer, headers) {
-        return Ok(user);
+    let options = &api.config.authentication.request_header;
+    let vouched = request_header::authenticate(options, &api.authn.front_proxy, &peer.certificates, headers);
+    request_header::strip(options, headers);
+    let known = |user: User| Ok(Authenticated { user, warnings: Vec::new() });
+    let bearer = bearer(headers);
+    headers.remove(AUTHORIZATION);
+    if let Some(user) = vouched {
+        return known(user);
     }
     let mut failed = false;
     if !peer.certificates.is_empty() {
-        if let Some(user) = peer.certified(&api.authorities.clients) {
-            headers.remove(AUTHORIZATION);
-            return Ok(user);
+        if let Some(user) = peer.certified(&api.authn.clients) {
+            return known(user);
         }
         failed = true;
     }
-    if let Some(header) = headers.remove(AUTHORIZATION) {
-        let text = header.to_str().unwrap_or("").trim();
-        if let Some((scheme, token)) = text.split_once(' ')
-            && scheme.eq_ignore_ascii_case("bearer")
-            && !token.trim().is_empty()
-        {
-            match token::authenticate(api, token.trim(), &api.config.audiences()).await {
-                Some(found) => return Ok(found.user),
-                None => failed = true,
-            }
+    if let Some(token) = bearer {
+        match token::authenticate(api, &token, &api.config.audiences()).await {
+            Ok(found) => return Ok(Authenticated { user: found.user, warnings: found.warnings }),
+            Err(_) => failed = true,
         }
     }
     if failed || !api.config.anonymous_auth {
         return Err(StatusError::unauthorized());
     }
-    Ok(User::anonymous())
+    known(User::anonymous())
+}
+
+const WEBSOCKET_BEARER: &str = "base64url.bearer.authorization.k8s.io.";
+
+/// The bearer token: of the usual header, or of a browser's WebSocket, which can set subprotocols alone. It is taken away.
+fn bearer(headers: &mut HeaderMap) -> Option<String> {
+    if let Some(header) = headers.get(AUTHORIZATION) {
+        let (scheme, token) = header.to_str().ok()?.trim().split_once(' ')?;
+        let token = token.trim_start();
+        return (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then(|| token.to_owned());
+    }
+    let upgrade = headers.get(http::header::UPGRADE)?.to_str().ok()?;
+    if !upgrade.eq_ignore_ascii_case("websocket") {
+        return None;
+    }
+    let offered: Vec<String> = headers
+        .get_all(SEC_WEBSOCKET_PROTOCOL)
+        .iter()
+        .filter_map(|v| v.to_str().ok())
+        .flat_map(|v| v.split(','))
+        .map(|p| p.trim().to_owned())
+        .collect();
+    let (tokens, rest): (Vec<String>, Vec<String>) = offered.into_iter().partition(|p| p.starts_with(WEBSOCKET_BEARER));
+    let [token] = tokens.as_slice() else { return None };
+    // One of the others is what the connection will speak.
+    let rest = HeaderValue::from_str(&rest.join(", ")).ok().filter(|r| !r.is_empty())?;
+    let token = String::from_utf8(URL_SAFE_NO_PAD.decode(&token[WEBSOCKET_BEARER.len()..]).ok()?).ok().filter(|t| !t.is_empty())?;
+    headers.insert(SEC_WEBSOCKET_PROTOCOL, rest);
+    Some(token)
 }
 
 fn verified(verifier: &Verifier, chain: &[CertificateDer<'static>]) -> bool {
     let Some((leaf, rest)) = chain.split_first() else { return false };
     verifier.verify_client_cert(leaf, rest, UnixTime::now()).is_ok()
-}
-
-/// The user an aggregating proxy vouches for by `X-Remote-*` headers and its own certificate.
-fn front_proxy(api: &Api, peer: &Peer, headers: &mut HeaderMap) -> Option<User> {
-    let name = headers.get("x-remote-user")?.to_str().ok()?.to_owned();
-    let leaf = peer.certificates.first()?;
-    if !verified(&api.authorities.front_proxy, &peer.certificates) || x509::user_of(leaf)?.name != "front-proxy-client" {
-        return None;
-    }
-    let groups: Vec<String> = headers.get_all("x-remote-group").iter().filter_map(|v| v.to_str().ok()).map(str::to_owned).collect();
-    let mut user = User::new(name, &groups.iter().map(String::as_str).collect::<Vec<_>>());
-    for (key, value) in headers.iter() {
-        if let (Some(key), Ok(value)) = (key.as_str().strip_prefix("x-remote-extra-"), value.to_str()) {
-            user.extra.entry(key.to_owned()).or_default().push(value.to_owned());
-        }
-    }
-    headers.remove("x-remote-user");
-    headers.remove("x-remote-group");
-    Some(user)
 }

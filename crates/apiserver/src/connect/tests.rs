@@ -67,7 +67,7 @@ impl Cluster {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let serving = api.pki().ca.issue("system:node:n", &["system:nodes"], &["127.0.0.1".to_owned()], Usage::Server).unwrap();
-        let verifier = tls::verifier(api.pki().ca.der().unwrap()).unwrap();
+        let verifier = tls::verifier([api.pki().ca.der().unwrap()]).unwrap();
         let mut config = tls::server_config(&serving, verifier).unwrap();
         config.alpn_protocols.clear();
         let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));

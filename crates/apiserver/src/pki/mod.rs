@@ -3,6 +3,7 @@
 
 mod authority;
 mod files;
+pub mod jose;
 mod kubeconfig;
 pub mod service_account;
 
@@ -10,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 pub use authority::{Authority, Identity, Usage};
 pub use kubeconfig::kubeconfig;
-pub use service_account::ServiceAccountKey;
+pub use service_account::ServiceAccountKeys;
 
 use crate::error::Result;
 
@@ -23,7 +24,7 @@ pub struct Pki {
     dir: PathBuf,
     pub ca: Authority,
     pub front_proxy_ca: Authority,
-    pub service_account: ServiceAccountKey,
+    pub service_account: ServiceAccountKeys,
 }
 
 impl Pki {
@@ -33,9 +34,18 @@ impl Pki {
         Ok(Self {
             ca: Authority::open(dir, "ca", "kubernetes")?,
             front_proxy_ca: Authority::open(dir, "front-proxy-ca", "front-proxy-ca")?,
-            service_account: ServiceAccountKey::open(dir)?,
+            service_account: ServiceAccountKeys::open(dir)?,
             dir: dir.to_owned(),
         })
+    }
+
+    /// With other keys for ServiceAccount tokens: one to sign with, more to check with.
+    pub fn with_keys(mut self, signing: Option<&Path>, verifying: &[PathBuf]) -> Result<Self> {
+        if signing.is_some() || !verifying.is_empty() {
+            let own = self.dir.join("sa.key");
+            self.service_account = ServiceAccountKeys::load(signing.unwrap_or(&own), verifying)?;
+        }
+        Ok(self)
     }
 
     /// A client certificate for `cn` in the groups `orgs`; not written anywhere.

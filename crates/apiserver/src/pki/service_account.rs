@@ -1,82 +1,138 @@
-//! The ServiceAccount signing key: RS256 JSON web tokens made and checked. What the claims mean is `authn::token`'s business.
+//! The key that ServiceAccount tokens are signed with, and all keys they are checked with. What the claims mean is
+//! `authn::service_account`'s business.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use auth::jwt::{self, Jwt};
 use aws_lc_rs::encoding::AsDer as _;
 use aws_lc_rs::rsa::{KeyPair, KeySize};
-use aws_lc_rs::signature::{KeyPair as _, RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_SHA256, UnparsedPublicKey};
+use aws_lc_rs::signature::{EcdsaKeyPair, KeyPair as _, RSA_PKCS1_SHA256};
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
-use rustls_pki_types::PrivatePkcs8KeyDer;
 use rustls_pki_types::pem::PemObject as _;
+use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use serde_json::{Value, json};
-use sha2::{Digest as _, Sha256};
 
 use super::files;
+use super::jose::{self, Key};
 use crate::error::{Error, Result};
 
-pub struct ServiceAccountKey {
-    key: KeyPair,
-    id: String,
+enum Private {
+    Rsa(KeyPair),
+    Ec(EcdsaKeyPair),
 }
 
-impl ServiceAccountKey {
+/// Signs with one key; checks with it and with those of earlier times.
+pub struct ServiceAccountKeys {
+    private: Private,
+    /// The signing key's first.
+    public: Vec<Key>,
+}
+
+impl ServiceAccountKeys {
+    /// The key of a PKI directory, made when missing.
     pub(super) fn open(dir: &Path) -> Result<Self> {
         let path = dir.join("sa.key");
-        let key = match files::read(&path)? {
-            Some(pem) => {
-                let damaged = |why: String| Error::Damaged { path: path.clone(), why };
-                let der = PrivatePkcs8KeyDer::from_pem_slice(pem.as_bytes()).map_err(|e| damaged(format!("{e:?}")))?;
-                KeyPair::from_pkcs8(der.secret_pkcs8_der()).map_err(|e| damaged(e.to_string()))?
+        if files::read(&path)?.is_none() {
+            let failed = |_| Error::Tls("cannot generate an RSA key".to_owned());
+            let key = KeyPair::generate(KeySize::Rsa2048).map_err(failed)?;
+            let der = key.as_der().map_err(failed)?;
+            files::write(&path, &pem("PRIVATE KEY", der.as_ref()))?;
+        }
+        let keys = Self::load(&path, &[])?;
+        let spki = keys.public_der().ok_or_else(|| Error::Tls("cannot encode the public key".to_owned()))?;
+        files::write(&dir.join("sa.pub"), &pem("PUBLIC KEY", &spki))?;
+        Ok(keys)
+    }
+
+    /// `--service-account-signing-key-file` and `--service-account-key-file`, the latter as often as given.
+    pub fn load(signing: &Path, verifying: &[PathBuf]) -> Result<Self> {
+        let damaged = |path: &Path, why: &str| Error::Damaged { path: path.to_owned(), why: why.to_owned() };
+        let read = |path: &Path| files::read(path)?.ok_or_else(|| damaged(path, "it is missing"));
+        let text = read(signing)?;
+        let private = private(&text).ok_or_else(|| damaged(signing, "it holds no private key that can sign"))?;
+        let mut public = Key::all_from_pem(&text);
+        public.truncate(1);
+        if public.is_empty() {
+            return Err(damaged(signing, "it holds no private key that can sign"));
+        }
+        for path in verifying {
+            let keys = Key::all_from_pem(&read(path)?);
+            if keys.is_empty() {
+                return Err(damaged(path, "it holds no public key"));
             }
-            None => {
-                let failed = |_| Error::Tls("cannot generate an RSA key".to_owned());
-                let key = KeyPair::generate(KeySize::Rsa2048).map_err(failed)?;
-                let der = key.as_der().map_err(failed)?;
-                files::write(&path, &pem("PRIVATE KEY", der.as_ref()))?;
-                key
+            for key in keys {
+                if !public.contains(&key) {
+                    public.push(key);
+                }
             }
-        };
-        let public = key.public_key().as_der().map_err(|_| Error::Tls("cannot encode the RSA key".to_owned()))?;
-        files::write(&dir.join("sa.pub"), &pem("PUBLIC KEY", public.as_ref()))?;
-        let id = URL_SAFE_NO_PAD.encode(Sha256::digest(public.as_ref()));
-        Ok(Self { key, id })
+        }
+        Ok(Self { private, public })
+    }
+
+    fn public_der(&self) -> Option<Vec<u8>> {
+        match &self.private {
+            Private::Rsa(key) => key.public_key().as_der().ok().map(|d| d.as_ref().to_vec()),
+            Private::Ec(key) => key.public_key().as_der().ok().map(|d| d.as_ref().to_vec()),
+        }
     }
 
     /// Signs claims into a compact JWT.
     pub fn sign(&self, claims: &Value) -> Option<String> {
-        let header = json!({"alg": "RS256", "kid": self.id});
+        let own = self.public.first()?;
+        let header = json!({"alg": own.signing_algorithm(), "kid": own.id});
         let text = format!("{}.{}", URL_SAFE_NO_PAD.encode(header.to_string()), URL_SAFE_NO_PAD.encode(claims.to_string()));
-        let mut signature = vec![0; self.key.public_modulus_len()];
         let random = aws_lc_rs::rand::SystemRandom::new();
-        self.key.sign(&RSA_PKCS1_SHA256, &random, text.as_bytes(), &mut signature).ok()?;
+        let signature = match &self.private {
+            Private::Rsa(key) => {
+                let mut signature = vec![0; key.public_modulus_len()];
+                key.sign(&RSA_PKCS1_SHA256, &random, text.as_bytes(), &mut signature).ok()?;
+                signature
+            }
+            Private::Ec(key) => key.sign(&random, text.as_bytes()).ok()?.as_ref().to_vec(),
+        };
         Some(format!("{text}.{}", URL_SAFE_NO_PAD.encode(signature)))
+    }
+
+    /// Whether one of the keys made the token's signature.
+    pub fn signed(&self, jwt: &Jwt<'_>) -> bool {
+        jose::candidates(&self.public, jwt).any(|key| key.verifies(jwt))
     }
 
     /// The claims of a token with our signature; time, issuer and audience are for the caller to check.
     pub fn verify(&self, token: &str) -> Option<Value> {
-        let (signed, signature) = token.rsplit_once('.')?;
-        let (header, claims) = signed.split_once('.')?;
-        let header: Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(header).ok()?).ok()?;
-        if header.get("alg")?.as_str()? != "RS256" {
-            return None;
-        }
-        let signature = URL_SAFE_NO_PAD.decode(signature).ok()?;
-        let public = UnparsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, self.key.public_key().as_ref());
-        public.verify(signed.as_bytes(), &signature).ok()?;
-        serde_json::from_slice(&URL_SAFE_NO_PAD.decode(claims).ok()?).ok()
+        let jwt = jwt::parse(token).ok()?;
+        self.signed(&jwt).then_some(jwt.claims)
     }
 
-    /// The public key as a JSON web key set.
+    /// The public keys as a JSON web key set.
     pub fn jwks(&self) -> Value {
-        let public = self.key.public_key();
-        let n = URL_SAFE_NO_PAD.encode(public.modulus().big_endian_without_leading_zero());
-        let e = URL_SAFE_NO_PAD.encode(public.exponent().big_endian_without_leading_zero());
-        json!({"keys": [{"use": "sig", "kty": "RSA", "kid": self.id, "alg": "RS256", "n": n, "e": e}]})
+        json!({"keys": self.public.iter().map(Key::to_jwk).collect::<Vec<_>>()})
+    }
+
+    /// The algorithms of the keys, once each.
+    pub fn algorithms(&self) -> Vec<&'static str> {
+        let mut out: Vec<&str> = self.public.iter().map(Key::signing_algorithm).collect();
+        out.sort_unstable();
+        out.dedup();
+        out
     }
 }
 
-fn pem(label: &str, der: &[u8]) -> String {
+fn private(pem: &str) -> Option<Private> {
+    match PrivateKeyDer::from_pem_slice(pem.as_bytes()).ok()? {
+        PrivateKeyDer::Pkcs1(der) => KeyPair::from_der(der.secret_pkcs1_der()).ok().map(Private::Rsa),
+        PrivateKeyDer::Sec1(der) => jose::ec_key(der.secret_sec1_der()).map(|(_, key)| Private::Ec(key)),
+        PrivateKeyDer::Pkcs8(der) => {
+            let der: PrivatePkcs8KeyDer<'_> = der;
+            let rsa = KeyPair::from_pkcs8(der.secret_pkcs8_der()).ok().map(Private::Rsa);
+            rsa.or_else(|| jose::ec_key(der.secret_pkcs8_der()).map(|(_, key)| Private::Ec(key)))
+        }
+        _ => None,
+    }
+}
+
+pub(crate) fn pem(label: &str, der: &[u8]) -> String {
     let text = STANDARD.encode(der);
     let mut out = format!("-----BEGIN {label}-----\n");
     for line in text.as_bytes().chunks(64) {
@@ -94,13 +150,46 @@ mod tests {
     #[test]
     fn a_token_is_ours_or_nothing() {
         let dir = tempfile::tempdir().unwrap();
-        let key = ServiceAccountKey::open(dir.path()).unwrap();
+        let key = ServiceAccountKeys::open(dir.path()).unwrap();
         let token = key.sign(&json!({"sub": "x"})).unwrap();
-        assert_eq!(ServiceAccountKey::open(dir.path()).unwrap().verify(&token).unwrap(), json!({"sub": "x"}));
+        assert_eq!(ServiceAccountKeys::open(dir.path()).unwrap().verify(&token).unwrap(), json!({"sub": "x"}));
         let other = tempfile::tempdir().unwrap();
-        assert_eq!(ServiceAccountKey::open(other.path()).unwrap().verify(&token), None);
+        assert_eq!(ServiceAccountKeys::open(other.path()).unwrap().verify(&token), None);
         for bad in ["", "a.b", "a.b.c", &token[1..], "...."] {
             assert_eq!(key.verify(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn tokens_of_an_earlier_key_stay_good_and_the_set_shows_both() {
+        let (old, new) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let before = ServiceAccountKeys::open(old.path()).unwrap();
+        let token = before.sign(&json!({"sub": "x"})).unwrap();
+        let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap();
+        let signing = new.path().join("ec.key");
+        std::fs::write(&signing, key.serialize_pem()).unwrap();
+        let now = ServiceAccountKeys::load(&signing, &[old.path().join("sa.pub")]).unwrap();
+        assert_eq!(now.verify(&token).unwrap(), json!({"sub": "x"}));
+        let newer = now.sign(&json!({"sub": "y"})).unwrap();
+        assert_eq!((now.verify(&newer), before.verify(&newer)), (Some(json!({"sub": "y"})), None));
+        assert_eq!(now.jwks()["keys"].as_array().unwrap().len(), 2);
+        assert_eq!(now.algorithms(), ["ES256", "RS256"]);
+        let again = Key::from_jwk(&now.jwks()["keys"][0]).unwrap();
+        assert!(again.verifies(&jwt::parse(&newer).ok().unwrap()));
+        assert!(!again.verifies(&jwt::parse(&token).ok().unwrap()));
+    }
+
+    #[test]
+    fn a_public_key_is_no_shared_secret_and_an_algorithm_no_wish() {
+        let dir = tempfile::tempdir().unwrap();
+        let key = ServiceAccountKeys::open(dir.path()).unwrap();
+        let token = key.sign(&json!({"sub": "x"})).unwrap();
+        let (signed, signature) = token.rsplit_once('.').unwrap();
+        let claims = signed.split_once('.').unwrap().1;
+        for alg in ["none", "HS256", "RS384", "PS256", "ES256"] {
+            let header = URL_SAFE_NO_PAD.encode(json!({"alg": alg, "kid": key.public[0].id}).to_string());
+            assert_eq!(key.verify(&format!("{header}.{claims}.{signature}")), None, "{alg}");
+            assert_eq!(key.verify(&format!("{header}.{claims}.")), None, "{alg} without a signature");
         }
     }
 }

@@ -87,8 +87,8 @@ async fn token_review(call: &Call, review: &mut Value) -> Result<(), StatusError
     let asked: Vec<String> = asked.iter().filter_map(Value::as_str).map(str::to_owned).collect();
     let audiences = if asked.is_empty() { call.api.config.audiences() } else { asked };
     review["status"] = match token::authenticate(&call.api, &text, &audiences).await {
-        Some(found) => json!({"authenticated": true, "user": user_info(&found.user), "audiences": found.audiences}),
-        None => json!({"user": {}, "error": "[invalid bearer token, service account token is not valid yet or no longer]"}),
+        Ok(found) => json!({"authenticated": true, "user": user_info(&found.user), "audiences": found.audiences}),
+        Err(why) => json!({"user": {}, "error": why}),
     };
     Ok(())
 }
