@@ -7,9 +7,9 @@ pub mod options;
 mod request_header;
 pub mod service_account;
 mod static_token;
-pub mod token;
 #[cfg(test)]
 pub(crate) mod tests;
+pub mod token;
 pub mod x509;
 
 use std::sync::{Arc, Mutex, PoisonError};

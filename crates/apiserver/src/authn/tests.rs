@@ -262,7 +262,8 @@ async fn requests_for_tokens_are_checked() {
         let (code, answer) = ask(body).await;
         (code, answer["message"].as_str().unwrap_or("").to_owned())
     };
-    let bind = |kind: &str, version: &str, name: &str| json!({"spec": {"boundObjectRef": {"kind": kind, "apiVersion": version, "name": name}}});
+    let bind =
+        |kind: &str, version: &str, name: &str| json!({"spec": {"boundObjectRef": {"kind": kind, "apiVersion": version, "name": name}}});
     for (body, code, text) in [
         (json!({"spec": {"expirationSeconds": 599}}), 422, "may not specify a duration less than 10 minutes"),
         (json!({"spec": {"expirationSeconds": 1_i64 << 33}}), 422, "may not specify a duration larger than 2^32 seconds"),
@@ -288,7 +289,10 @@ async fn static_and_bootstrap_tokens_name_their_users() {
     })
     .await;
     let carol = cluster.bearer("s3cret").await.unwrap();
-    assert_eq!((&carol["username"], &carol["uid"], &carol["groups"]), (&json!("carol"), &json!("7"), &json!(["a", "b", "system:authenticated"])));
+    assert_eq!(
+        (&carol["username"], &carol["uid"], &carol["groups"]),
+        (&json!("carol"), &json!("7"), &json!(["a", "b", "system:authenticated"]))
+    );
     let encoded = |text: &str| STANDARD.encode(text);
     let secret = json!({"metadata": {"name": "bootstrap-token-abcdef"}, "type": "bootstrap.kubernetes.io/token", "data": {
         "token-id": encoded("abcdef"), "token-secret": encoded("0123456789abcdef"), "usage-bootstrap-authentication": encoded("true"),

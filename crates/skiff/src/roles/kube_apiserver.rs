@@ -30,8 +30,11 @@ pub struct Flags {
     service_cluster_ip_range: Vec<String>,
     #[arg(long, default_value = "30000-32767")]
     service_node_port_range: String,
+    /// The first is that of new tokens, all are taken
     #[arg(long, default_value = "https://kubernetes.default.svc.cluster.local")]
-    service_account_issuer: String,
+    service_account_issuer: Vec<String>,
+    #[command(flatten)]
+    authentication: super::authentication::Flags,
     #[arg(long, value_delimiter = ',')]
     api_audiences: Vec<String>,
     /// Minutes or hours, as 1h
@@ -81,7 +84,10 @@ fn config(flags: &Flags) -> Result<apiserver::Config> {
     config.advertise_address = flags.advertise_address;
     config.service_cluster_ip_ranges.clone_from(&flags.service_cluster_ip_range);
     config.service_node_ports = ports(&flags.service_node_port_range)?;
-    config.service_account_issuer.clone_from(&flags.service_account_issuer);
+    let (first, more) = flags.service_account_issuer.split_first().context("--service-account-issuer: one is needed")?;
+    config.service_account_issuer.clone_from(first);
+    config.authentication.service_account.accepted_issuers = more.to_vec();
+    flags.authentication.apply(&mut config)?;
     config.api_audiences.clone_from(&flags.api_audiences);
     config.event_ttl = duration(&flags.event_ttl)?;
     config.anonymous_auth = flags.anonymous_auth;
@@ -114,7 +120,7 @@ fn ports(text: &str) -> Result<(u16, u16)> {
 }
 
 /// Go's `1h30m`, of hours, minutes and seconds.
-fn duration(text: &str) -> Result<Duration> {
+pub(super) fn duration(text: &str) -> Result<Duration> {
     let (mut total, mut number) = (0, String::new());
     for c in text.chars() {
         let unit = match c {

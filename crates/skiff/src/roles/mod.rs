@@ -1,5 +1,6 @@
 //! One file per component that can run alone, with upstream's main flags.
 
+pub mod authentication;
 pub mod kube_apiserver;
 pub mod kube_controller_manager;
 pub mod kube_proxy;
