@@ -8,4 +8,15 @@ pub struct Custom {
     pub definition: String,
     /// What every request for this version is warned of.
     pub deprecation: Option<String>,
+    /// Where its objects have what a Scale shows, if they have a `scale` subresource.
+    pub scale: Option<ScalePaths>,
+}
+
+/// JSONPaths of the definition: `.spec.replicas`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ScalePaths {
+    pub spec_replicas: String,
+    pub status_replicas: String,
+    /// Empty where there is none.
+    pub label_selector: String,
 }

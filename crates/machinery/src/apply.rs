@@ -5,6 +5,7 @@
 mod compare;
 mod managed;
 mod merge;
+pub mod scale;
 mod set;
 mod typed;
 
@@ -162,8 +163,7 @@ fn account(types: &Types, ty: TypeId, old: &Value, new: &Value, writer: &Writer<
         applied: false,
         api_version: writer.api_version.to_owned(),
         subresource: writer.subresource.to_owned(),
-        // Upstream loses the time on the way through a Scale.
-        time: if writer.subresource == "scale" { "" } else { writer.time }.to_owned(),
+        time: writer.time.to_owned(),
         set: mine,
     };
     match entries.iter_mut().find(|e| e.same_manager(&entry)) {

@@ -4,7 +4,7 @@ mod access;
 mod binding;
 mod eviction;
 pub mod review;
-mod scale;
+pub mod scale;
 pub mod status;
 mod token;
 

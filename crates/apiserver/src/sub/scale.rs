@@ -1,10 +1,16 @@
-//! `scale`: the replicas of a workload as an autoscaling/v1 Scale.
+//! `scale`: the replicas of a workload as an autoscaling/v1 Scale. A Scale is not stored: it is read out of the object, changed
+//! as any object is, also by server-side apply, and what changed goes back, ownership of the replicas with it.
+
+use std::sync::{Arc, LazyLock};
 
 use http::Request;
-use kinds::Resource;
+use kinds::custom::ScalePaths;
+use kinds::resource::Column;
+use kinds::{Resource, Strategy};
+use machinery::apply::{self, scale as owners};
 use machinery::field::{Error, Path};
-use machinery::gvk::{GroupKind, GroupVersionKind};
-use machinery::object::{self, map_mut, str_at};
+use machinery::gvk::GroupKind;
+use machinery::object::{self, map_mut, metadata_mut, str_at};
 use machinery::status::StatusError;
 use serde_json::{Value, json};
 
@@ -12,14 +18,73 @@ use super::status::number;
 use crate::admission::{self, Operation};
 use crate::chain::Call;
 use crate::http::respond::{self, Answer};
-use crate::http::{RequestBody, View, negotiate};
-use crate::verbs::Target;
+use crate::http::{RequestBody, negotiate};
 use crate::verbs::options::WriteOptions;
 use crate::verbs::write::update::{Admission, Change, uid_mismatch, update};
-use crate::verbs::write::{Ctx, body, fetch, patch};
+use crate::verbs::write::{Ctx, body, fetch, patch, writer};
+use crate::verbs::{Target, view};
+
+/// How often a change that names no resourceVersion is tried on a moving object.
+const ATTEMPTS: usize = 5;
+
+/// How a Scale is decoded, patched and shown: a row of no resource.
+pub static ROW: LazyLock<Arc<Resource>> = LazyLock::new(|| {
+    let like = kinds::table().resources().iter().find(|r| r.group == "autoscaling").map_or_else(|| &kinds::table().resources()[0], |r| r);
+    let mut row = Resource::clone(like);
+    (row.group, row.version, row.kind) = ("autoscaling".to_owned(), "v1".to_owned(), "Scale".to_owned());
+    row.storage_version = row.gvk().group_version();
+    (row.types, row.custom) = (kinds::shared_types(), None);
+    row.ty = kinds::types().named("io.k8s.api.autoscaling.v1.Scale").unwrap_or_default();
+    row.strategy = Arc::new(Shown);
+    let described = |name: &str, column_type: &str, by: &str| Column {
+        name: name.to_owned(),
+        column_type: column_type.to_owned(),
+        described_by: by.to_owned(),
+        ..Column::default()
+    };
+    row.columns = vec![
+        described("Name", "string", ""),
+        described("Desired", "integer", "io.k8s.api.autoscaling.v1.ScaleSpec#replicas"),
+        described("Available", "integer", "io.k8s.api.autoscaling.v1.ScaleStatus#replicas"),
+        described("Age", "string", ""),
+    ];
+    row.columns.iter_mut().for_each(Column::describe_standard);
+    Arc::new(row)
+});
+
+/// The cells of a Scale.
+struct Shown;
+
+impl Strategy for Shown {
+    fn cells(&self, scale: &Value, now: i64) -> Option<Vec<Value>> {
+        let replicas = |path| json!(number(scale, path));
+        Some(vec![json!(object::name(scale)), replicas("spec.replicas"), replicas("status.replicas"), kinds::columns::age(scale, now)])
+    }
+}
+
+/// Where an object has what its Scale shows.
+struct Paths {
+    replicas: String,
+    current: String,
+    /// Text in a custom resource; `None` for built-in kinds, which have selectors.
+    selector: Option<String>,
+}
+
+impl Paths {
+    fn of(resource: &Resource) -> Self {
+        let dotted = |path: &str| path.trim_start_matches('.').to_owned();
+        match resource.custom.as_ref().and_then(|c| c.scale.as_ref()) {
+            Some(ScalePaths { spec_replicas, status_replicas, label_selector }) => {
+                Self { replicas: dotted(spec_replicas), current: dotted(status_replicas), selector: Some(dotted(label_selector)) }
+            }
+            None => Self { replicas: "spec.replicas".to_owned(), current: "status.replicas".to_owned(), selector: None },
+        }
+    }
+}
 
 /// The Scale of an object. The selector is text.
 fn scale_of(resource: &Resource, object: &Value) -> Value {
+    let paths = Paths::of(resource);
     let mut metadata = json!({});
     for key in ["name", "namespace", "uid", "resourceVersion", "creationTimestamp"] {
         if let Some(value) = object.pointer(&format!("/metadata/{key}")) {
@@ -27,11 +92,14 @@ fn scale_of(resource: &Resource, object: &Value) -> Value {
         }
     }
     let mut spec = json!({});
-    if number(object, "spec.replicas") != 0 {
-        spec["replicas"] = json!(number(object, "spec.replicas"));
+    if number(object, &paths.replicas) != 0 {
+        spec["replicas"] = json!(number(object, &paths.replicas));
     }
-    let mut status = json!({"replicas": number(object, "status.replicas")});
-    let selector = selector_text(resource, object);
+    let mut status = json!({"replicas": number(object, &paths.current)});
+    let selector = match &paths.selector {
+        Some(path) => str_at(object, path).to_owned(),
+        None => selector_text(resource, object),
+    };
     if !selector.is_empty() {
         status["selector"] = json!(selector);
     }
@@ -48,64 +116,127 @@ fn selector_text(resource: &Resource, object: &Value) -> String {
     selector.to_string()
 }
 
-fn gvk() -> GroupVersionKind {
-    GroupVersionKind::new("autoscaling", "v1", "Scale")
+/// What a request wants of the Scale.
+enum Wanted {
+    Put(Value),
+    Patch(patch::Patch),
 }
 
 pub async fn serve(call: Call, request: Request<RequestBody>, target: Target) -> Result<Answer, StatusError> {
     let negotiated = negotiate::negotiate(&call.headers, &call.query, true, true)?;
-    if negotiated.view != View::Object {
-        return Err(StatusError::not_acceptable("the server does not show a Scale that way"));
-    }
     if call.info.verb == "get" {
         let Some((object, _)) = fetch(&call.api, &target).await? else { return Err(target.not_found()) };
-        return Ok(respond::value(200, &negotiated, &scale_of(&target.resource, &object)));
+        replicas_are_there(&target, &object)?;
+        return view::object(&call, &negotiated, &ROW, 200, &scale_of(&target.resource, &object));
     }
     let patching = call.info.verb == "patch";
     let options = WriteOptions::parse(&call, if patching { "PatchOptions" } else { "UpdateOptions" })?;
-    let ty = kinds::table().type_of(&gvk()).ok_or_else(|| StatusError::internal("no type for Scale"))?;
-    let (wanted, patch) = if patching {
-        (None, Some(patch::read(request).await?))
+    let mut warnings = Vec::new();
+    let wanted = if patching {
+        Wanted::Patch(patch::read(request).await?)
     } else {
-        (Some(body::object(request, &call.api.registry, &gvk(), ty, options.validation).await?.object), None)
+        let decoded = body::of_resource(request, &call.api.registry, &ROW, options.validation).await?;
+        warnings = decoded.warnings;
+        Wanted::Put(decoded.object)
     };
     let ctx = Ctx::new(&call, options);
-    let api = ctx.api.clone();
-    let Some((current, _)) = fetch(&api, &target).await? else { return Err(target.not_found()) };
-    let mut change = match (wanted, patch) {
-        (Some(scale), _) => {
-            match_name(&scale, &target)?;
-            check(&scale, &target, &current)?;
-            scale
-        }
-        (None, Some(patch)) => {
-            let scale = patch::apply_plain(&patch, scale_of(&target.resource, &current), ty)?;
-            check(&scale, &target, &current)?;
-            scale
-        }
-        (None, None) => return Err(StatusError::bad_request("no body")),
-    };
-    let request = admission::Request::new(&ctx, &target, Operation::Update);
-    let old = scale_of(&target.resource, &current);
-    admission::mutate(&request, &mut change, Some(&old)).await?;
-    check(&change, &target, &current)?;
-    admission::validate(&request, &change, Some(&old)).await?;
-    let replicas = number(&change, "spec.replicas");
-    let written = set_replicas(&ctx, &target, replicas, object::resource_version(&change)).await?;
-    Ok(respond::value(200, &negotiated, &scale_of(&target.resource, &written)))
+    let (written, of_change) = change(&ctx, &target, &wanted).await?;
+    warnings.extend(of_change);
+    let mut answer = view::object(&call, &negotiated, &ROW, 200, &scale_of(&target.resource, &written))?;
+    respond::warn(&mut answer, &warnings);
+    Ok(answer)
 }
 
-async fn set_replicas(ctx: &Ctx, target: &Target, replicas: i64, version: &str) -> Result<Value, StatusError> {
-    let (place, version) = (Target { subresource: String::new(), ..target.clone() }, version.to_owned());
+/// The replicas of a custom resource may be absent, then there is nothing to scale.
+fn replicas_are_there(target: &Target, object: &Value) -> Result<(), StatusError> {
+    let custom = target.resource.custom.as_ref().and_then(|c| c.scale.as_ref());
+    match custom {
+        Some(paths) if object::at(object, paths.spec_replicas.trim_start_matches('.')).is_none() => {
+            Err(StatusError::internal(format!("the spec replicas field {:?} does not exist", paths.spec_replicas)))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Changes the Scale, and the object with it, until it holds or must not be tried again. Answers the object.
+async fn change(ctx: &Ctx, target: &Target, wanted: &Wanted) -> Result<(Value, Vec<String>), StatusError> {
+    let mut attempt = 0;
+    loop {
+        attempt += 1;
+        let Some((current, _)) = fetch(&ctx.api, target).await? else { return Err(target.not_found()) };
+        let paths = Paths::of(&target.resource);
+        let old = scale_with_owners(target, &current, &paths);
+        let (mut scale, mut warnings) = changed(ctx, target, wanted, &old)?;
+        let named = match wanted {
+            Wanted::Put(_) => !object::resource_version(&scale).is_empty(),
+            Wanted::Patch(patch) => patch.names_version,
+        };
+        if named && object::resource_version(&scale) != object::resource_version(&current) {
+            return Err(StatusError::stale(&target.resource.group_resource(), &target.name));
+        }
+        let request = admission::Request::new(ctx, target, Operation::Update);
+        admission::mutate(&request, &mut scale, Some(&old)).await?;
+        check(&scale, target, &current)?;
+        admission::validate(&request, &scale, Some(&old)).await?;
+        match set_replicas(ctx, target, &paths, scale, &current).await {
+            Err(error) if error.code == 409 && !named && attempt < ATTEMPTS => {}
+            Err(error) => return Err(error),
+            Ok(written) => {
+                warnings.extend(written.warnings);
+                return Ok((written.object, warnings));
+            }
+        }
+    }
+}
+
+fn scale_with_owners(target: &Target, object: &Value, paths: &Paths) -> Value {
+    let mut scale = scale_of(&target.resource, object);
+    let owners = owners::to_scale(object, &paths.replicas);
+    if !owners.is_null() {
+        metadata_mut(&mut scale).insert("managedFields".to_owned(), owners);
+    }
+    scale
+}
+
+/// The Scale as it shall be, its managed fields noted.
+fn changed(ctx: &Ctx, target: &Target, wanted: &Wanted, old: &Value) -> Result<(Value, Vec<String>), StatusError> {
+    let place = Target { resource: ROW.clone(), ..target.clone() };
+    let (mut scale, warnings, applied) = match wanted {
+        Wanted::Put(scale) => (scale.clone(), Vec::new(), false),
+        Wanted::Patch(patch) => {
+            let (scale, warnings) = patch::applied(ctx, &place, patch, Some(old))?;
+            (scale, warnings, patch.kind == patch::Kind::Apply)
+        }
+    };
+    match_name(&scale, target)?;
+    if !applied {
+        let author = writer(ctx, &place, &ROW.gvk().api_version());
+        apply::on_update(&ROW.types, ROW.ty, Some(old), &mut scale, &author.as_writer());
+    }
+    Ok((scale, warnings))
+}
+
+async fn set_replicas(
+    ctx: &Ctx,
+    target: &Target,
+    paths: &Paths,
+    scale: Value,
+    seen: &Value,
+) -> Result<crate::verbs::write::Written, StatusError> {
+    let place = Target { subresource: String::new(), ..target.clone() };
     let stale = StatusError::stale(&target.resource.group_resource(), &target.name);
+    let (version, path) = (object::resource_version(seen).to_owned(), paths.replicas.clone());
+    let api_version = target.resource.gvk().api_version();
     let edit = move |value: &mut Value| {
-        if !version.is_empty() && version != object::resource_version(value) {
+        if version != object::resource_version(value) {
             return Err(stale.clone());
         }
-        map_mut(value, "spec").insert("replicas".into(), json!(replicas));
+        let (parent, name) = path.rsplit_once('.').unwrap_or(("", &path));
+        map_mut(value, parent).insert(name.to_owned(), json!(number(&scale, "spec.replicas")));
+        owners::to_object(value, &scale, &path, &api_version);
         Ok(())
     };
-    Ok(update(ctx, &place, &Change::Edit(Box::new(edit), Admission::Done)).await?.object)
+    update(ctx, &place, &Change::Edit(Box::new(edit), Admission::Noted)).await
 }
 
 fn match_name(scale: &Value, target: &Target) -> Result<(), StatusError> {
@@ -133,6 +264,12 @@ fn check(scale: &Value, target: &Target, current: &Value) -> Result<(), StatusEr
         return Err(StatusError::conflict(&target.resource.group_resource(), &target.name, &why));
     }
     let replicas = number(scale, "spec.replicas");
+    if replicas < 0
+        && let Some(paths) = target.resource.custom.as_ref().and_then(|c| c.scale.as_ref())
+    {
+        let error = Error::invalid(&Path::new(&paths.spec_replicas), &json!(replicas), "should be a non-negative integer");
+        return Err(StatusError::invalid(&target.resource.group_kind(), &target.name, &[error]));
+    }
     if replicas < 0 {
         let error = Error::invalid(&Path::new("spec.replicas"), &json!(replicas), "must be greater than or equal to 0");
         let kind = GroupKind { group: "autoscaling".into(), kind: "Scale".into() };

@@ -37,7 +37,7 @@ fn text(column: &Column) -> &str {
     let words = WORDS.get_or_init(|| {
         let all = Descriptions::unpack();
         let rows = kinds::table().resources().iter();
-        let columns = rows.flat_map(|r| r.columns.iter().cloned()).chain(plain());
+        let columns = rows.chain([&*crate::sub::scale::ROW]).flat_map(|r| r.columns.iter().cloned()).chain(plain());
         columns.filter_map(|c| Some((c.described_by.clone(), read(&all, &c.described_by)?))).collect()
     });
     words.get(&column.described_by).map_or("", String::as_str)

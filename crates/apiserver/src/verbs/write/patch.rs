@@ -5,7 +5,6 @@ use http::{HeaderMap, Request};
 use machinery::field::{self, Path};
 use machinery::gvk::{GroupKind, GroupVersionKind};
 use machinery::patch::{JsonPatch, PatchError};
-use machinery::schema::TypeId;
 use machinery::status::StatusError;
 use serde_json::{Value, json};
 
@@ -113,23 +112,6 @@ pub fn applied(ctx: &Ctx, target: &Target, patch: &Patch, old: Option<&Value>) -
 /// An applied configuration as a tree.
 fn yaml(bytes: &[u8]) -> Result<machinery::yaml::Parsed, StatusError> {
     machinery::yaml::parse(bytes).map_err(|e| StatusError::bad_request(format!("error decoding YAML: {e}")))
-}
-
-/// A patch applied to something that is not stored: a Scale.
-pub fn apply_plain(patch: &Patch, value: Value, ty: TypeId) -> Result<Value, StatusError> {
-    let mut patched = match patch.kind {
-        Kind::Json => JsonPatch::parse(&patch.bytes).and_then(|p| p.apply(&value)).map_err(|e| refused(&e))?,
-        Kind::Merge => machinery::patch::merge(&value, &patch.bytes).map_err(|e| refused(&e))?.0,
-        Kind::Strategic => machinery::patch::strategic(kinds::types(), ty, &value, &patch.bytes).map_err(|e| refused(&e))?.0,
-        Kind::Apply => {
-            let config = yaml(&patch.bytes)?.value;
-            let mut merged = value;
-            json_patch::merge(&mut merged, &config);
-            merged
-        }
-    };
-    body::typed(&mut patched, ty).map_err(|e| StatusError::bad_request(e.to_string()))?;
-    Ok(patched)
 }
 
 fn refused(error: &PatchError) -> StatusError {

@@ -39,8 +39,10 @@ pub enum Change {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Admission {
     Due,
-    /// The subresource's own object was: a Binding, a Scale.
+    /// The subresource's own object was: a Binding.
     Done,
+    /// As `Done`, and the edit notes the managed fields: of a Scale.
+    Noted,
 }
 
 pub async fn serve(call: Call, request: Request<RequestBody>, target: Target) -> Result<Answer, StatusError> {
@@ -145,10 +147,15 @@ async fn once(ctx: &Ctx, target: &Target, change: &Change, old: Value, revision:
     }
     let operation = admission::Request::new(ctx, target, Operation::Update);
     warnings.extend(metadata::dedup_owners(&mut value));
-    if !matches!(change, Change::Patch(p) if p.kind == patch::Kind::Apply) {
+    let noted = match change {
+        Change::Patch(patch) => patch.kind == patch::Kind::Apply,
+        Change::Edit(_, admission) => *admission == Admission::Noted,
+        Change::Put(_) => false,
+    };
+    if !noted {
         super::managed(ctx, target, &mut value, Some(&old));
     }
-    let due = !matches!(change, Change::Edit(_, Admission::Done));
+    let due = !matches!(change, Change::Edit(_, Admission::Done | Admission::Noted));
     if due {
         admission::mutate(&operation, &mut value, Some(&old)).await?;
     }
