@@ -3,21 +3,29 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use auth::Attributes;
+use flowcontrol::Digest;
 use futures::future::BoxFuture;
-use http::header::{CACHE_CONTROL, HOST, HeaderValue};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderName, HeaderValue, RETRY_AFTER};
 use http::{HeaderMap, Request};
 use machinery::status::StatusError;
 
 use crate::admission::Notes;
 use crate::authn::{self, Origin};
+use crate::flow::{self, Schema, Seat};
 use crate::http::respond::{self, Answer};
 use crate::http::{Negotiated, Query, RequestBody, negotiate};
+use crate::metrics::{RequestLabels, Series, table};
 use crate::request::RequestInfo;
 use crate::state::Api;
 use crate::{authz, identifiers, root, verbs};
+
+const AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");
+const AUDIT_ID_BYTES_MAX: usize = 64;
+const FLOW_SCHEMA: HeaderName = HeaderName::from_static("x-kubernetes-pf-flowschema-uid");
+const PRIORITY_LEVEL: HeaderName = HeaderName::from_static("x-kubernetes-pf-prioritylevel-uid");
 
 /// A request that passed the chain, on its way to a handler.
 pub struct Call {
@@ -43,44 +51,144 @@ impl Call {
     }
 }
 
+/// What is found out about a request on its way, for the answer and for who counts.
+struct Passage {
+    negotiated: Negotiated,
+    notes: Arc<Notes>,
+    /// Of its kind in flight, itself counted.
+    in_flight: usize,
+    schema: Option<Arc<Schema>>,
+    waited: Duration,
+}
+
 /// Answers one request.
 pub async fn handle(api: Arc<Api>, request: Request<RequestBody>, origin: Origin) -> Answer {
     let started = Instant::now();
     let query = Query::parse(request.uri().query().unwrap_or(""));
     let info = RequestInfo::parse(request.method(), request.uri().path(), &query);
-    let long = matches!(info.verb.as_str(), "watch" | "proxy")
-        || matches!(info.subresource.as_str(), "log" | "exec" | "attach" | "portforward" | "proxy");
-    let deprecation = api.registry.resource(&info.group, &info.version, &info.resource).and_then(|r| r.deprecation().map(str::to_owned));
-    let labels = (info.verb.clone(), info.group.clone(), info.version.clone(), info.resource.clone(), info.subresource.clone());
     let plain = negotiate::negotiate(request.headers(), &query, true, true).unwrap_or_default();
-    let metrics_of = api.clone();
-    let _in_flight = metrics_of.metrics.in_flight(long);
+    let row = if info.is_resource { api.registry.resource(&info.group, &info.version, &info.resource) } else { None };
+    let series = labels(&info, &request, &query, row.as_deref()).map(|labels| api.metrics.requests.series(&labels));
+    let counted = api.clone();
+    let long = info.long_running();
+    let _long = series.as_ref().filter(|_| long).map(Series::long_running);
+    let in_flight = (!long).then(|| counted.metrics.requests.begin(info.mutates()));
+    let id = audit_id(request.headers());
     let notes = Arc::new(Notes::default());
-    let mut answer = if !long && over_limit(&api) {
-        let busy = StatusError::too_many_requests("The apiserver cannot handle this request at this time, please try again later", 1);
-        respond::error(&plain, &busy)
+    let others = in_flight.as_ref().map_or(0, |(count, _)| *count);
+    let mut passage = Passage { negotiated: plain.clone(), notes: notes.clone(), in_flight: others, schema: None, waited: Duration::ZERO };
+    let answered = if counted.draining.load(Ordering::Acquire) && !long {
+        Err(StatusError { details: None, ..StatusError::new(503, "ServiceUnavailable", "apiserver is shutting down") })
     } else {
-        match pass(api, request, origin, query, info, (plain.clone(), notes.clone())).await {
-            Ok(answer) => answer,
-            Err(error) => respond::error(&plain, &error),
-        }
+        within(api, request, origin, query, info, &mut passage).await
     };
+    let draining = counted.draining.load(Ordering::Acquire);
+    let mut answer = answered.unwrap_or_else(|error| respond::error(&plain, &error));
     respond::warn(&mut answer, &notes.take_warnings());
-    if let Some(text) = deprecation {
-        respond::warn_first(&mut answer, &text);
+    if let Some(text) = row.as_ref().and_then(|r| r.deprecation()) {
+        respond::warn_first(&mut answer, text);
     }
     let headers = answer.headers_mut();
-    if let Ok(id) = HeaderValue::from_str(&identifiers::uuid()) {
-        headers.insert("audit-id", id);
+    if let Some(schema) = &passage.schema {
+        headers.insert(FLOW_SCHEMA, schema.schema_header.clone());
+        headers.insert(PRIORITY_LEVEL, schema.level_header.clone());
     }
+    if draining {
+        headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    }
+    headers.insert(AUDIT_ID, id);
     headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-cache, private"));
-    metrics_of.metrics.request(&labels, answer.status().as_u16(), started.elapsed());
+    if let Some(series) = series {
+        let bytes = http_body::Body::size_hint(answer.body()).exact();
+        series.answered(answer.status().as_u16(), started.elapsed(), passage.waited, bytes);
+    }
     answer
 }
 
-fn over_limit(api: &Api) -> bool {
-    let limit = api.config.max_requests_in_flight;
-    limit != 0 && api.metrics.requests_in_flight.load(Ordering::Relaxed) > limit
+/// The client's own name for the request, or one made up.
+fn audit_id(headers: &HeaderMap) -> HeaderValue {
+    let given = headers.get(AUDIT_ID).filter(|id| !id.is_empty() && id.len() <= AUDIT_ID_BYTES_MAX);
+    given.cloned().or_else(|| HeaderValue::from_str(&identifiers::uuid()).ok()).unwrap_or(HeaderValue::from_static(""))
+}
+
+/// How upstream counts a request; `None` for what nobody serves.
+fn labels<'a>(
+    info: &'a RequestInfo,
+    request: &Request<RequestBody>,
+    query: &Query,
+    row: Option<&'a kinds::Resource>,
+) -> Option<RequestLabels<'a>> {
+    let applies = || request.headers().get(CONTENT_TYPE).is_some_and(|t| t.as_bytes().starts_with(b"application/apply-patch+"));
+    if !info.is_resource {
+        let subresource = root::counted_as(&info.path)?;
+        let verb = if info.verb == "get" { "GET" } else { "other" };
+        let labels = RequestLabels { verb, scope: "", group: "", version: "", resource: "", subresource, dry_run: false };
+        return Some(labels);
+    }
+    let row = row?;
+    let connects = matches!(info.subresource.as_str(), "exec" | "attach" | "portforward" | "proxy");
+    let verb = match info.verb.as_str() {
+        _ if connects => "CONNECT",
+        "get" => "GET",
+        "list" => "LIST",
+        "watch" => "WATCH",
+        "create" => "POST",
+        "update" => "PUT",
+        "patch" if applies() => "APPLY",
+        "patch" => "PATCH",
+        "delete" => "DELETE",
+        "deletecollection" => "DELETECOLLECTION",
+        _ => "other",
+    };
+    let scope = match () {
+        () if !info.name.is_empty() || info.verb == "create" => "resource",
+        () if !info.namespace.is_empty() => "namespace",
+        () => "cluster",
+    };
+    let subresource = if info.subresource.is_empty() { "" } else { &row.subresource(&info.subresource)?.name };
+    Some(RequestLabels {
+        verb,
+        scope,
+        group: &row.group,
+        version: &row.version,
+        resource: &row.resource,
+        subresource,
+        dry_run: info.mutates() && query.has("dryRun"),
+    })
+}
+
+/// The answer, or 504 when it takes too long (upstream's `WithRequestDeadline` and `WithTimeoutForNonLongRunningRequests`).
+async fn within(
+    api: Arc<Api>,
+    request: Request<RequestBody>,
+    origin: Origin,
+    query: Query,
+    info: RequestInfo,
+    passage: &mut Passage,
+) -> Result<Answer, StatusError> {
+    if info.long_running() {
+        return pass(api, request, origin, query, info, passage).await;
+    }
+    let most = api.config.request_timeout;
+    let asked = match query.get("timeout").filter(|t| !t.is_empty()) {
+        Some(text) => {
+            let nanos = machinery::duration::parse(text)
+                .map_err(|e| StatusError::bad_request(format!("invalid timeout specified in the request URL - {e}")))?;
+            Duration::from_nanos(u64::try_from(nanos).unwrap_or(0))
+        }
+        None => Duration::ZERO,
+    };
+    let limit = if asked.is_zero() || asked > most { most } else { asked };
+    let why = if info.is_resource && info.mutates() {
+        "request did not complete within requested timeout - context deadline exceeded"
+    } else {
+        "request did not complete within the allotted timeout"
+    };
+    let work = pass(api, request, origin, query, info, passage);
+    match tokio::time::timeout(limit, work).await {
+        Ok(answered) => answered,
+        Err(_) => Err(StatusError { details: Some(Box::default()), ..StatusError::new(504, "Timeout", format!("Timeout: {why}")) }),
+    }
 }
 
 async fn pass(
@@ -89,24 +197,78 @@ async fn pass(
     origin: Origin,
     query: Query,
     info: RequestInfo,
-    (negotiated, notes): (Negotiated, Arc<Notes>),
+    passage: &mut Passage,
 ) -> Result<Answer, StatusError> {
     let (mut parts, body) = request.into_parts();
     let authn::Authenticated { user: real, warnings } = authn::authenticate(&api, &origin, &mut parts.headers).await?;
     for text in warnings {
-        notes.warn(text);
+        passage.notes.warn(text);
     }
     let user = authn::impersonate::impersonate(&api, real, &mut parts.headers).await?;
+    let _seat = match admit(&api, &user, &info, &query, passage).await {
+        Ok(seat) => seat,
+        Err(refusal) => return Ok(refusal),
+    };
     authz::require(&api.authorizer, &attributes(&user, &info, &query)).await?;
     let named = parts.headers.get(HOST).and_then(|h| h.to_str().ok()).map(str::to_owned);
     let host = named.or_else(|| parts.uri.authority().map(ToString::to_string)).unwrap_or_default();
     let (method, headers) = (parts.method.clone(), parts.headers.clone());
+    let (negotiated, notes) = (passage.negotiated.clone(), passage.notes.clone());
     let call = Call { api, user, info, query, method, headers, host, client: origin.address(), negotiated, notes };
     let request = Request::from_parts(parts, body);
     // Boxed: the handlers' futures are large, and the chain's is held by every connection.
     let handler: BoxFuture<'static, Result<Answer, StatusError>> =
         if call.info.is_resource { Box::pin(verbs::serve(call, request)) } else { Box::pin(root::serve(call, request)) };
     handler.await
+}
+
+/// A seat while the request runs; long-running ones but watches need none. Or the answer that there is none.
+async fn admit(
+    api: &Arc<Api>,
+    user: &auth::User,
+    info: &RequestInfo,
+    query: &Query,
+    passage: &mut Passage,
+) -> Result<Option<Seat>, Answer> {
+    if info.long_running() && info.verb != "watch" {
+        return Ok(None);
+    }
+    if !api.flow.enabled {
+        let limit = if info.mutates() { api.config.max_mutating_requests_inflight } else { api.config.max_requests_inflight };
+        let over = limit != 0 && passage.in_flight > limit && !user.in_group(auth::user::SYSTEM_MASTERS);
+        return if over { Err(too_many_requests("1")) } else { Ok(None) };
+    }
+    let digest = Digest {
+        user: &user.name,
+        groups: &user.groups,
+        verb: &info.verb,
+        is_resource: info.is_resource,
+        group: &info.group,
+        resource: &info.resource,
+        subresource: &info.subresource,
+        namespace: &info.namespace,
+        path: &info.path,
+    };
+    let Some(schema) = api.flow.classify(&digest) else { return Ok(None) };
+    passage.schema = Some(schema.clone());
+    match api.flow.admit(schema, &digest, |most| flow::estimate::work(api, info, query, most)).await {
+        Ok(seat) => {
+            passage.waited = seat.waited;
+            Ok(Some(seat))
+        }
+        Err(refused) => {
+            let names = [refused.schema.spec.name.as_str(), refused.schema.level.name.as_str(), refused.why.name()];
+            api.metrics.count(&table::FLOW_REJECTED, &names);
+            Err(too_many_requests("1"))
+        }
+    }
+}
+
+/// Upstream's `tooManyRequests`: no Status, whatever the client takes.
+fn too_many_requests(retry_after: &'static str) -> Answer {
+    let mut answer = respond::text(429, "Too many requests, please try again later.\n");
+    answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static(retry_after));
+    answer
 }
 
 fn attributes(user: &auth::User, info: &RequestInfo, query: &Query) -> Attributes {

@@ -36,8 +36,24 @@ pub struct Config {
     pub disable_admission_plugins: Vec<String>,
     /// `--etcd-compaction-interval`; zero: never.
     pub compaction_interval: Duration,
-    /// `--max-requests-inflight` and `--max-mutating-requests-inflight` together; zero: no limit.
-    pub max_requests_in_flight: usize,
+    /// `--max-requests-inflight`; zero: no limit. With flow control the sum of both is what levels share.
+    pub max_requests_inflight: usize,
+    /// `--max-mutating-requests-inflight`; zero: no limit.
+    pub max_mutating_requests_inflight: usize,
+    /// `--enable-priority-and-fairness`
+    pub priority_and_fairness: bool,
+    /// `--request-timeout`: of all but watches, logs, streams and proxied requests.
+    pub request_timeout: Duration,
+    /// `--min-request-timeout`, in seconds: a watch that names none ends after this and up to twice as much.
+    pub min_request_timeout: u64,
+    /// `--shutdown-delay-duration`: how long a server that is to stop still takes requests, while `/readyz` fails.
+    pub shutdown_delay: Duration,
+    /// `--livez-grace-period`: how long `/livez` believes a server that is still starting.
+    pub livez_grace_period: Duration,
+    /// `--feature-gates`
+    pub features: crate::features::Gates,
+    /// The flags as they were given, for `/flagz`; the binary fills it in.
+    pub flags: Vec<(String, String)>,
 }
 
 impl Config {
@@ -58,7 +74,15 @@ impl Config {
             enable_admission_plugins: vec!["NodeRestriction".to_owned()],
             disable_admission_plugins: Vec::new(),
             compaction_interval: Duration::from_secs(300),
-            max_requests_in_flight: 600,
+            max_requests_inflight: 400,
+            max_mutating_requests_inflight: 200,
+            priority_and_fairness: true,
+            request_timeout: Duration::from_secs(60),
+            min_request_timeout: 1800,
+            shutdown_delay: Duration::ZERO,
+            livez_grace_period: Duration::ZERO,
+            features: crate::features::Gates::default(),
+            flags: Vec::new(),
         }
     }
 

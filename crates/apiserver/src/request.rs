@@ -73,6 +73,17 @@ impl RequestInfo {
         info
     }
 
+    /// Watches, logs, streams and proxied requests: they may take as long as they want (upstream's
+    /// `BasicLongRunningRequestCheck`).
+    pub fn long_running(&self) -> bool {
+        matches!(self.verb.as_str(), "watch" | "proxy")
+            || matches!(self.subresource.as_str(), "attach" | "exec" | "proxy" | "log" | "portforward")
+    }
+
+    pub fn mutates(&self) -> bool {
+        !matches!(self.verb.as_str(), "get" | "list" | "watch")
+    }
+
     /// A get or delete without a name means many.
     fn refine(&mut self, query: &Query) {
         if !self.name.is_empty() {

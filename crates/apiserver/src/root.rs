@@ -7,7 +7,10 @@ use serde_json::{Value, json};
 use crate::chain::Call;
 use crate::http::RequestBody;
 use crate::http::respond::{self, Answer};
-use crate::{discovery, health, openapi};
+use crate::metrics::{collect, table};
+use crate::{discovery, flow, health, openapi, pages};
+
+const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8; escaping=underscores";
 
 pub async fn serve(call: Call, _request: Request<RequestBody>) -> Result<Answer, StatusError> {
     let path = call.info.path.clone();
@@ -18,7 +21,13 @@ pub async fn serve(call: Call, _request: Request<RequestBody>) -> Result<Answer,
     Ok(match trimmed {
         "/" => respond::value(200, &call.negotiated, &json!({"paths": paths(&call)})),
         "/version" => respond::value(200, &call.negotiated, &version()),
-        "/metrics" => respond::bytes(200, "text/plain; version=0.0.4; charset=utf-8", call.api.metrics.text()),
+        "/metrics" => respond::bytes(200, METRICS_TYPE, collect::text(&call.api)),
+        "/metrics/slis" => respond::bytes(200, METRICS_TYPE, call.api.metrics.text_of(&[&table::HEALTHCHECK, &table::HEALTHCHECKS])),
+        "/configz" | "/flagz" | "/statusz" => pages::serve(&call, trimmed),
+        p if let Some(dump) = p.strip_prefix("/debug/api_priority_and_fairness/") => Some(dump)
+            .filter(|_| call.api.flow.enabled)
+            .and_then(|d| flow::debug::serve(&call.api.flow, d))
+            .unwrap_or_else(respond::page_not_found),
         "/healthz" | "/livez" | "/readyz" => health::serve(&call, trimmed, None).await,
         "/.well-known/openid-configuration" => openid(&call),
         "/openid/v1/jwks" => respond::bytes(200, "application/jwk-set+json", call.api.pki.service_account.jwks().to_string()),
@@ -30,6 +39,27 @@ pub async fn serve(call: Call, _request: Request<RequestBody>) -> Result<Answer,
         p if p == "/api" || p == "/apis" || p.starts_with("/api/") || p.starts_with("/apis/") => discovery::serve(&call, p),
         _ => respond::page_not_found(),
     })
+}
+
+/// The name a path is counted by in metrics; `None`: nobody serves it.
+pub fn counted_as(path: &str) -> Option<&'static str> {
+    const KNOWN: [&str; 12] = [
+        "/healthz",
+        "/livez",
+        "/readyz",
+        "/metrics",
+        "/metrics/slis",
+        "/version",
+        "/openapi/v2",
+        "/openapi/v3",
+        "/api",
+        "/apis",
+        "/statusz",
+        "/flagz",
+    ];
+    let known = KNOWN.into_iter().find(|k| *k == path.trim_end_matches('/'))?;
+    // Discovery has no name of its own.
+    Some(if known.starts_with("/api") { "" } else { known })
 }
 
 fn method_not_allowed(_path: &str) -> Answer {
@@ -68,7 +98,21 @@ fn paths(call: &Call) -> Vec<String> {
         paths.push(format!("/apis/{gv}"));
     }
     paths.extend(health::paths());
-    paths.extend(["/metrics", "/openapi/v2", "/openapi/v3", "/openid/v1/jwks", "/version"].map(str::to_owned));
+    paths.extend(
+        [
+            "/configz",
+            "/debug/api_priority_and_fairness",
+            "/flagz",
+            "/metrics",
+            "/metrics/slis",
+            "/openapi/v2",
+            "/openapi/v3",
+            "/openid/v1/jwks",
+            "/statusz",
+            "/version",
+        ]
+        .map(str::to_owned),
+    );
     paths.sort();
     paths.dedup();
     paths

@@ -6,32 +6,27 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use auth::User;
-use http::Request;
-use hyper::body::Incoming;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto;
 use store::Store;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use crate::admission::{Hooks, Plugins};
-use crate::authn::{Authenticators, Origin, Peer};
+use crate::authn::Authenticators;
 use crate::authz::Authorizer;
 use crate::cache::{Caches, Limits};
 use crate::error::{Error, Result};
-use crate::http::body::boxed;
+use crate::flow::{self, Flow};
 use crate::in_process::InProcess;
 use crate::metrics::Metrics;
 use crate::pki::Pki;
 use crate::registry::Registry;
 use crate::state::Api;
-use crate::{Config, bootstrap, chain, connect, tls};
+use crate::{Config, bootstrap, connect, listen, tls};
 
-/// How long open connections may take to end when the server stops.
-const DRAIN: Duration = Duration::from_secs(2);
-const HANDSHAKE: Duration = Duration::from_secs(10);
+/// How often a server that stops looks whether requests are left.
+const LOOK_EVERY: Duration = Duration::from_millis(5);
 
 pub struct Server;
 
@@ -39,6 +34,8 @@ pub struct Server;
 pub struct Handle {
     pub local_addr: SocketAddr,
     api: Arc<Api>,
+    /// No connection is accepted any more.
+    closed: CancellationToken,
     cancel: CancellationToken,
     tasks: JoinSet<()>,
 }
@@ -58,11 +55,13 @@ impl Server {
         let cancel = CancellationToken::new();
         let mut tasks = JoinSet::new();
         let api = Arc::new(state(config, store, pki, local_addr.port(), &mut tasks, &cancel).await?);
-        tasks.spawn(accept(listener, acceptor, api.clone(), cancel.clone()));
+        let closed = CancellationToken::new();
+        tasks.spawn(listen::accept(listener, acceptor, api.clone(), closed.clone(), cancel.clone()));
         bootstrap::run(&api, &mut tasks, &cancel).await?;
         api.start_caches();
+        flow::follow::start(&api, &mut tasks, &cancel).await?;
         api.ready.store(true, Ordering::Release);
-        Ok(Handle { local_addr, api, cancel, tasks })
+        Ok(Handle { local_addr, api, closed, cancel, tasks })
     }
 }
 
@@ -83,16 +82,19 @@ async fn state(
         hooks: Hooks::start(&store, &registry, tasks, cancel).await?,
         plugins: Plugins::new(&config),
         caches: Caches::new(store.clone(), Limits::default(), cancel.clone()),
+        flow: Arc::new(Flow::new(&config)),
         config,
         store,
         pki,
         registry,
         authn,
         authorizer,
-        metrics: Metrics::default(),
+        metrics: Arc::new(Metrics::default()),
+        started: std::time::Instant::now(),
         port,
         ready: AtomicBool::new(false),
         stopping: AtomicBool::new(false),
+        draining: AtomicBool::new(false),
     })
 }
 
@@ -112,84 +114,6 @@ fn acceptor(config: &Config, pki: &Pki) -> Result<TlsAcceptor> {
     let identity = pki.serving("apiserver", "kube-apiserver", &[], &sans)?;
     let config = tls::server_config(&identity, tls::verifier([pki.ca.der()?])?)?;
     Ok(TlsAcceptor::from(Arc::new(config)))
-}
-
-async fn accept(listener: TcpListener, acceptor: TlsAcceptor, api: Arc<Api>, cancel: CancellationToken) {
-    let mut connections = JoinSet::new();
-    loop {
-        tokio::select! { biased;
-            () = cancel.cancelled() => break,
-            Some(ended) = connections.join_next(), if !connections.is_empty() => {
-                if let Err(e) = ended {
-                    tracing::error!(error = %e, "a connection's task failed");
-                }
-            }
-            accepted = listener.accept() => match accepted {
-                Ok((stream, from)) => {
-                    connections.spawn(connection(stream, from, acceptor.clone(), api.clone(), cancel.clone()));
-                }
-                Err(e) => {
-                    tracing::warn!(error = %e, "cannot accept a connection");
-                    tokio::time::sleep(Duration::from_millis(20)).await;
-                }
-            },
-        }
-    }
-    let drained = async { while connections.join_next().await.is_some() {} };
-    if tokio::time::timeout(DRAIN, drained).await.is_err() {
-        connections.shutdown().await;
-    }
-}
-
-async fn connection(stream: TcpStream, from: SocketAddr, acceptor: TlsAcceptor, api: Arc<Api>, cancel: CancellationToken) {
-    if let Err(e) = stream.set_nodelay(true) {
-        tracing::debug!(error = %e, "nodelay");
-    }
-    let tls = match tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await {
-        Ok(Ok(tls)) => tls,
-        Ok(Err(e)) => return tracing::debug!(%from, error = %e, "TLS handshake failed"),
-        Err(_) => return tracing::debug!(%from, "TLS handshake timed out"),
-    };
-    let certificates = tls.get_ref().1.peer_certificates().map(<[_]>::to_vec).unwrap_or_default();
-    let origin = Origin::Network(Arc::new(Peer::new(certificates, Some(from))));
-    serve_io(TokioIo::new(tls), api, origin, cancel).await;
-}
-
-/// Serves HTTP/1.1 or HTTP/2 on a connection until it ends.
-pub(crate) async fn serve_io<I>(io: I, api: Arc<Api>, origin: Origin, cancel: CancellationToken)
-where
-    I: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
-{
-    let service = hyper::service::service_fn(move |request: Request<Incoming>| {
-        let (api, origin) = (api.clone(), origin.clone());
-        async move { Ok::<_, std::convert::Infallible>(chain::handle(api, request.map(boxed), origin).await) }
-    });
-    let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(Duration::from_secs(32));
-    builder
-        .http2()
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(250)
-        .initial_stream_window_size(256 * 1024)
-        .initial_connection_window_size(1024 * 1024)
-        .keep_alive_interval(Some(Duration::from_secs(30)));
-    let connection = builder.serve_connection_with_upgrades(io, service);
-    tokio::pin!(connection);
-    let mut draining = false;
-    loop {
-        tokio::select! { biased;
-            () = cancel.cancelled(), if !draining => {
-                draining = true;
-                connection.as_mut().graceful_shutdown();
-            }
-            ended = connection.as_mut() => {
-                if let Err(e) = ended {
-                    tracing::debug!(error = %e, "a connection ended");
-                }
-                return;
-            }
-        }
-    }
 }
 
 impl Handle {
@@ -218,9 +142,23 @@ impl Handle {
         format!("https://{}", SocketAddr::new(ip, self.local_addr.port()))
     }
 
-    /// Stops accepting, ends watches, lets requests finish, and returns when all has ended.
+    /// Stops as upstream does: `/readyz` fails at once; after the configured delay no connection and no request is taken any
+    /// more; requests finish, as long as they may; then watches and streams end, and this returns when all has.
     pub async fn shutdown(mut self) {
         self.api.stopping.store(true, Ordering::Release);
+        if !self.api.config.shutdown_delay.is_zero() {
+            tokio::time::sleep(self.api.config.shutdown_delay).await;
+        }
+        self.closed.cancel();
+        self.api.draining.store(true, Ordering::Release);
+        let finished = async {
+            while self.api.metrics.requests.in_flight() > 0 {
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+        };
+        if tokio::time::timeout(self.api.config.request_timeout, finished).await.is_err() {
+            tracing::warn!(requests = self.api.metrics.requests.in_flight(), "requests are cut short");
+        }
         self.cancel.cancel();
         while let Some(ended) = self.tasks.join_next().await {
             if let Err(e) = ended {

@@ -14,6 +14,7 @@ use crate::authz::Authorizer;
 use crate::cache::{Cache, Caches};
 use crate::config::Config;
 use crate::connect::Connections;
+use crate::flow::Flow;
 use crate::metrics::Metrics;
 use crate::pki::Pki;
 use crate::registry::{self, Registry};
@@ -31,14 +32,19 @@ pub struct Api {
     pub plugins: Plugins,
     /// The configured admission webhooks.
     pub hooks: Hooks,
-    pub metrics: Metrics,
+    pub metrics: Arc<Metrics>,
+    pub flow: Arc<Flow>,
     /// To kubelets and proxied servers.
     pub connections: Connections,
     pub webhooks: crate::webhook::Pool,
+    /// When this server began.
+    pub started: std::time::Instant,
     /// The port really listened on.
     pub port: u16,
     pub(crate) ready: AtomicBool,
     pub(crate) stopping: AtomicBool,
+    /// No new request is taken.
+    pub(crate) draining: AtomicBool,
 }
 
 impl Api {

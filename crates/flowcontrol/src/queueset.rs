@@ -106,6 +106,9 @@ pub struct QueueState {
     pub seats: u64,
     pub next_start: f64,
     pub queued_seconds: f64,
+    /// Seats the waiting ones want, at first and at most.
+    pub wanted_first: u64,
+    pub wanted: u64,
 }
 
 /// What waits, for whoever debugs: queue, place in it, seats, since when.
@@ -197,6 +200,8 @@ impl QueueSet {
             seats: q.seats,
             next_start: q.next_start,
             queued_seconds: q.queued(),
+            wanted_first: q.waiting.iter().map(|w| u64::from(w.work.seats)).sum(),
+            wanted: q.wanted,
         })
     }
 

@@ -109,6 +109,17 @@ async fn ensure_one(api: &Arc<Api>, object: &Value) -> Result<(), String> {
 }
 
 async fn write(api: &Arc<Api>, row: &Resource, method: Method, object: &Value) -> Result<(), String> {
+    send(api, row, method, object, "kube-apiserver", "").await
+}
+
+/// Writes an object of the server's own under a field manager's name: POST makes it, PUT replaces, DELETE deletes, PATCH
+/// applies. Another server of the cluster may have been faster; that is no error.
+pub async fn write_as(api: &Arc<Api>, method: Method, object: &Value, manager: &str, subresource: &str) -> Result<(), String> {
+    let row = row_of(api, object)?;
+    send(api, &row, method, object, manager, subresource).await
+}
+
+async fn send(api: &Arc<Api>, row: &Resource, method: Method, object: &Value, manager: &str, subresource: &str) -> Result<(), String> {
     let base = if row.group.is_empty() { format!("/api/{}", row.version) } else { format!("/apis/{}/{}", row.group, row.version) };
     let namespace = machinery::object::namespace(object);
     let mut path =
@@ -116,23 +127,24 @@ async fn write(api: &Arc<Api>, row: &Resource, method: Method, object: &Value) -
     if method != Method::POST {
         path.push_str(&format!("/{}", machinery::object::name(object)));
     }
-    let (content, manager) = if method == Method::PATCH {
-        ("application/apply-patch+yaml", "fieldManager=clusterrole-aggregation-controller&force=true")
-    } else {
-        ("application/json", "fieldManager=kube-apiserver")
-    };
+    if !subresource.is_empty() {
+        path.push_str(&format!("/{subresource}"));
+    }
+    let apply = method == Method::PATCH;
+    let deletes = method == Method::DELETE;
+    let query = if deletes { String::new() } else { format!("?fieldManager={manager}{}", if apply { "&force=true" } else { "" }) };
+    let body = if deletes { Bytes::new() } else { Bytes::from(object.to_string()) };
     let request = Request::builder()
         .method(method)
-        .uri(format!("{path}?{manager}"))
-        .header(http::header::CONTENT_TYPE, content)
-        .body(boxed(Full::new(Bytes::from(object.to_string()))))
+        .uri(format!("{path}{query}"))
+        .header(http::header::CONTENT_TYPE, if apply { "application/apply-patch+yaml" } else { "application/json" })
+        .body(boxed(Full::new(body)))
         .map_err(|e| e.to_string())?;
     let answer = chain::handle(api.clone(), request, Origin::InProcess(auth::User::apiserver())).await;
-    // Another server of the cluster may have been faster.
-    if answer.status().is_success() || answer.status() == http::StatusCode::CONFLICT {
+    let status = answer.status();
+    if status.is_success() || status == http::StatusCode::CONFLICT || deletes && status == http::StatusCode::NOT_FOUND {
         return Ok(());
     }
-    let status = answer.status();
     let body = answer.into_body().collect().await.map(|b| b.to_bytes()).unwrap_or_default();
     Err(format!("{path}: {status}: {}", String::from_utf8_lossy(&body)))
 }

@@ -149,6 +149,11 @@ impl Core {
         self.state.get(key).cloned()
     }
 
+    /// How many objects there are.
+    pub(super) fn len(&self) -> usize {
+        self.state.len()
+    }
+
     pub(super) fn snapshot(&self) -> Snapshot {
         Snapshot { revision: self.revision, state: self.state.clone() }
     }

@@ -62,6 +62,19 @@ impl Cache {
         &self.prefix
     }
 
+    /// How many objects the cache shows, at which revision.
+    pub fn extent(&self) -> (u64, Revision) {
+        let core = self.lock();
+        (core.len() as u64, core.revision)
+    }
+
+    /// How many watchers hear of a change of an object; of a namespace's objects where the name is empty.
+    pub fn watchers(&self, namespace: &str, name: &str) -> u64 {
+        let space = if namespace.is_empty() { self.prefix.to_string() } else { format!("{}{namespace}/", self.prefix) };
+        let key = format!("{space}{name}");
+        self.lock().interests.count(&space, &key) as u64
+    }
+
     pub(super) fn lock(&self) -> MutexGuard<'_, Core> {
         self.core.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -76,6 +76,13 @@ impl Interests {
         }
     }
 
+    /// How many watchers there are of a key.
+    pub(super) fn count(&self, namespace: &str, key: &str) -> usize {
+        let at = |map: &ByText, text: &str| map.get(text).map_or(0, Vec::len);
+        // Who looks at one value of a field is counted as if it were another's.
+        self.all.len() + at(&self.namespaces, namespace) + at(&self.keys, key)
+    }
+
     fn by_text<'a, 'b>(&'a mut self, interest: &'b Interest) -> Option<(&'a mut ByText, &'b str)> {
         match interest {
             Interest::All => None,

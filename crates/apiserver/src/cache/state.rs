@@ -28,6 +28,10 @@ impl State {
         self.map.get(key)
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.map.len()
+    }
+
     pub(super) fn index(&self) -> Option<usize> {
         self.index.as_ref().map(|(at, _)| *at)
     }

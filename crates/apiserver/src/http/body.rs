@@ -67,9 +67,38 @@ impl http_body::Body for Body {
     }
 }
 
+/// A body that keeps something until it was sent or given up.
+pub struct Held<T> {
+    body: Body,
+    _kept: T,
+}
+
+impl<T> Held<T> {
+    pub fn new(body: Body, kept: T) -> Self {
+        Self { body, _kept: kept }
+    }
+}
+
+impl<T: Unpin> http_body::Body for Held<T> {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
 /// The whole body, or 413 where it is larger than upstream allows.
 pub async fn read(mut body: RequestBody) -> Result<Bytes, StatusError> {
-    let too_large = || StatusError::request_entity_too_large(format!("limit is {MAX_REQUEST_BYTES}"));
+    let too_large = || StatusError::request_entity_too_large(format!("Request entity too large: limit is {MAX_REQUEST_BYTES}"));
     if body.size_hint().lower() > MAX_REQUEST_BYTES as u64 {
         return Err(too_large());
     }

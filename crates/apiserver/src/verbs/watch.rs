@@ -28,8 +28,6 @@ use crate::state::cache_error;
 const BOOKMARK_EVERY: Duration = Duration::from_secs(60);
 /// A client that will be cut off is told so long before how far it is.
 const BOOKMARK_BEFORE_END: Duration = Duration::from_secs(2);
-/// Without `timeoutSeconds` a watch ends after half an hour to an hour.
-const MIN_TIMEOUT_SECONDS: u64 = 1800;
 const INITIAL_EVENTS_END: &str = "k8s.io/initial-events-end";
 /// Initial events are handed to the connection in pieces of about so many bytes.
 const CHUNK_BYTES: usize = 64 * 1024;
@@ -54,8 +52,8 @@ pub async fn watch(call: Call, mut target: Target) -> Result<Answer, StatusError
         Err(cache::Error::TooOld { wanted, oldest }) => return Ok(respond_with_error(negotiated.encoding, &too_old(wanted, oldest))),
         Err(e) => return Err(cache_error(e)),
     };
-    let seconds =
-        options.timeout_seconds.filter(|s| *s > 0).unwrap_or_else(|| MIN_TIMEOUT_SECONDS + crate::identifiers::below(MIN_TIMEOUT_SECONDS));
+    let least = call.api.config.min_request_timeout.max(1);
+    let seconds = options.timeout_seconds.filter(|s| *s > 0).unwrap_or_else(|| least + crate::identifiers::below(least));
     let deadline = Instant::now() + Duration::from_secs(seconds);
     let encoding = negotiated.encoding;
     let running = Running {

@@ -52,8 +52,8 @@ pub struct Flags {
     /// Privileged pods are always allowed to be asked for; PodSecurity decides
     #[arg(long, default_value_t = true, action = clap::ArgAction::Set)]
     allow_privileged: bool,
-    #[arg(long, default_value_t = 600)]
-    max_requests_inflight: usize,
+    #[command(flatten)]
+    serving: super::serving::Flags,
 }
 
 pub fn run(flags: &Flags) -> Result<()> {
@@ -93,7 +93,7 @@ fn config(flags: &Flags) -> Result<apiserver::Config> {
     config.anonymous_auth = flags.anonymous_auth;
     config.enable_admission_plugins.clone_from(&flags.enable_admission_plugins);
     config.disable_admission_plugins.clone_from(&flags.disable_admission_plugins);
-    config.max_requests_in_flight = flags.max_requests_inflight;
+    flags.serving.apply(&mut config)?;
     Ok(config)
 }
 

@@ -6,6 +6,7 @@ pub mod kube_controller_manager;
 pub mod kube_proxy;
 pub mod kube_scheduler;
 pub mod kubelet;
+mod serving;
 
 use anyhow::{Context, Result};
 use tokio::signal::unix::{SignalKind, signal};

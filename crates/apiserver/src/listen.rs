@@ -1,0 +1,238 @@
+//! Connections: accepting them within bounds, TLS, HTTP/1.1 and HTTP/2 with limits on all a client can make the server keep,
+//! and ending them. What is asked over them is `chain`'s.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use http::Request;
+use hyper::body::Incoming;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+
+use crate::authn::{Origin, Peer};
+use crate::chain;
+use crate::http::body::boxed;
+use crate::metrics::table;
+use crate::state::Api;
+
+/// How long open connections may take to end when the server stops.
+const DRAIN: Duration = Duration::from_secs(2);
+const HANDSHAKE: Duration = Duration::from_secs(10);
+/// From the first byte of a request to the end of its headers.
+const HEADERS: Duration = Duration::from_secs(32);
+/// A connection without a request is closed after this, as upstream's.
+const IDLE: Duration = Duration::from_secs(90);
+const STREAMS_MAX: u32 = 250;
+const HEADER_BYTES_MAX: u32 = 64 * 1024;
+const HEADERS_MAX: usize = 256;
+/// Streams a client opened and reset while they were still waiting to be looked at.
+const RESETS_MAX: usize = 20;
+const CONNECTIONS_MAX: usize = 10_000;
+/// One address may have so many, so that others can still come.
+const CONNECTIONS_PER_ADDRESS_MAX: usize = 5_000;
+
+/// Who is connected.
+#[derive(Default)]
+struct Guests(Mutex<HashMap<IpAddr, usize>>);
+
+/// One connection, counted until dropped.
+struct Guest(Arc<Guests>, IpAddr);
+
+impl Guests {
+    fn admit(self: &Arc<Self>, from: IpAddr, all: usize) -> Option<Guest> {
+        let mut guests = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = guests.entry(from).or_default();
+        if all >= CONNECTIONS_MAX || *count >= CONNECTIONS_PER_ADDRESS_MAX {
+            return None;
+        }
+        *count += 1;
+        Some(Guest(self.clone(), from))
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        let mut guests = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = guests.get_mut(&self.1) {
+            *count -= 1;
+            if *count == 0 {
+                guests.remove(&self.1);
+            }
+        }
+    }
+}
+
+/// Accepts until `closed`, and serves until `cancel`.
+pub async fn accept(listener: TcpListener, acceptor: TlsAcceptor, api: Arc<Api>, closed: CancellationToken, cancel: CancellationToken) {
+    let mut connections = JoinSet::new();
+    let guests = Arc::new(Guests::default());
+    loop {
+        tokio::select! { biased;
+            () = closed.cancelled() => break,
+            () = cancel.cancelled() => break,
+            Some(ended) = connections.join_next(), if !connections.is_empty() => {
+                if let Err(e) = ended {
+                    tracing::error!(error = %e, "a connection's task failed");
+                }
+            }
+            accepted = listener.accept() => match accepted {
+                Ok((stream, from)) => match guests.admit(from.ip(), connections.len()) {
+                    Some(guest) => {
+                        let served = connection(stream, from, acceptor.clone(), api.clone(), cancel.clone());
+                        connections.spawn(async move {
+                            served.await;
+                            drop(guest);
+                        });
+                    }
+                    None => tracing::warn!(%from, "too many connections: one was closed"),
+                },
+                Err(e) => {
+                    tracing::warn!(error = %e, "cannot accept a connection");
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+            },
+        }
+    }
+    drop(listener);
+    // Connections live on until told to end.
+    loop {
+        tokio::select! { biased;
+            () = cancel.cancelled() => break,
+            ended = connections.join_next() => if ended.is_none() { break },
+        }
+    }
+    let drained = async { while connections.join_next().await.is_some() {} };
+    if tokio::time::timeout(DRAIN, drained).await.is_err() {
+        connections.shutdown().await;
+    }
+}
+
+async fn connection(stream: TcpStream, from: SocketAddr, acceptor: TlsAcceptor, api: Arc<Api>, cancel: CancellationToken) {
+    if let Err(e) = stream.set_nodelay(true) {
+        tracing::debug!(error = %e, "nodelay");
+    }
+    let failed = |why: String| {
+        api.metrics.count(&table::TLS_HANDSHAKE_ERRORS, &[]);
+        tracing::debug!(%from, why, "TLS handshake failed");
+    };
+    let shaken = tokio::select! { biased;
+        () = cancel.cancelled() => return,
+        shaken = tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)) => shaken,
+    };
+    let tls = match shaken {
+        Ok(Ok(tls)) => tls,
+        Ok(Err(e)) => return failed(e.to_string()),
+        Err(_) => return failed("it took too long".to_owned()),
+    };
+    let certificates = tls.get_ref().1.peer_certificates().map(<[_]>::to_vec).unwrap_or_default();
+    let origin = Origin::Network(Arc::new(Peer::new(certificates, Some(from))));
+    serve_io(TokioIo::new(tls), api, origin, cancel).await;
+}
+
+/// What goes on on a connection.
+struct Activity {
+    requests: AtomicUsize,
+    since: Instant,
+    /// When it was last busy, in milliseconds after `since`.
+    last: AtomicU64,
+}
+
+impl Activity {
+    fn touch(&self) {
+        self.last.store(u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// How long nothing has been asked.
+    fn idle(&self) -> Duration {
+        if self.requests.load(Ordering::Relaxed) > 0 {
+            return Duration::ZERO;
+        }
+        self.since.elapsed().saturating_sub(Duration::from_millis(self.last.load(Ordering::Relaxed)))
+    }
+}
+
+/// One request on a connection, counted until dropped.
+struct Busy(Arc<Activity>);
+
+impl Busy {
+    fn new(activity: &Arc<Activity>) -> Self {
+        activity.requests.fetch_add(1, Ordering::Relaxed);
+        Self(activity.clone())
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.requests.fetch_sub(1, Ordering::Relaxed);
+        self.0.touch();
+    }
+}
+
+/// Serves HTTP/1.1 or HTTP/2 on a connection until it ends.
+pub async fn serve_io<I>(io: I, api: Arc<Api>, origin: Origin, cancel: CancellationToken)
+where
+    I: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
+{
+    let activity = Arc::new(Activity { requests: AtomicUsize::new(0), since: Instant::now(), last: AtomicU64::new(0) });
+    let busy = activity.clone();
+    let service = hyper::service::service_fn(move |request: Request<Incoming>| {
+        let (api, origin) = (api.clone(), origin.clone());
+        let busy = Busy::new(&busy);
+        async move {
+            let answer = chain::handle(api, request.map(boxed), origin).await;
+            // Until the last byte is sent: a watch is no idle connection.
+            Ok::<_, std::convert::Infallible>(answer.map(|body| crate::http::body::Held::new(body, busy)))
+        }
+    });
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADERS)
+        .max_buf_size(HEADER_BYTES_MAX as usize * 4)
+        .max_headers(HEADERS_MAX);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(STREAMS_MAX)
+        .max_header_list_size(HEADER_BYTES_MAX)
+        .max_pending_accept_reset_streams(RESETS_MAX)
+        .initial_stream_window_size(256 * 1024)
+        .initial_connection_window_size(1024 * 1024)
+        .keep_alive_interval(Some(Duration::from_secs(30)));
+    let connection = builder.serve_connection_with_upgrades(io, service);
+    tokio::pin!(connection);
+    let mut draining = false;
+    let mut look = tokio::time::interval_at(Instant::now() + IDLE, IDLE / 3);
+    look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! { biased;
+            () = cancel.cancelled(), if !draining => {
+                draining = true;
+                connection.as_mut().graceful_shutdown();
+            }
+            ended = connection.as_mut() => {
+                if let Err(e) = ended {
+                    tracing::debug!(error = %e, "a connection ended");
+                }
+                return;
+            }
+            _ = look.tick() => if activity.idle() >= IDLE {
+                if draining {
+                    // It was asked to go and did not.
+                    return;
+                }
+                draining = true;
+                connection.as_mut().graceful_shutdown();
+            },
+        }
+    }
+}
