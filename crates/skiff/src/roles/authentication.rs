@@ -6,6 +6,7 @@ use anyhow::Result;
 use clap::Args;
 
 #[derive(Args)]
+#[group(id = "authentication")]
 pub struct Flags {
     /// Certificates that client certificates are signed by [default: the CA of --cert-dir]
     #[arg(long)]

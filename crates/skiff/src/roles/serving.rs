@@ -5,6 +5,7 @@ use apiserver::features::{self, Gates};
 use clap::Args;
 
 #[derive(Args)]
+#[group(id = "serving")]
 pub struct Flags {
     /// Reads at once; with flow control the sum of both limits is shared by priority levels. 0: no limit
     #[arg(long, default_value_t = 400)]
