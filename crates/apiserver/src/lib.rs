@@ -37,6 +37,9 @@ mod service;
 mod serving_tests;
 mod state;
 mod sub;
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod testing;
 mod tls;
 mod verbs;
 mod webhook;

@@ -127,6 +127,11 @@ impl Handle {
         InProcess::new(self.api.clone(), user)
     }
 
+    #[cfg(test)]
+    pub(crate) fn api(&self) -> &Arc<Api> {
+        &self.api
+    }
+
     pub fn pki(&self) -> &Arc<Pki> {
         &self.api.pki
     }

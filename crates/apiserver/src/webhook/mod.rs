@@ -10,6 +10,7 @@ mod reply;
 pub mod roots;
 pub mod service;
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
 mod tests;
 pub mod texts;
 pub mod trust;
@@ -21,8 +22,9 @@ use bytes::Bytes;
 use machinery::status::StatusError;
 use serde_json::Value;
 
-pub use endpoint::{Endpoint, Place};
+pub use endpoint::Endpoint;
 pub use pool::Pool;
+#[cfg(test)]
 pub use trust::{Identity, Trust};
 
 use crate::state::Api;

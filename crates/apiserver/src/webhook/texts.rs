@@ -44,7 +44,7 @@ fn certificate(why: &CertificateError) -> String {
         at.map(|at| at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()).unwrap_or_default()
     };
     match why {
-        C::UnknownIssuer => "certificate signed by unknown authority".to_owned(),
+        C::UnknownIssuer | C::BadSignature => "certificate signed by unknown authority".to_owned(),
         C::Expired | C::NotValidYet => "certificate has expired or is not yet valid".to_owned(),
         C::ExpiredContext { time: now, not_after } => {
             format!("certificate has expired or is not yet valid: current time {} is after {}", time(now), time(not_after))
