@@ -126,7 +126,7 @@ impl HttpsServer {
         let pki = Pki::open(dir.path()).unwrap();
         let names: Vec<String> = names.iter().map(|n| (*n).to_owned()).collect();
         let identity = pki.ca.issue("server", &[], &names, Usage::Server).unwrap();
-        let mut config = tls::server_config(&identity, tls::verifier(pki.ca.der().unwrap()).unwrap()).unwrap();
+        let mut config = tls::server_config(&identity, tls::verifier([pki.ca.der().unwrap()]).unwrap()).unwrap();
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
