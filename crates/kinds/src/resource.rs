@@ -164,9 +164,25 @@ impl Resource {
         DEPRECATED.iter().find(|(g, v, r, _)| (*g, *v, *r) == own).map(|(.., text)| *text)
     }
 
-    /// Brings a tree into the form of objects of this version. Answers the strict errors: unknown fields.
+    /// Brings a tree into the form of objects of this version. Answers the strict errors: unknown fields. Empty lists and maps
+    /// that were given stay, for rules that tell them from nothing, until [`Self::omit`].
     pub fn decode(&self, value: &mut serde_json::Value) -> Result<Vec<String>, DecodeError> {
-        machinery::decode::decode(&self.types, self.ty, value)
+        if self.custom.is_some() {
+            return machinery::decode::decode(&self.types, self.ty, value);
+        }
+        machinery::decode::decode_given(&self.types, self.ty, value)
+    }
+
+    /// Whether [`Self::omit`] would change the tree.
+    pub fn has_hollow(&self, value: &serde_json::Value) -> bool {
+        self.custom.is_none() && machinery::decode::has_hollow(&self.types, self.ty, value)
+    }
+
+    /// Takes away what Go does not print. Call it before an object is stored, shown, or its fields are accounted.
+    pub fn omit(&self, value: &mut serde_json::Value) {
+        if self.custom.is_none() {
+            machinery::decode::omit(&self.types, self.ty, value);
+        }
     }
 
     pub fn gvk(&self) -> GroupVersionKind {
@@ -183,6 +199,11 @@ impl Resource {
 
     pub fn group_kind(&self) -> GroupKind {
         GroupKind { group: self.group.clone(), kind: self.kind.clone() }
+    }
+
+    /// The kind as errors of validation name it: that of the stored object (an Event of events.k8s.io is one of the core group).
+    pub fn stored_kind(&self) -> GroupKind {
+        GroupKind { group: self.storage_version.group.clone(), kind: self.kind.clone() }
     }
 
     /// Fields a writer through a subresource does not own, as dotted paths; `""` is the resource itself.

@@ -15,6 +15,7 @@ mod horizontal_pod_autoscaler;
 mod ingress;
 mod network_policy;
 mod node;
+mod persistent_volume_claim;
 pub mod pod;
 mod pod_defaults;
 mod pod_disruption_budget;
@@ -40,7 +41,7 @@ pub fn strategy_for(group: &str, resource: &str) -> Arc<dyn Strategy> {
         ("", "endpoints") => Arc::new(endpoints::Endpoints),
         ("", "namespaces") => Arc::new(config::Namespaces),
         ("", "nodes") => Arc::new(node::Nodes),
-        ("", "persistentvolumeclaims") => Arc::new(storage::PersistentVolumeClaims),
+        ("", "persistentvolumeclaims") => Arc::new(persistent_volume_claim::PersistentVolumeClaims),
         ("", "persistentvolumes") => Arc::new(storage::PersistentVolumes),
         ("", "podtemplates") => Arc::new(apps::PodTemplates),
         ("", "replicationcontrollers") => Arc::new(apps::ReplicationControllers),

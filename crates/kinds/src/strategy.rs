@@ -61,6 +61,11 @@ pub trait Strategy: Send + Sync {
         ErrorList::new()
     }
 
+    /// What upstream asks before all other validation, on create and update; its errors come alone.
+    fn validate_first(&self, _object: &Value) -> ErrorList {
+        ErrorList::new()
+    }
+
     /// Restores what this endpoint may not change.
     fn prepare_for_update(&self, _ctx: &Context, _new: &mut Value, _old: &Value) {}
 

@@ -7,6 +7,7 @@ pub mod conditions;
 pub mod container;
 pub mod devices;
 mod diff;
+pub mod equal;
 pub mod go;
 pub mod pod_spec;
 pub mod probes;

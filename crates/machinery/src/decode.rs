@@ -31,9 +31,51 @@ impl DecodeError {
 
 /// Normalises `value` in place. The texts returned are strict errors: `unknown field "spec.foo"`.
 pub fn decode(types: &Types, ty: TypeId, value: &mut Value) -> Result<Vec<String>, DecodeError> {
-    let mut decoder = Decoder { types, strict: Vec::new() };
+    let mut decoder = Decoder { types, strict: Vec::new(), keep_hollow: false };
     decoder.value(ty, None, value, None)?;
     Ok(decoder.strict)
+}
+
+/// As [`decode`], but empty lists and maps that were given stay, even where Go would not print them: between decoding and
+/// storing, upstream's rules see them as Go does, not nil. [`omit`] takes them away.
+pub fn decode_given(types: &Types, ty: TypeId, value: &mut Value) -> Result<Vec<String>, DecodeError> {
+    let mut decoder = Decoder { types, strict: Vec::new(), keep_hollow: true };
+    decoder.value(ty, None, value, None)?;
+    Ok(decoder.strict)
+}
+
+/// Whether Go would leave out something of a tree from [`decode_given`].
+pub fn has_hollow(types: &Types, ty: TypeId, value: &Value) -> bool {
+    match (types.get(ty), value) {
+        (Type::Struct(s), Value::Object(map)) => map
+            .iter()
+            .any(|(name, item)| s.field(name).is_some_and(|field| is_hollow(types, field, item) || has_hollow(types, field.ty, item))),
+        (Type::List(list), Value::Array(items)) => items.iter().any(|item| has_hollow(types, list.elem, item)),
+        (Type::Map(map_type), Value::Object(map)) => map.values().any(|item| has_hollow(types, map_type.elem, item)),
+        _ => false,
+    }
+}
+
+/// Leaves out what Go does not print: empty lists and maps of `omitempty` fields.
+pub fn omit(types: &Types, ty: TypeId, value: &mut Value) {
+    match (types.get(ty), value) {
+        (Type::Struct(s), Value::Object(map)) => {
+            map.retain(|name, item| s.field(name).is_none_or(|field| !is_hollow(types, field, item)));
+            for (name, item) in map.iter_mut() {
+                if let Some(field) = s.field(name) {
+                    omit(types, field.ty, item);
+                }
+            }
+        }
+        (Type::List(list), Value::Array(items)) => items.iter_mut().for_each(|item| omit(types, list.elem, item)),
+        (Type::Map(map_type), Value::Object(map)) => map.values_mut().for_each(|item| omit(types, map_type.elem, item)),
+        _ => {}
+    }
+}
+
+fn is_hollow(types: &Types, field: &Field, value: &Value) -> bool {
+    value.as_array().is_some_and(Vec::is_empty) && omitted(types, field, value)
+        || value.as_object().is_some_and(Map::is_empty) && matches!(types.get(field.ty), Type::Map(_)) && omitted(types, field, value)
 }
 
 /// The strict errors of a request as one text, as upstream's `NewStrictDecodingError` joins them.
@@ -103,6 +145,7 @@ pub fn as_stored(types: &Types, ty: TypeId, value: &mut Value) {
 struct Decoder<'t> {
     types: &'t Types,
     strict: Vec<String>,
+    keep_hollow: bool,
 }
 
 /// A field on the way to a value, on the stack; it becomes text only in an error.
@@ -229,7 +272,7 @@ impl<'t> Decoder<'t> {
                 Some((name, mut value)) if !value.is_null() => {
                     let frame = Frame { parent: at, step: Step::Field(s, field) };
                     self.value(field.ty, Some(field), &mut value, Some(&frame))?;
-                    if !omitted(types, field, &value) {
+                    if !omitted(types, field, &value) || (self.keep_hollow && is_hollow(types, field, &value)) {
                         out.push((name, value));
                     }
                 }

@@ -8,6 +8,7 @@ use super::workload::{
     reset_status, selector_and_template, status_counts,
 };
 use crate::strategy::{Context, Strategy};
+use crate::validate::equal::semantic;
 use crate::validate::go;
 use crate::validate::rules::non_negative;
 use crate::validate::selector::{as_selector, is_empty_selector, label_selector};
@@ -46,11 +47,12 @@ impl Strategy for Deployments {
 
     fn prepare_for_create(&self, _ctx: &Context, object: &mut Value) {
         reset_status(object, "apps.v1.DeploymentStatus");
-        drop_disabled(object, "spec.template");
+        drop_disabled(object, None, "spec.template");
     }
 
     fn prepare_for_update(&self, _ctx: &Context, new: &mut Value, old: &Value) {
         keep_status(new, old);
+        drop_disabled(new, Some(old), "spec.template");
     }
 
     fn validate(&self, _ctx: &Context, object: &Value) -> ErrorList {
@@ -85,7 +87,7 @@ impl Strategy for Deployments {
 }
 
 fn selector_immutable(new: &Value, old: &Value, e: &mut ErrorList) {
-    if !crate::validate::tree::same_at(new, old, "spec.selector") {
+    if !semantic(at(new, "spec.selector"), at(old, "spec.selector"), "meta.v1.LabelSelector") {
         let selector = at(new, "spec.selector").unwrap_or(&NULL);
         e.push(go::invalid(&SPEC.child("selector"), selector, "meta.v1.LabelSelector", "field is immutable"));
     }
@@ -167,11 +169,12 @@ impl Strategy for ReplicaSets {
 
     fn prepare_for_create(&self, _ctx: &Context, object: &mut Value) {
         reset_status(object, "apps.v1.ReplicaSetStatus");
-        drop_disabled(object, "spec.template");
+        drop_disabled(object, None, "spec.template");
     }
 
     fn prepare_for_update(&self, _ctx: &Context, new: &mut Value, old: &Value) {
         keep_status(new, old);
+        drop_disabled(new, Some(old), "spec.template");
     }
 
     fn validate(&self, _ctx: &Context, object: &Value) -> ErrorList {
@@ -231,11 +234,12 @@ impl Strategy for ReplicationControllers {
 
     fn prepare_for_create(&self, _ctx: &Context, object: &mut Value) {
         reset_status(object, "core.v1.ReplicationControllerStatus");
-        drop_disabled(object, "spec.template");
+        drop_disabled(object, None, "spec.template");
     }
 
     fn prepare_for_update(&self, _ctx: &Context, new: &mut Value, old: &Value) {
         keep_status(new, old);
+        drop_disabled(new, Some(old), "spec.template");
     }
 
     fn validate(&self, _ctx: &Context, object: &Value) -> ErrorList {
@@ -296,14 +300,16 @@ impl Strategy for DaemonSets {
 
     fn prepare_for_create(&self, _ctx: &Context, object: &mut Value) {
         reset_status(object, "apps.v1.DaemonSetStatus");
-        drop_disabled(object, "spec.template");
+        drop_disabled(object, None, "spec.template");
         machinery::object::map_mut(object, "metadata.annotations").insert(TEMPLATE_GENERATION.to_owned(), json!("1"));
     }
 
     fn prepare_for_update(&self, _ctx: &Context, new: &mut Value, old: &Value) {
         keep_status(new, old);
+        drop_disabled(new, Some(old), "spec.template");
         let before = template_generation(old);
-        let now = if crate::validate::tree::same_at(new, old, "spec.template") { before } else { before + 1 };
+        let same = semantic(at(new, "spec.template"), at(old, "spec.template"), "core.v1.PodTemplateSpec");
+        let now = if same { before } else { before + 1 };
         machinery::object::map_mut(new, "metadata.annotations").insert(TEMPLATE_GENERATION.to_owned(), json!(now.to_string()));
     }
 
@@ -413,10 +419,9 @@ impl Strategy for ControllerRevisions {
     }
 
     fn validate_update(&self, ctx: &Context, new: &Value, old: &Value) -> ErrorList {
-        let mut e = ErrorList::new();
-        if opt(new, "data").is_some() {
-            e.extend(self.validate(ctx, new));
-        }
+        let mut e = self.validate(ctx, new);
+        // What the data is was asked when it was made.
+        e.retain(|error| error.field == "revision");
         if !crate::validate::tree::same_at(new, old, "data") {
             e.push(Error::invalid(&Path::new("data"), new.get("data").unwrap_or(&NULL), "field is immutable"));
         }
@@ -440,7 +445,7 @@ impl Strategy for PodTemplates {
     }
 
     fn prepare_for_create(&self, _ctx: &Context, object: &mut Value) {
-        drop_disabled(object, "template");
+        drop_disabled(object, None, "template");
     }
 
     fn validate(&self, _ctx: &Context, object: &Value) -> ErrorList {

@@ -2,6 +2,7 @@
 
 mod cron;
 mod policy;
+mod status;
 
 use machinery::field::{Error, ErrorList, Path};
 use machinery::names;
@@ -9,11 +10,12 @@ use serde_json::{Value, json};
 
 use super::workload::{StatusOnly, default_template, drop_disabled, keep_status, matching_labels};
 use crate::strategy::{Context, Strategy};
+use crate::validate::equal::semantic;
 use crate::validate::go;
 use crate::validate::rules::{IMMUTABLE, immutable, non_negative, one_of};
 use crate::validate::selector::{as_selector, label_selector};
 use crate::validate::template::template as pod_template;
-use crate::validate::tree::{at, flag, has, int, int0, is_empty, keep, opt, opt_s, s, same, set};
+use crate::validate::tree::{at, flag, has, int, int0, is_empty, keep, opt, opt_s, s, set};
 
 const UID_LABEL: &str = "batch.kubernetes.io/controller-uid";
 const NAME_LABEL: &str = "batch.kubernetes.io/job-name";
@@ -63,11 +65,12 @@ impl Strategy for Jobs {
     fn prepare_for_create(&self, _ctx: &Context, object: &mut Value) {
         generate_selector(object);
         set(object, "status", json!({}));
-        drop_disabled(object, "spec.template");
+        drop_disabled(object, None, "spec.template");
     }
 
     fn prepare_for_update(&self, _ctx: &Context, new: &mut Value, old: &Value) {
         keep_status(new, old);
+        drop_disabled(new, Some(old), "spec.template");
     }
 
     fn validate(&self, _ctx: &Context, object: &Value) -> ErrorList {
@@ -87,16 +90,13 @@ impl Strategy for Jobs {
         let (n, o) = (opt(new, "spec").unwrap_or(&NULL), opt(old, "spec").unwrap_or(&NULL));
         spec(n, false, &p, &mut e);
         completions(n, o, &p, &mut e);
-        let frozen = |key: &str, ty: &str, e: &mut ErrorList| match (opt(n, key), same(opt(n, key), opt(o, key))) {
+        let frozen = |key: &str, ty: &str, e: &mut ErrorList| match (opt(n, key), semantic(opt(n, key), opt(o, key), ty)) {
             (_, true) => {}
             (None, _) => e.push(Error::invalid(&p.child(key), &NULL, IMMUTABLE)),
             (Some(value), _) => e.push(go::invalid(&p.child(key), value, ty, IMMUTABLE)),
         };
         frozen("selector", SELECTOR, &mut e);
-        let changeable = flag(o, "suspend") && at(old, "status.startTime").is_none();
-        if !changeable {
-            frozen("template", "core.v1.PodTemplateSpec", &mut e);
-        }
+        template(n, o, flag(o, "suspend") && at(old, "status.startTime").is_none(), &p, &mut e);
         immutable(n, o, "completionMode", &p, &mut e);
         frozen("podFailurePolicy", "batch.v1.PodFailurePolicy", &mut e);
         for key in ["backoffLimitPerIndex", "managedBy"] {
@@ -107,11 +107,22 @@ impl Strategy for Jobs {
     }
 
     fn subresource(&self, name: &str) -> Option<&dyn Strategy> {
-        (name == "status").then_some(&StatusOnly(status) as &dyn Strategy)
+        (name == "status").then_some(&StatusOnly(status::validate) as &dyn Strategy)
     }
 
     fn cells(&self, object: &Value, now: i64) -> Option<Vec<Value>> {
         Some(crate::columns::batch::job(object, now))
+    }
+}
+
+/// `validatePodTemplateUpdate`: fixed, but for where to run while the job waits to start.
+fn template(new: &Value, old: &Value, waiting: bool, p: &Path<'_>, e: &mut ErrorList) {
+    const TEMPLATE: &str = "core.v1.PodTemplateSpec";
+    let now = opt(new, "template").unwrap_or(&NULL);
+    let before = opt(old, "template").cloned().unwrap_or_default();
+    let before = if waiting { status::comparable(now, &before) } else { before };
+    if !semantic(Some(now), Some(&before), TEMPLATE) {
+        e.push(go::invalid(&p.child("template"), now, TEMPLATE, IMMUTABLE));
     }
 }
 
@@ -267,10 +278,6 @@ fn indexed(v: &Value, p: &Path<'_>, e: &mut ErrorList) {
     }
 }
 
-fn status(new: &Value, _old: &Value, e: &mut ErrorList) {
-    super::workload::status_counts(new, &["active", "succeeded", "failed", "ready", "terminating"], &[], e);
-}
-
 pub struct CronJobs;
 
 impl Strategy for CronJobs {
@@ -287,11 +294,12 @@ impl Strategy for CronJobs {
 
     fn prepare_for_create(&self, _ctx: &Context, object: &mut Value) {
         set(object, "status", json!({}));
-        drop_disabled(object, "spec.jobTemplate.spec.template");
+        drop_disabled(object, None, "spec.jobTemplate.spec.template");
     }
 
     fn prepare_for_update(&self, _ctx: &Context, new: &mut Value, old: &Value) {
         keep(new, old, "status");
+        drop_disabled(new, Some(old), "spec.jobTemplate.spec.template");
     }
 
     fn validate(&self, ctx: &Context, object: &Value) -> ErrorList {

@@ -8,6 +8,7 @@ use super::storage::volume_spec;
 use super::workload::{StatusOnly, keep_status};
 use crate::columns::{age, name};
 use crate::strategy::{Context, MetaRules, Strategy};
+use crate::validate::equal::semantic;
 use crate::validate::go;
 use crate::validate::rules::{IMMUTABLE, dns_subdomain, named, one_of, quantity_at};
 use crate::validate::tree::{at, flag, has, int, is_empty, list, opt, opt_s, s, same_at, set, strings};
@@ -261,7 +262,7 @@ impl Strategy for VolumeAttachments {
 
     fn validate_update(&self, ctx: &Context, new: &Value, old: &Value) -> ErrorList {
         let mut e = self.validate(ctx, new);
-        if !same_at(new, old, "spec") {
+        if !semantic(opt(new, "spec"), opt(old, "spec"), "storage.v1.VolumeAttachmentSpec") {
             e.push(go::invalid(&Path::new("spec"), opt(new, "spec").unwrap_or(&NULL), "storage.v1.VolumeAttachmentSpec", IMMUTABLE));
         }
         e

@@ -1,5 +1,7 @@
 //! Pods and their subresources.
 
+mod gated;
+mod status;
 mod update;
 
 use machinery::field::{Error, ErrorList, Path};
@@ -29,6 +31,10 @@ impl Strategy for Pods {
         if let Some(spec) = object.get_mut("spec") {
             pod_defaults::spec(spec);
             pod_defaults::alone(spec);
+            // Reading a pod makes a negative grace period one second.
+            if crate::validate::tree::int(spec, "terminationGracePeriodSeconds").is_some_and(|n| n < 0) {
+                set(spec, "terminationGracePeriodSeconds", 1);
+            }
         }
     }
 
@@ -40,7 +46,7 @@ impl Strategy for Pods {
 
     fn prepare_for_create(&self, ctx: &Context, object: &mut Value) {
         if let Some(spec) = object.get_mut("spec") {
-            pod_defaults::drop_disabled(spec);
+            pod_defaults::drop_disabled(spec, None);
         }
         let qos = qos_class(object);
         let mut status = json!({"phase": "Pending", "qosClass": qos});
@@ -56,6 +62,9 @@ impl Strategy for Pods {
 
     fn prepare_for_update(&self, _ctx: &Context, new: &mut Value, old: &Value) {
         keep(new, old, "status");
+        if let Some(spec) = new.get_mut("spec") {
+            pod_defaults::drop_disabled(spec, opt(old, "spec"));
+        }
     }
 
     fn meta_rules(&self) -> MetaRules {
@@ -103,14 +112,16 @@ impl Strategy for Status {
             }
         }
         set(new, "metadata", meta);
-        let qos = opt(old, "status").map(|st| s(st, "qosClass")).filter(|q| !q.is_empty()).map_or_else(|| qos_class(new), str::to_owned);
-        if let Some(status) = new.get_mut("status").filter(|st| st.is_object()) {
-            set(status, "qosClass", qos);
+        let before = opt(old, "status").map(|st| s(st, "qosClass").to_owned()).unwrap_or_default();
+        if let Some(status) = new.get_mut("status").filter(|st| st.is_object() && s(st, "qosClass").is_empty() && !before.is_empty()) {
+            set(status, "qosClass", before);
         }
+        status::preserve_generations(new, old);
+        status::drop_disabled(new, old);
     }
 
     fn validate_update(&self, _ctx: &Context, new: &Value, old: &Value) -> ErrorList {
-        update::status(new, old)
+        status::validate(new, old)
     }
 }
 

@@ -4,7 +4,7 @@ use machinery::quantity::Quantity;
 use serde_json::{Map, Value, json};
 
 use crate::validate::rules::quantity;
-use crate::validate::tree::{flag, has, int0, list_mut, map, opt, remove, s, set, set_default};
+use crate::validate::tree::{flag, has, int0, list, list_mut, map, opt, remove, s, set, set_default};
 use crate::validate::volume;
 
 const CONTAINERS: [&str; 3] = ["containers", "initContainers", "ephemeralContainers"];
@@ -45,13 +45,24 @@ pub fn spec(spec: &mut Value) {
 }
 
 /// Fields whose feature is off by default are dropped unless the old object has them.
-pub fn drop_disabled(spec: &mut Value) {
-    for volume in list_mut(spec, "volumes") {
-        let Some(projected) = volume.get_mut("projected") else { continue };
-        for source in list_mut(projected, "sources") {
-            remove(source, "clusterTrustBundle");
-            remove(source, "podCertificate");
+pub fn drop_disabled(spec: &mut Value, old: Option<&Value>) {
+    let null = Value::Null;
+    let old = old.unwrap_or(&null);
+    if !has(old, "schedulingGroup") {
+        remove(spec, "schedulingGroup");
+    }
+    let sources = |v: &Value, key: &str| {
+        list(v, "volumes").iter().any(|v| opt(v, "projected").is_some_and(|p| list(p, "sources").iter().any(|s| has(s, key))))
+    };
+    for key in ["clusterTrustBundle", "podCertificate"].into_iter().filter(|key| !sources(old, key)) {
+        for volume in list_mut(spec, "volumes") {
+            let Some(projected) = volume.get_mut("projected") else { continue };
+            list_mut(projected, "sources").iter_mut().for_each(|source| remove(source, key));
         }
+    }
+    let stops = |v: &Value| CONTAINERS.iter().any(|k| list(v, k).iter().any(|c| opt(c, "lifecycle").is_some_and(|l| has(l, "stopSignal"))));
+    if stops(old) {
+        return;
     }
     for key in CONTAINERS {
         for c in list_mut(spec, key) {

@@ -12,6 +12,7 @@ use crate::validate::devices::{
     at_most, binding_conditions, claim, configuration, driver_name, pool_name, raw_object, request_name_ref, request_names, request_refs,
     selectors,
 };
+use crate::validate::equal::semantic;
 use crate::validate::go;
 use crate::validate::rules::{IMMUTABLE, dns_label, one_of};
 use crate::validate::selector::node_selector;
@@ -253,7 +254,7 @@ impl Strategy for ResourceClaimTemplates {
 
     fn validate_update(&self, ctx: &Context, new: &Value, old: &Value) -> ErrorList {
         let mut e = self.validate(ctx, new);
-        if !same_at(new, old, "spec") {
+        if !semantic(opt(new, "spec"), opt(old, "spec"), "resource.v1.ResourceClaimTemplateSpec") {
             e.push(Error {
                 kind: ErrorType::Invalid,
                 field: "spec".to_owned(),

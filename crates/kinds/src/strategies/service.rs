@@ -1,6 +1,8 @@
 //! Services: defaults that depend on the type, validation, what may change. Addresses and ports are claimed by the API server,
 //! after this.
 
+mod update;
+
 use machinery::field::{Error, ErrorList, Path};
 use machinery::{names, names_net};
 use serde_json::{Value, json};
@@ -61,13 +63,21 @@ impl Strategy for Services {
 
     fn prepare_for_create(&self, _ctx: &Context, object: &mut Value) {
         set(object, "status", json!({"loadBalancer": {}}));
-        normalise(object);
+        update::normalise(object, None);
     }
 
     fn prepare_for_update(&self, _ctx: &Context, new: &mut Value, old: &Value) {
         keep_status(new, old);
-        normalise(new);
-        drop_of_type(new, old);
+        update::drop_of_type(new, old);
+        update::keep_allocated(new, old);
+        update::normalise(new, Some(old));
+    }
+
+    /// Addresses are looked at first, where they are chosen.
+    fn validate_first(&self, object: &Value) -> ErrorList {
+        let mut e = ErrorList::new();
+        families(opt(object, "spec").unwrap_or(&Value::Null), &Path::new("spec"), &mut e);
+        e
     }
 
     fn validate(&self, _ctx: &Context, object: &Value) -> ErrorList {
@@ -104,18 +114,12 @@ impl Strategy for Services {
         let mut e = ErrorList::new();
         let (empty, p) = (json!({}), Path::new("spec"));
         let (n, o) = (opt(new, "spec").unwrap_or(&empty), opt(old, "spec").unwrap_or(&empty));
-        let lasting = |v: &Value| s(v, "type") != "ExternalName";
-        if lasting(n) && lasting(o) {
-            let (a, b) = (s(n, "clusterIP"), s(o, "clusterIP"));
-            if !b.is_empty() && a != b {
-                let shown: Vec<&str> = strings(n, "clusterIPs").collect();
-                e.push(Error::invalid(&p.child("clusterIPs").index(0), &json!(shown), "may not change once set"));
-            }
-        }
+        update::primary(n, o, &p, &mut e);
         if s(n, "type") == "LoadBalancer" && s(o, "type") == "LoadBalancer" && opt(n, "loadBalancerClass") != opt(o, "loadBalancerClass") {
             let class = opt(n, "loadBalancerClass").unwrap_or(&Value::Null);
             e.push(Error::invalid(&p.child("loadBalancerClass"), class, "may not change once set"));
         }
+        balancer_class(n, &p, &mut e);
         e.extend(self.validate(ctx, new));
         e
     }
@@ -131,51 +135,6 @@ impl Strategy for Services {
 
 fn headless(v: &Value) -> bool {
     s(v, "clusterIP") == "None" || strings(v, "clusterIPs").next() == Some("None")
-}
-
-/// `clusterIP` and `clusterIPs[0]` are one value.
-fn normalise(object: &mut Value) {
-    let Some(v) = object.get_mut("spec").filter(|v| v.is_object()) else { return };
-    if is_empty(v, "clusterIPs") && !s(v, "clusterIP").is_empty() {
-        let ip = s(v, "clusterIP").to_owned();
-        set(v, "clusterIPs", json!([ip]));
-    }
-}
-
-/// Fields that belong to the old type and were not touched go with it.
-fn drop_of_type(new: &mut Value, old: &Value) {
-    let empty = json!({});
-    let o = opt(old, "spec").unwrap_or(&empty);
-    let Some(n) = new.get_mut("spec").filter(|v| v.is_object()) else { return };
-    let was = |ty: &str, kinds: &[&str]| kinds.contains(&ty);
-    let (old_ty, new_ty) = (s(o, "type").to_owned(), s(n, "type").to_owned());
-    let untouched = |n: &Value, key: &str| opt(n, key) == opt(o, key);
-    if old_ty != "ExternalName" && new_ty == "ExternalName" {
-        for key in ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy", "internalTrafficPolicy"] {
-            if untouched(n, key) {
-                remove(n, key);
-            }
-        }
-    }
-    let nodes = ["NodePort", "LoadBalancer"];
-    if was(&old_ty, &nodes) && !was(&new_ty, &nodes) {
-        let before: Vec<i64> = list(o, "ports").iter().map(|p| int0(p, "nodePort")).collect();
-        for (p, old_port) in list_mut(n, "ports").iter_mut().zip(before) {
-            if int0(p, "nodePort") == old_port {
-                remove(p, "nodePort");
-            }
-        }
-        if untouched(n, "externalTrafficPolicy") && is_empty(n, "externalIPs") {
-            remove(n, "externalTrafficPolicy");
-        }
-    }
-    if old_ty == "LoadBalancer" && new_ty != "LoadBalancer" {
-        for key in ["allocateLoadBalancerNodePorts", "loadBalancerClass", "healthCheckNodePort"] {
-            if untouched(n, key) {
-                remove(n, key);
-            }
-        }
-    }
 }
 
 fn by_type(v: &Value, p: &Path<'_>, e: &mut ErrorList) {
@@ -334,12 +293,15 @@ fn load_balancer(v: &Value, p: &Path<'_>, e: &mut ErrorList) {
     if balanced && !has(v, "allocateLoadBalancerNodePorts") {
         e.push(Error::required(&p.child("allocateLoadBalancerNodePorts"), ""));
     }
-    if let Some(class) = opt_s(v, "loadBalancerClass") {
-        if balanced {
-            qualified(&p.child("loadBalancerClass"), class, e);
-        } else {
-            e.push(Error::forbidden(&p.child("loadBalancerClass"), only));
-        }
+    balancer_class(v, p, e);
+}
+
+fn balancer_class(v: &Value, p: &Path<'_>, e: &mut ErrorList) {
+    let Some(class) = opt_s(v, "loadBalancerClass") else { return };
+    if s(v, "type") == "LoadBalancer" {
+        qualified(&p.child("loadBalancerClass"), class, e);
+    } else {
+        e.push(Error::forbidden(&p.child("loadBalancerClass"), "may only be used when `type` is 'LoadBalancer'"));
     }
 }
 
@@ -358,9 +320,7 @@ fn policies(v: &Value, p: &Path<'_>, e: &mut ErrorList) {
     }
     let check = int0(v, "healthCheckNodePort");
     let needs_check = s(v, "type") == "LoadBalancer" && external == "Local";
-    if check < 0 {
-        e.push(Error::invalid(&p.child("healthCheckNodePort"), &json!(check), "must be greater than or equal to 0"));
-    } else if check != 0 && !needs_check {
+    if check != 0 && !needs_check {
         let text = "may only be set when `type` is 'LoadBalancer' and `externalTrafficPolicy` is 'Local'";
         e.push(Error::invalid(&p.child("healthCheckNodePort"), &json!(check), text));
     }

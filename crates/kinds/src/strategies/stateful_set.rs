@@ -6,9 +6,10 @@ use serde_json::{Value, json};
 use super::apps::{selector_of, template_rules};
 use super::workload::{StatusOnly, default_template, drop_disabled, forever, keep_status, reset_status, status_counts};
 use crate::strategy::{Context, Strategy};
+use crate::validate::equal::semantic;
 use crate::validate::go;
 use crate::validate::rules::{dns_label, non_negative, one_of};
-use crate::validate::tree::{has, int0, list, list_mut, opt, s, same, set, set_default};
+use crate::validate::tree::{has, int0, list, list_mut, opt, s, set, set_default};
 use crate::validate::volume::claim;
 
 const ONLY: &str = "updates to statefulset spec for fields other than 'replicas', 'ordinals', 'template', 'updateStrategy', \
@@ -68,11 +69,12 @@ impl Strategy for StatefulSets {
 
     fn prepare_for_create(&self, _ctx: &Context, object: &mut Value) {
         reset_status(object, "apps.v1.StatefulSetStatus");
-        drop_disabled(object, "spec.template");
+        drop_disabled(object, None, "spec.template");
     }
 
     fn prepare_for_update(&self, _ctx: &Context, new: &mut Value, old: &Value) {
         keep_status(new, old);
+        drop_disabled(new, Some(old), "spec.template");
     }
 
     fn validate(&self, _ctx: &Context, object: &Value) -> ErrorList {
@@ -116,7 +118,7 @@ impl Strategy for StatefulSets {
             }
             spec
         };
-        if !same(Some(&plain(new)), Some(&plain(old))) {
+        if !semantic(Some(&plain(new)), Some(&plain(old)), "apps.v1.StatefulSetSpec") {
             e.push(Error::forbidden(&Path::new("spec"), ONLY));
         }
         e

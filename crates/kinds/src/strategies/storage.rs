@@ -7,11 +7,12 @@ use serde_json::{Value, json};
 use super::workload::{StatusOnly, keep_status};
 use crate::columns::{age, name};
 use crate::strategy::{Context, Strategy};
+use crate::validate::equal::semantic;
+use crate::validate::go;
 use crate::validate::rules::{IMMUTABLE, dns_subdomain, named, one_of, qualified, required, resource_entries};
 use crate::validate::selector::node_selector;
-use crate::validate::tree::{at, entries, flag, has, is_empty, keep, list, opt, opt_s, s, same, same_at, set, strings};
+use crate::validate::tree::{at, entries, flag, has, is_empty, list, opt, opt_s, s, same, same_at, set, strings};
 use crate::validate::volume::{claim, csi_driver_name, source};
-use crate::validate::{go, resources};
 
 static NULL: Value = Value::Null;
 
@@ -216,7 +217,7 @@ impl Strategy for PersistentVolumes {
             Value::Object(keys.filter_map(|key| Some((key.to_owned(), opt(v, key)?.clone()))).collect())
         };
         let (a, b) = (plain(n), plain(o));
-        if !same(Some(&a), Some(&b)) {
+        if !semantic(Some(&a), Some(&b), "core.v1.PersistentVolumeSource") {
             let text =
                 format!("spec.persistentvolumesource is immutable after creation\n{}", go::diff(&a, &b, "core.v1.PersistentVolumeSource"));
             e.push(Error::forbidden(&Path::new("spec").child("persistentvolumesource"), text));
@@ -224,7 +225,7 @@ impl Strategy for PersistentVolumes {
         if !same(opt(n, "volumeMode"), opt(o, "volumeMode")) {
             e.push(Error::invalid(&Path::new("volumeMode"), opt(n, "volumeMode").unwrap_or(&NULL), IMMUTABLE));
         }
-        if has(o, "nodeAffinity") && !same(opt(n, "nodeAffinity"), opt(o, "nodeAffinity")) {
+        if has(o, "nodeAffinity") && !semantic(opt(n, "nodeAffinity"), opt(o, "nodeAffinity"), "core.v1.VolumeNodeAffinity") {
             e.push(go::invalid(
                 &Path::new("nodeAffinity"),
                 opt(n, "nodeAffinity").unwrap_or(&NULL),
@@ -262,128 +263,10 @@ impl Strategy for PersistentVolumes {
 }
 
 /// `RWO,ROX,RWX,RWOP` in that order.
-fn modes(v: &Value) -> String {
+pub(super) fn modes(v: &Value) -> String {
     let short = [("ReadWriteOnce", "RWO"), ("ReadOnlyMany", "ROX"), ("ReadWriteMany", "RWX"), ("ReadWriteOncePod", "RWOP")];
     let there: Vec<&str> = short.iter().filter(|(long, _)| claim::has_mode(v, long)).map(|(_, short)| *short).collect();
     there.join(",")
-}
-
-pub struct PersistentVolumeClaims;
-
-const CLAIM_FIXED: &str = "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims";
-
-impl Strategy for PersistentVolumeClaims {
-    fn warnings(&self, _ctx: &Context, new: &Value, _old: Option<&Value>) -> Vec<String> {
-        crate::warnings::storage(new)
-    }
-
-    fn prepare_for_create(&self, _ctx: &Context, object: &mut Value) {
-        set(object, "status", json!({"phase": "Pending"}));
-        let Some(v) = object.get_mut("spec").filter(|v| v.is_object()) else { return };
-        // Each of the two data source fields fills the other.
-        match (opt(v, "dataSource").cloned(), opt(v, "dataSourceRef").cloned()) {
-            (Some(source), None) => {
-                let known = matches!(
-                    (s(&source, "apiGroup"), s(&source, "kind")),
-                    ("" | "snapshot.storage.k8s.io", "PersistentVolumeClaim" | "VolumeSnapshot")
-                );
-                if known {
-                    set(v, "dataSourceRef", source);
-                } else if !s(&source, "kind").is_empty() && !s(&source, "name").is_empty() {
-                    crate::validate::tree::remove(v, "dataSource");
-                }
-            }
-            (None, Some(source)) if s(&source, "namespace").is_empty() => {
-                let known = matches!(
-                    (s(&source, "apiGroup"), s(&source, "kind")),
-                    ("" | "snapshot.storage.k8s.io", "PersistentVolumeClaim" | "VolumeSnapshot")
-                );
-                if known {
-                    set(v, "dataSource", source);
-                }
-            }
-            _ => {}
-        }
-    }
-
-    fn prepare_for_update(&self, _ctx: &Context, new: &mut Value, old: &Value) {
-        keep_status(new, old);
-        let known = |v: &Value| {
-            matches!((s(v, "apiGroup"), s(v, "kind")), ("", "PersistentVolumeClaim") | ("snapshot.storage.k8s.io", "VolumeSnapshot"))
-        };
-        let Some(v) = new.get_mut("spec").filter(|v| opt(v, "dataSource").is_some_and(|d| !known(d))) else { return };
-        if at(old, "spec.dataSource").is_none() {
-            crate::validate::tree::remove(v, "dataSource");
-        }
-    }
-
-    fn validate(&self, _ctx: &Context, object: &Value) -> ErrorList {
-        let mut e = ErrorList::new();
-        claim::spec(opt(object, "spec").unwrap_or(&NULL), &Path::new("spec"), &mut e);
-        e
-    }
-
-    fn validate_update(&self, ctx: &Context, new: &Value, old: &Value) -> ErrorList {
-        let mut e = self.validate(ctx, new);
-        let p = Path::new("spec");
-        let (mut n, mut o) = (opt(new, "spec").cloned().unwrap_or_default(), opt(old, "spec").cloned().unwrap_or_default());
-        let bound = at(old, "status.phase").and_then(Value::as_str) == Some("Bound") && !s(&o, "volumeName").is_empty();
-        if s(&o, "volumeName").is_empty() {
-            keep(&mut n, &o.clone(), "volumeName");
-        }
-        // A default class may come later, while nothing is bound.
-        if !has(&o, "storageClassName") && s(&o, "volumeName").is_empty() {
-            keep(&mut n, &o.clone(), "storageClassName");
-        }
-        if bound {
-            keep(&mut n, &o.clone(), "resources");
-        }
-        if bound || same(opt(&n, "volumeAttributesClassName"), opt(&o, "volumeAttributesClassName")) {
-            crate::validate::tree::remove(&mut n, "volumeAttributesClassName");
-            crate::validate::tree::remove(&mut o, "volumeAttributesClassName");
-        }
-        if !same(Some(&n), Some(&o)) {
-            let text = format!("{CLAIM_FIXED}\n{}", go::diff(&n, &o, "core.v1.PersistentVolumeClaimSpec"));
-            e.push(Error::forbidden(&p, text));
-        }
-        if !same_at(new, old, "spec.volumeMode") {
-            e.push(Error::invalid(&Path::new("volumeMode"), at(new, "spec.volumeMode").unwrap_or(&NULL), IMMUTABLE));
-        }
-        e
-    }
-
-    fn subresource(&self, name: &str) -> Option<&dyn Strategy> {
-        (name == "status").then_some(&StatusOnly(claim_status) as &dyn Strategy)
-    }
-
-    fn cells(&self, o: &Value, now: i64) -> Option<Vec<Value>> {
-        let text = |path: &str| at(o, path).and_then(Value::as_str).unwrap_or("").to_owned();
-        let bound = !text("spec.volumeName").is_empty();
-        let phase = if at(o, "metadata.deletionTimestamp").is_some() { "Terminating".to_owned() } else { text("status.phase") };
-        let unset = |t: String| if t.is_empty() { "<unset>".to_owned() } else { t };
-        Some(vec![
-            name(o),
-            json!(phase),
-            json!(text("spec.volumeName")),
-            json!(if bound { text("status.capacity.storage") } else { String::new() }),
-            json!(if bound { modes(opt(o, "status").unwrap_or(&NULL)) } else { String::new() }),
-            json!(text("spec.storageClassName")),
-            json!(unset(text("spec.volumeAttributesClassName"))),
-            age(o, now),
-            json!(unset(text("spec.volumeMode"))),
-        ])
-    }
-}
-
-fn claim_status(new: &Value, _old: &Value, e: &mut ErrorList) {
-    let status = opt(new, "status").unwrap_or(&NULL);
-    let p = Path::new("status");
-    for key in ["capacity", "allocatedResources"] {
-        let at = p.child(key);
-        for (name, q) in resource_entries(status, key) {
-            resources::amount(name, q, &at.key(name), e);
-        }
-    }
 }
 
 pub struct StorageClasses;

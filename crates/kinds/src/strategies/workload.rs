@@ -70,11 +70,12 @@ fn at_path<T>(path: &[&str], then: impl FnOnce(&Path<'_>) -> T) -> T {
     then(&Path::new(&path.join(".")))
 }
 
-/// Drops disabled fields of the template at a path.
-pub fn drop_disabled(object: &mut Value, path: &str) {
+/// Drops disabled fields of the template at a path, unless the old object's has them.
+pub fn drop_disabled(object: &mut Value, old: Option<&Value>, path: &str) {
+    let before = old.and_then(|old| at(old, path)).and_then(|t| opt(t, "spec"));
     let spec = path.split('.').try_fold(&mut *object, |v, key| v.get_mut(key)).and_then(|t| t.get_mut("spec"));
     if let Some(spec) = spec {
-        pod_defaults::drop_disabled(spec);
+        pod_defaults::drop_disabled(spec, before);
     }
 }
 

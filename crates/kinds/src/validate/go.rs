@@ -217,6 +217,9 @@ fn fields(value: &Value, s: &Struct, first: &mut bool, out: &mut String) {
     for field in in_order {
         // An embedded ObjectMeta prints its own fields, by their JSON tags.
         if field.go_name == "ObjectMeta" {
+            if let (Type::Struct(meta), Some(given)) = (types().get(field.ty), value.get(&field.name)) {
+                tagged_fields(given, meta, first, out);
+            }
             continue;
         }
         let _ = write!(out, "{}\"{}\":", if *first { "" } else { "," }, field.go_name);
@@ -289,6 +292,11 @@ const fn zero(scalar: Scalar) -> &'static str {
 fn print_tagged(value: &Value, s: &Struct, out: &mut String) {
     out.push('{');
     let mut first = true;
+    tagged_fields(value, s, &mut first, out);
+    out.push('}');
+}
+
+fn tagged_fields(value: &Value, s: &Struct, first: &mut bool, out: &mut String) {
     for field in &s.fields {
         let v = value.get(&field.name).filter(|v| !v.is_null());
         let hollow = match v {
@@ -301,11 +309,10 @@ fn print_tagged(value: &Value, s: &Struct, out: &mut String) {
         if hollow && field.omit != Omit::Never {
             continue;
         }
-        let _ = write!(out, "{}\"{}\":", if first { "" } else { "," }, field.name);
-        first = false;
+        let _ = write!(out, "{}\"{}\":", if *first { "" } else { "," }, field.name);
+        *first = false;
         print_field(v, field.ty, field.pointer, out);
     }
-    out.push('}');
 }
 
 /// Where two structures differ, as upstream's unified diff of their JSON: three lines of context, a space per level.

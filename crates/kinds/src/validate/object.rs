@@ -11,6 +11,10 @@ use crate::strategy::{Context, MetaRules, Strategy};
 
 /// Errors of a new object, after defaults and `prepare_for_create`.
 pub fn create(resource: &Resource, ctx: &Context, object: &Value) -> ErrorList {
+    let first = resource.strategy.validate_first(object);
+    if !first.is_empty() {
+        return first;
+    }
     let mut errors = meta(resource, object);
     errors.extend(resource.strategy.validate(ctx, object));
     errors
@@ -23,6 +27,10 @@ pub fn update(resource: &Resource, ctx: &Context, new: &Value, old: &Value) -> E
 
 /// As [`update`], through a subresource with a strategy of its own.
 pub fn update_with(resource: &Resource, strategy: &dyn Strategy, ctx: &Context, new: &Value, old: &Value) -> ErrorList {
+    let first = strategy.validate_first(new);
+    if !first.is_empty() {
+        return first;
+    }
     let rules = strategy.meta_rules();
     let (path, null) = (Path::new("metadata"), Value::Null);
     let (new_meta, old_meta) = (new.get("metadata").unwrap_or(&null), old.get("metadata").unwrap_or(&null));

@@ -82,7 +82,7 @@ pub async fn create_as(ctx: &Ctx, target: &Target, mut value: Value, by: Managed
         let name = object::name(&value).to_owned();
         let errors = kinds::validate::create(resource, &context, &value);
         if !errors.is_empty() {
-            return Err(StatusError::invalid(&resource.group_kind(), if generated { &name } else { object::name(&value) }, &errors));
+            return Err(StatusError::invalid(&resource.stored_kind(), if generated { &name } else { object::name(&value) }, &errors));
         }
         if versioned {
             let text = "resourceVersion should not be set on objects to be created";

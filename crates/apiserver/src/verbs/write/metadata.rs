@@ -81,9 +81,9 @@ pub fn next_generation(resource: &Resource, value: &mut Value, old: &Value) {
     let differs = |paths: &[&str]| paths.iter().any(|p| object::at(value, p) != object::at(old, p));
     let changed = match resource.generation {
         Generation::Untouched | Generation::ByStrategy | Generation::Once => false,
-        Generation::Spec => content_differs(value, old),
-        Generation::SpecOrAnnotations => content_differs(value, old) || differs(&["metadata.annotations"]),
-        Generation::SpecOrLabels => content_differs(value, old) || differs(&["metadata.labels"]),
+        Generation::Spec => content_differs(resource, value, old),
+        Generation::SpecOrAnnotations => content_differs(resource, value, old) || differs(&["metadata.annotations"]),
+        Generation::SpecOrLabels => content_differs(resource, value, old) || differs(&["metadata.labels"]),
     };
     if changed {
         let next = object::generation(old) + 1;
@@ -91,7 +91,10 @@ pub fn next_generation(resource: &Resource, value: &mut Value, old: &Value) {
     }
 }
 
-fn content_differs(a: &Value, b: &Value) -> bool {
+fn content_differs(resource: &Resource, a: &Value, b: &Value) -> bool {
+    if resource.custom.is_none() {
+        return !kinds::validate::equal::content(resource, a, b);
+    }
     let content = |v: &Value| -> Map<String, Value> {
         let mut map = v.as_object().cloned().unwrap_or_default();
         for key in ["metadata", "status", "kind", "apiVersion"] {

@@ -20,6 +20,7 @@ use crate::admission::Notes;
 use crate::chain::Call;
 use crate::state::{Api, store_error};
 use crate::{codec, conversion, identifiers};
+use machinery::object::metadata_mut;
 use machinery::status::StatusError;
 
 /// On whose behalf a write happens, and how.
@@ -66,7 +67,7 @@ pub async fn put(ctx: &Ctx, target: &Target, object: Value, expect: Expect) -> R
 }
 
 pub fn with_revision(mut object: Value, revision: Revision) -> Value {
-    machinery::object::metadata_mut(&mut object).insert("resourceVersion".to_owned(), Value::String(revision.0.to_string()));
+    metadata_mut(&mut object).insert("resourceVersion".to_owned(), Value::String(revision.0.to_string()));
     object
 }
 
@@ -97,6 +98,7 @@ pub fn normalise(target: &Target, value: &mut Value) -> Result<(), StatusError> 
 /// The object as upstream's store gives it back: built-in kinds but APIServices and custom resource definitions go through protobuf.
 pub fn as_stored(target: &Target, value: &mut Value) {
     let resource = &target.resource;
+    resource.omit(value);
     let in_json = matches!(resource.group.as_str(), "apiregistration.k8s.io" | "apiextensions.k8s.io");
     if !in_json && resource.custom.is_none() {
         machinery::decode::as_stored(&resource.types, resource.ty, value);
@@ -138,8 +140,20 @@ impl Author {
 
 /// Notes who set which field.
 pub fn managed(ctx: &Ctx, target: &Target, value: &mut Value, old: Option<&Value>) {
-    let author = writer(ctx, target, &target.resource.gvk().api_version());
-    machinery::apply::on_update(&target.resource.types, target.resource.ty, old, value, &author.as_writer());
+    let resource = &target.resource;
+    let author = writer(ctx, target, &resource.gvk().api_version());
+    if !resource.has_hollow(value) {
+        machinery::apply::on_update(&resource.types, resource.ty, old, value, &author.as_writer());
+        return;
+    }
+    // Nobody owns what is not printed.
+    let mut printed = value.clone();
+    resource.omit(&mut printed);
+    machinery::apply::on_update(&resource.types, resource.ty, old, &mut printed, &author.as_writer());
+    let entries = metadata_mut(&mut printed).remove("managedFields");
+    let meta = metadata_mut(value);
+    meta.remove("managedFields");
+    meta.extend(entries.map(|entries| ("managedFields".to_owned(), entries)));
 }
 
 /// An update that changes nothing but the times of managed fields changes nothing.

@@ -172,7 +172,7 @@ async fn once(ctx: &Ctx, target: &Target, change: &Change, old: Value, revision:
     metadata_mut(&mut value).insert("resourceVersion".into(), json!(object::resource_version(&old)));
     let errors = kinds::validate::update_with(resource, strategy, &context, &value, &old);
     if !errors.is_empty() {
-        return Err(StatusError::invalid(&resource.group_kind(), &target.name, &errors).into());
+        return Err(StatusError::invalid(&resource.stored_kind(), &target.name, &errors).into());
     }
     warnings.extend(strategy.warnings(&context, &value, Some(&old)));
     if due {

@@ -3,9 +3,10 @@
 use machinery::field::{Error, ErrorList, Path};
 use serde_json::{Value, json};
 
+use super::gated;
 use crate::validate::container::{Pod, ephemeral as ephemeral_rules};
-use crate::validate::rules::IMMUTABLE;
-use crate::validate::tree::{at, int, is_empty, keep, list, list_mut, opt, s, same};
+use crate::validate::equal::semantic;
+use crate::validate::tree::{int, is_empty, keep, list, list_mut, opt, s};
 
 const ONLY: &str = "pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,\
 `spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),\
@@ -35,31 +36,39 @@ pub fn spec(new: &Value, old: &Value) -> ErrorList {
             }
         }
     }
-    deadline(ns, os, &p, &mut e);
-    let gated = !is_empty(os, "schedulingGates");
-    gates(ns, os, &p, &mut e);
+    if !deadline(ns, os, &p, &mut e) {
+        return e;
+    }
     tolerations(ns, os, &p, &mut e);
-    let munged = munge(ns, os, gated);
-    if !same(Some(&munged), Some(os)) {
+    gates(ns, os, &p, &mut e);
+    if semantic(Some(ns), Some(os), "core.v1.PodSpec") {
+        return e;
+    }
+    let munged = munge(ns, os, &p, &mut e);
+    if !semantic(Some(&munged), Some(os), "core.v1.PodSpec") {
         let text = format!("{ONLY}\n{}", crate::validate::go::diff(&munged, os, "core.v1.PodSpec"));
         e.push(Error::forbidden(&p, text));
     }
     e
 }
 
-fn deadline(ns: &Value, os: &Value, p: &Path<'_>, e: &mut ErrorList) {
+/// False where nothing more is looked at.
+fn deadline(ns: &Value, os: &Value, p: &Path<'_>, e: &mut ErrorList) -> bool {
     let at = p.child("activeDeadlineSeconds");
     match (int(ns, "activeDeadlineSeconds"), int(os, "activeDeadlineSeconds")) {
         (Some(n), _) if !(0..=i64::from(i32::MAX)).contains(&n) => {
             e.push(Error::invalid(&at, &json!(n), machinery::names::inclusive_range(0, i64::from(i32::MAX))));
+            false
         }
         (Some(n), Some(o)) if n > o => {
             e.push(Error::invalid(&at, &json!(n), "must be less than or equal to previous value"));
+            false
         }
         (None, Some(_)) => {
             e.push(Error::invalid(&at, &Value::Null, "must not update from a positive integer to nil value"));
+            true
         }
-        _ => {}
+        _ => true,
     }
 }
 
@@ -68,12 +77,13 @@ fn gates(ns: &Value, os: &Value, p: &Path<'_>, e: &mut ErrorList) {
     let old: Vec<&str> = list(os, "schedulingGates").iter().map(|g| s(g, "name")).collect();
     for (i, gate) in list(ns, "schedulingGates").iter().enumerate() {
         if !old.contains(&s(gate, "name")) {
-            let text = "only deletion is allowed, but found new scheduling gate '".to_owned() + s(gate, "name") + "'";
-            e.push(Error::forbidden(&at.index(i), text));
+            let text = format!("only deletion is allowed, but found new scheduling gate '{}'", s(gate, "name"));
+            e.push(Error::forbidden(&at.index(i).child("name"), text));
         }
     }
 }
 
+/// `validateOnlyAddedTolerations`
 fn tolerations(ns: &Value, os: &Value, p: &Path<'_>, e: &mut ErrorList) {
     let (new, old) = (list(ns, "tolerations"), list(os, "tolerations"));
     let except_seconds = |t: &Value| {
@@ -81,13 +91,16 @@ fn tolerations(ns: &Value, os: &Value, p: &Path<'_>, e: &mut ErrorList) {
         crate::validate::tree::remove(&mut t, "tolerationSeconds");
         t
     };
-    if old.iter().any(|o| !new.iter().any(|n| same(Some(&except_seconds(n)), Some(&except_seconds(o))))) {
+    let kept = |o: &Value| new.iter().any(|n| semantic(Some(&except_seconds(n)), Some(&except_seconds(o)), "core.v1.Toleration"));
+    if old.iter().all(kept) {
+        crate::validate::scheduling::tolerations(ns, p, e);
+    } else {
         e.push(Error::forbidden(&p.child("tolerations"), "existing toleration can not be modified except its tolerationSeconds"));
     }
 }
 
 /// The new spec with all that may change put back.
-fn munge(ns: &Value, os: &Value, gated: bool) -> Value {
+fn munge(ns: &Value, os: &Value, p: &Path<'_>, e: &mut ErrorList) -> Value {
     let mut out = ns.clone();
     for key in ["containers", "initContainers"] {
         for (c, old) in list_mut(&mut out, key).iter_mut().zip(list(os, key)) {
@@ -102,84 +115,10 @@ fn munge(ns: &Value, os: &Value, gated: bool) -> Value {
     }
     // serviceAccount mirrors serviceAccountName.
     keep(&mut out, os, "serviceAccount");
-    if gated {
-        keep(&mut out, os, "nodeSelector");
-        if at(os, "affinity.nodeAffinity").is_none() || at(&out, "affinity.nodeAffinity").is_some() {
-            keep(&mut out, os, "affinity");
-        }
+    if !is_empty(os, "schedulingGates") {
+        gated::munge(&mut out, os, p, e);
     }
     out
-}
-
-/// `ValidatePodStatusUpdate`.
-pub fn status(new: &Value, old: &Value) -> ErrorList {
-    let mut e = ErrorList::new();
-    let p = Path::new("status");
-    let empty = json!({});
-    let (ns, os) = (opt(new, "status").unwrap_or(&empty), opt(old, "status").unwrap_or(&empty));
-    let spec = opt(new, "spec").unwrap_or(&empty);
-    let nominated = s(ns, "nominatedNodeName");
-    if !nominated.is_empty() {
-        crate::validate::rules::dns_subdomain(&p.child("nominatedNodeName"), nominated, &mut e);
-    }
-    if int(ns, "observedGeneration").is_some_and(|n| n < 0) {
-        crate::validate::rules::non_negative(ns, "observedGeneration", &p, &mut e);
-    }
-    for (key, of) in [("containerStatuses", "containers"), ("initContainerStatuses", "initContainers")] {
-        restarts(ns, os, spec, key, of, &p, &mut e);
-    }
-    for (key, single) in [("podIPs", "podIP"), ("hostIPs", "hostIP")] {
-        addresses(ns, key, single, &p, &mut e);
-    }
-    if !same(opt(ns, "qosClass"), opt(os, "qosClass")) && !s(os, "qosClass").is_empty() {
-        e.push(Error::invalid_str(&p.child("qosClass"), s(ns, "qosClass"), IMMUTABLE));
-    }
-    e
-}
-
-/// A container that never restarts stays terminated.
-fn restarts(ns: &Value, os: &Value, spec: &Value, key: &str, of: &str, p: &Path<'_>, e: &mut ErrorList) {
-    let policy = s(spec, "restartPolicy");
-    if policy == "Always" {
-        return;
-    }
-    let at_list = p.child(key);
-    for (i, old) in list(os, key).iter().enumerate() {
-        let ended = at(old, "state.terminated");
-        let Some(ended) = ended else { continue };
-        if policy == "OnFailure" && int(ended, "exitCode").unwrap_or(0) != 0 {
-            continue;
-        }
-        let own = list(spec, of).iter().find(|c| s(c, "name") == s(old, "name"));
-        if own.is_some_and(|c| s(c, "restartPolicy") == "Always" || !is_empty(c, "restartPolicyRules")) {
-            continue;
-        }
-        let new = list(ns, key).iter().find(|n| s(n, "name") == s(old, "name"));
-        if new.is_some_and(|n| at(n, "state.terminated").is_none()) {
-            let at = at_list.index(i);
-            e.push(Error::forbidden(&at.child("state"), "may not be transitioned to non-terminated state"));
-        }
-    }
-}
-
-fn addresses(ns: &Value, key: &str, single: &str, p: &Path<'_>, e: &mut ErrorList) {
-    let at = p.child(key);
-    let ips: Vec<&str> = list(ns, key).iter().map(|v| s(v, "ip")).collect();
-    for (i, ip) in ips.iter().enumerate() {
-        e.extend(machinery::names_net::ip_legacy(&at.index(i), ip, false));
-    }
-    if ips.len() > 1 {
-        let families: Vec<bool> = ips.iter().map(|ip| machinery::names_net::is_v6_text(ip)).collect();
-        if ips.len() > 2 || families[0] == families[1] {
-            let text = "may specify no more than one IP for each IP family";
-            e.push(crate::validate::go::invalid(&at, &ns[key], if key == "podIPs" { "[]core.v1.PodIP" } else { "[]core.v1.HostIP" }, text));
-        }
-    }
-    if let (Some(first), false) = (ips.first(), s(ns, single).is_empty())
-        && *first != s(ns, single)
-    {
-        e.push(Error::invalid_str(&at.index(0).child("ip"), first, format!("must be equal to `{single}`")));
-    }
 }
 
 /// `ValidatePodEphemeralContainersUpdate`: only additions.
@@ -206,7 +145,7 @@ pub fn ephemeral(new: &Value, old: &Value) -> ErrorList {
                 let text = format!("existing ephemeral containers {} may not be removed\n", machinery::field::go_quote(s(old, "name")));
                 e.push(Error::forbidden(&at, text));
             }
-            Some((i, n)) if !same(Some(n), Some(old)) => {
+            Some((i, n)) if !semantic(Some(n), Some(old), "core.v1.EphemeralContainer") => {
                 let text = format!("existing ephemeral containers {} may not be changed\n", machinery::field::go_quote(s(old, "name")));
                 e.push(Error::forbidden(&at.index(i), text));
             }
@@ -238,7 +177,7 @@ pub fn resize(new: &Value, old: &Value) -> ErrorList {
             keep(c, old, "resizePolicy");
         }
     }
-    if !same(Some(&munged), Some(os)) {
+    if !semantic(Some(&munged), Some(os), "core.v1.PodSpec") {
         e.push(Error::forbidden(&p, "only cpu and memory resources are mutable"));
     }
     e
