@@ -204,12 +204,14 @@ async fn pass(
     for text in warnings {
         passage.notes.warn(text);
     }
-    let user = authn::impersonate::impersonate(&api, real, &mut parts.headers).await?;
-    let _seat = match admit(&api, &user, &info, &query, passage).await {
+    let mut asked = attributes(&real, &info, &query);
+    asked.user = authn::impersonate::impersonate(&api, &asked, &mut parts.headers).await?;
+    let _seat = match admit(&api, &asked.user, &info, &query, passage).await {
         Ok(seat) => seat,
         Err(refusal) => return Ok(refusal),
     };
-    authz::require(&api.authorizer, &attributes(&user, &info, &query)).await?;
+    authz::require(&api.authorizer, &asked).await?;
+    let user = asked.user;
     let named = parts.headers.get(HOST).and_then(|h| h.to_str().ok()).map(str::to_owned);
     let host = named.or_else(|| parts.uri.authority().map(ToString::to_string)).unwrap_or_default();
     let (method, headers) = (parts.method.clone(), parts.headers.clone());

@@ -361,3 +361,39 @@ async fn without_anonymous_users_everybody_needs_a_name() {
     assert!(CertificateDer::from_pem_slice(pem.as_bytes()).is_ok());
     cluster.api.shutdown().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn acting_as_others_takes_the_rights_to() {
+    let cluster = Cluster::start(|_, _| {}).await;
+    let bob = cluster.api.pki().issue_client("bob", &[]).unwrap();
+    let grant = async |name: &str, rules: Value| {
+        let roles = "/apis/rbac.authorization.k8s.io/v1/clusterroles";
+        cluster.make(roles, json!({"metadata": {"name": name}, "rules": rules})).await;
+        let binding = json!({"metadata": {"name": name}, "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": name},
+            "subjects": [{"kind": "User", "name": "bob"}]});
+        cluster.make("/apis/rbac.authorization.k8s.io/v1/clusterrolebindings", binding).await;
+    };
+    let as_alice = [("impersonate-user", "alice")];
+    let (code, refusal, _) = cluster.send(Some(&bob), &as_alice, "GET", "/api/v1/namespaces", Value::Null).await;
+    let text = "namespaces is forbidden: User \"bob\" cannot impersonate-on:user-info:list resource \"namespaces\" in API group \"\" at the cluster scope";
+    assert_eq!((code, refusal["message"].as_str().unwrap()), (403, text));
+    // The legacy verb is enough, for what was named.
+    grant("legacy", json!([{"apiGroups": [""], "resources": ["users"], "verbs": ["impersonate"], "resourceNames": ["alice"]}])).await;
+    let seen = cluster.who(Some(&bob), &as_alice).await.unwrap();
+    assert_eq!((&seen["username"], &seen["groups"]), (&json!("alice"), &json!(["system:authenticated"])));
+    assert_eq!(cluster.who(Some(&bob), &[("impersonate-user", "carol")]).await, Err(403));
+    assert_eq!(cluster.who(Some(&bob), &[("impersonate-user", "alice"), ("impersonate-group", "system:masters")]).await, Err(403));
+    assert_eq!(cluster.who(Some(&bob), &[("impersonate-group", "system:masters")]).await, Err(400));
+    // Constrained: as any account, but to say who it is alone.
+    grant(
+        "constrained",
+        json!([{"apiGroups": ["authentication.k8s.io"], "resources": ["serviceaccounts"], "verbs": ["impersonate:serviceaccount"]},
+            {"apiGroups": ["authentication.k8s.io"], "resources": ["selfsubjectreviews"], "verbs": ["impersonate-on:serviceaccount:create"]}]),
+    )
+    .await;
+    let account = [("impersonate-user", "system:serviceaccount:kube-system:x")];
+    let seen = cluster.who(Some(&bob), &account).await.unwrap();
+    assert_eq!(seen["groups"], json!(["system:serviceaccounts", "system:serviceaccounts:kube-system", "system:authenticated"]));
+    assert_eq!(cluster.send(Some(&bob), &account, "GET", "/api/v1/namespaces", Value::Null).await.0, 403);
+    cluster.api.shutdown().await;
+}
