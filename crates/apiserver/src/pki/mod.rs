@@ -77,6 +77,16 @@ impl Pki {
     }
 }
 
+/// The common name a certificate signing request in PEM asks for.
+pub fn request_common_name(pem: &[u8]) -> Option<String> {
+    use rustls_pki_types::pem::PemObject as _;
+    use x509_parser::prelude::FromDer as _;
+    let der = rustls_pki_types::CertificateSigningRequestDer::from_pem_slice(pem).ok()?;
+    let (_, request) = x509_parser::certification_request::X509CertificationRequest::from_der(&der).ok()?;
+    let name = request.certification_request_info.subject.iter_common_name().last();
+    Some(name.and_then(|n| n.as_str().ok()).unwrap_or("").to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt as _;

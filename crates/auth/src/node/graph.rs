@@ -139,7 +139,18 @@ impl Graph {
     }
 }
 
+/// Whether a pod refers to objects of a kind (`secrets`, `configmaps`), mirror or not.
+pub fn pod_references(pod: &Value, kind: &str) -> bool {
+    references_of(pod, "").iter().any(|(k, _, _)| *k == kind)
+}
+
 fn targets_of(pod: &Value, namespace: &str) -> HashSet<Target> {
+    // A mirror pod shows a static one: it grants nothing.
+    let mirror = pod.pointer("/metadata/annotations/kubernetes.io~1config.mirror").is_some();
+    if mirror { HashSet::new() } else { references_of(pod, namespace) }
+}
+
+fn references_of(pod: &Value, namespace: &str) -> HashSet<Target> {
     let mut out = HashSet::new();
     let mut add = |kind: &'static str, name: Option<&Value>| {
         if let Some(name) = name.and_then(Value::as_str).filter(|n| !n.is_empty()) {
@@ -148,11 +159,6 @@ fn targets_of(pod: &Value, namespace: &str) -> HashSet<Target> {
     };
     let Some(spec) = pod.get("spec") else { return out };
     let list = |v: &Value, key: &str| v.get(key).and_then(Value::as_array).cloned().unwrap_or_default();
-    // A mirror pod shows a static one: it grants nothing.
-    let mirror = pod.pointer("/metadata/annotations/kubernetes.io~1config.mirror").is_some();
-    if mirror {
-        return HashSet::new();
-    }
     add("serviceaccounts", spec.get("serviceAccountName"));
     for secret in list(spec, "imagePullSecrets") {
         add("secrets", secret.get("name"));

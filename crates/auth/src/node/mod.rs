@@ -5,7 +5,7 @@ mod graph;
 
 use crate::attributes::{Attributes, Decision};
 use crate::rbac::Rule;
-pub use graph::Graph;
+pub use graph::{Graph, pod_references};
 
 const NODE_LEASES: &str = "kube-node-lease";
 

@@ -38,7 +38,8 @@ fn wanted(headers: &HeaderMap) -> Result<Option<User>, StatusError> {
     };
     let texts = |name: &str| headers.get_all(name).iter().map(text).collect::<Result<Vec<String>, StatusError>>();
     let first = |name: &str| Ok::<_, StatusError>(texts(name)?.into_iter().next().unwrap_or_default());
-    let mut user = User { name: first("impersonate-user")?, uid: first("impersonate-uid")?, groups: texts("impersonate-group")?, ..User::default() };
+    let mut user =
+        User { name: first("impersonate-user")?, uid: first("impersonate-uid")?, groups: texts("impersonate-group")?, ..User::default() };
     for (key, value) in headers {
         if let Some(key) = key.as_str().strip_prefix(EXTRA) {
             let key = decode(key, false).unwrap_or_else(|| key.to_owned());
