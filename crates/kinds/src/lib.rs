@@ -3,6 +3,7 @@
 //!
 //! Pure. `apiserver` runs its generic verbs over these rows; nothing else lists kinds by name.
 
+pub mod apiextensions;
 pub mod columns;
 pub mod custom;
 pub mod enums;

@@ -8,6 +8,7 @@ mod certificates;
 mod cluster;
 mod config;
 mod csi;
+mod custom_resource_definition;
 mod endpoints;
 mod events;
 mod flowcontrol;
@@ -79,7 +80,7 @@ pub fn strategy_for(group: &str, resource: &str) -> Arc<dyn Strategy> {
         ("storage.k8s.io", "storageclasses") => Arc::new(storage::StorageClasses),
         ("storage.k8s.io", "volumeattachments") => Arc::new(csi::VolumeAttachments),
         ("storage.k8s.io", "volumeattributesclasses") => Arc::new(storage::VolumeAttributesClasses),
-        ("apiextensions.k8s.io", "customresourcedefinitions") => Arc::new(api::CustomResourceDefinitions),
+        ("apiextensions.k8s.io", "customresourcedefinitions") => Arc::new(custom_resource_definition::CustomResourceDefinitions),
         ("apiregistration.k8s.io", "apiservices") => Arc::new(api::ApiServices),
         ("" | "events.k8s.io", "events") => Arc::new(events::Events),
         ("admissionregistration.k8s.io", "mutatingwebhookconfigurations") => Arc::new(webhooks::WebhookConfigurations { mutating: true }),

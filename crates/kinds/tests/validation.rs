@@ -14,12 +14,13 @@ use machinery::gvk::GroupVersionResource;
 use serde_json::{Value, json};
 
 /// Answers that must at least be the same, per group: raise these as rules are added.
-const FLOOR: [(&str, usize); 8] = [
+const FLOOR: [(&str, usize); 9] = [
+    ("crd", 50),
     ("validation", 6495),
     ("rules", 263),
     ("full", 431),
     ("crud", 1650),
-    ("names", 2346),
+    ("names", 2350),
     ("updates", 1945),
     ("status", 1454),
     ("admission", 179),

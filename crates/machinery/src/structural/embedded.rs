@@ -7,6 +7,16 @@ use crate::field::{Error, ErrorList};
 use crate::{metadata, names};
 
 impl Schema {
+    /// Embedded resources of a value that stands at `place`; with `root` it is one itself.
+    pub fn check_resources(&self, meta: ObjectMeta<'_>, value: &Value, root: bool, place: Place<'_>) -> ErrorList {
+        let mut errors = ErrorList::new();
+        if root && !self.embedded_resource && value.is_object() {
+            resource(meta, value, &place, &mut errors);
+        }
+        self.check_embedded(meta, value, &place, &mut errors);
+        errors
+    }
+
     /// Embedded resources anywhere below, and here where the schema says so.
     pub(super) fn check_embedded(&self, meta: ObjectMeta<'_>, value: &Value, at: &Place<'_>, errors: &mut ErrorList) {
         if !self.holds_embedded {
@@ -38,7 +48,7 @@ impl Schema {
 }
 
 /// One resource: `apiVersion` and `kind` must be there, metadata need not.
-pub(super) fn resource(meta: ObjectMeta<'_>, value: &Value, at: &Place<'_>, errors: &mut ErrorList) {
+fn resource(meta: ObjectMeta<'_>, value: &Value, at: &Place<'_>, errors: &mut ErrorList) {
     for name in ["apiVersion", "kind"] {
         if value.get(name).is_none() {
             errors.push(at.child(name).with(|p| Error::required(p, "")));
