@@ -167,8 +167,8 @@ impl Resource {
     /// Brings a tree into the form of objects of this version. Answers the strict errors: unknown fields. Empty lists and maps
     /// that were given stay, for rules that tell them from nothing, until [`Self::omit`].
     pub fn decode(&self, value: &mut serde_json::Value) -> Result<Vec<String>, DecodeError> {
-        if self.custom.is_some() {
-            return machinery::decode::decode(&self.types, self.ty, value);
+        if let Some(custom) = &self.custom {
+            return custom.decode(&self.version, value);
         }
         machinery::decode::decode_given(&self.types, self.ty, value)
     }
@@ -183,6 +183,47 @@ impl Resource {
         if self.custom.is_none() {
             machinery::decode::omit(&self.types, self.ty, value);
         }
+    }
+
+    /// A row of a group and version with nothing in it: what those made at run time begin with.
+    pub fn plain(group: &str, version: &str) -> Self {
+        Self {
+            group: group.to_owned(),
+            version: version.to_owned(),
+            resource: String::new(),
+            singular: String::new(),
+            kind: String::new(),
+            namespaced: false,
+            short_names: Vec::new(),
+            categories: Vec::new(),
+            verbs: Vec::new(),
+            subresources: Vec::new(),
+            storage_prefix: String::new(),
+            storage_version: GroupVersion::default(),
+            types: crate::shared_types(),
+            ty: TypeId::default(),
+            defaults: Defaults::default(),
+            storage_version_hash: String::new(),
+            name_rule: NameRule::Dns1123Subdomain,
+            allow_create_on_update: false,
+            allow_unconditional_update: false,
+            graceful_delete: false,
+            default_deletion: DefaultDeletion::Background,
+            returns_deleted_object: false,
+            expires: false,
+            generation: Generation::ByStrategy,
+            selectable: Vec::new(),
+            selector_rejection: String::new(),
+            reset_fields: Vec::new(),
+            columns: Vec::new(),
+            strategy: Arc::new(crate::strategy::Plain),
+            custom: None,
+        }
+    }
+
+    /// The kind of a list of these.
+    pub fn list_kind(&self) -> String {
+        self.custom.as_ref().map_or_else(|| format!("{}List", self.kind), |c| c.definition.list_kind.clone())
     }
 
     pub fn gvk(&self) -> GroupVersionKind {
