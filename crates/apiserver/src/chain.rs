@@ -8,19 +8,20 @@ use std::time::{Duration, Instant};
 use auth::Attributes;
 use flowcontrol::Digest;
 use futures::future::BoxFuture;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderName, HeaderValue, RETRY_AFTER};
+use http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderName, HeaderValue, RETRY_AFTER};
 use http::{HeaderMap, Request};
 use machinery::status::StatusError;
 
 use crate::admission::Notes;
+use crate::audit::{self, Asked, Event, Stage};
 use crate::authn::{self, Origin};
 use crate::flow::{self, Schema, Seat};
 use crate::http::respond::{self, Answer};
-use crate::http::{Negotiated, Query, RequestBody, negotiate};
+use crate::http::{Body, Negotiated, Query, RequestBody, negotiate};
 use crate::metrics::{RequestLabels, Series, table};
 use crate::request::RequestInfo;
 use crate::state::Api;
-use crate::{authz, identifiers, root, verbs};
+use crate::{identifiers, root, verbs};
 
 const AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");
 const AUDIT_ID_BYTES_MAX: usize = 64;
@@ -59,6 +60,11 @@ struct Passage {
     in_flight: usize,
     schema: Option<Arc<Schema>>,
     waited: Duration,
+    id: HeaderValue,
+    received: jiff::Timestamp,
+    audit: Option<Event>,
+    /// Where there is an event.
+    info: RequestInfo,
 }
 
 /// Answers one request.
@@ -76,7 +82,17 @@ pub async fn handle(api: Arc<Api>, request: Request<RequestBody>, origin: Origin
     let id = audit_id(request.headers());
     let notes = Arc::new(Notes::default());
     let others = in_flight.as_ref().map_or(0, |(count, _)| *count);
-    let mut passage = Passage { negotiated: plain.clone(), notes: notes.clone(), in_flight: others, schema: None, waited: Duration::ZERO };
+    let mut passage = Passage {
+        negotiated: plain.clone(),
+        notes: notes.clone(),
+        in_flight: others,
+        schema: None,
+        waited: Duration::ZERO,
+        id: id.clone(),
+        received: jiff::Timestamp::now(),
+        audit: None,
+        info: RequestInfo::default(),
+    };
     let answered = if counted.draining.load(Ordering::Acquire) && !long {
         Err(StatusError { details: None, ..StatusError::new(503, "ServiceUnavailable", "apiserver is shutting down") })
     } else {
@@ -98,11 +114,40 @@ pub async fn handle(api: Arc<Api>, request: Request<RequestBody>, origin: Origin
     }
     headers.insert(AUDIT_ID, id);
     headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-cache, private"));
+    if let Some(event) = passage.audit.take() {
+        answer = finish(&counted, event, &notes, &passage.info, answer).await;
+    }
     if let Some(series) = series {
         let bytes = http_body::Body::size_hint(answer.body()).exact();
         series.answered(answer.status().as_u16(), started.elapsed(), passage.waited, bytes);
     }
     answer
+}
+
+/// Notes how a request ended. A long-running one has only begun.
+async fn finish(api: &Arc<Api>, mut event: Event, notes: &Notes, info: &RequestInfo, answer: Answer) -> Answer {
+    let mut answer = audit::bodies::answer(&mut event, info, answer).await;
+    event.annotations(notes.annotations());
+    if info.long_running() && answer.status().as_u16() < 300 {
+        api.audit.emit(api, &event, Stage::ResponseStarted);
+        let ended = Ended { api: api.clone(), event };
+        answer = answer.map(|body| Body::held(body, ended));
+    } else {
+        api.audit.emit(api, &event, Stage::ResponseComplete);
+    }
+    answer
+}
+
+/// Notes the end of a long answer when that is dropped.
+struct Ended {
+    api: Arc<Api>,
+    event: Event,
+}
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        self.api.audit.emit(&self.api, &self.event, Stage::ResponseComplete);
+    }
 }
 
 /// The client's own name for the request, or one made up.
@@ -200,28 +245,76 @@ async fn pass(
     passage: &mut Passage,
 ) -> Result<Answer, StatusError> {
     let (mut parts, body) = request.into_parts();
-    let authn::Authenticated { user: real, warnings } = authn::authenticate(&api, &origin, &mut parts.headers).await?;
+    // What the headers say of who asks is gone after this.
+    let attempted = if parts.headers.contains_key(AUTHORIZATION) { "bearer" } else { "x509" };
+    let authenticated = authn::authenticate(&api, &origin, &mut parts.headers).await;
+    let user = authenticated.as_ref().ok().map(|a| &a.user);
+    let id = passage.id.to_str().unwrap_or_default();
+    let asked =
+        Asked { id, user, info: &info, uri: &parts.uri, headers: &parts.headers, client: origin.address(), received: passage.received };
+    passage.audit = api.audit.begin(&api, &asked);
+    if passage.audit.is_some() {
+        passage.info = info.clone();
+    }
+    let authn::Authenticated { user: real, warnings } = match authenticated {
+        Ok(found) => found,
+        Err(error) => {
+            unauthenticated(&api, passage, attempted);
+            return Err(error);
+        }
+    };
     for text in warnings {
         passage.notes.warn(text);
     }
     let mut asked = attributes(&real, &info, &query);
     asked.user = authn::impersonate::impersonate(&api, &asked, &mut parts.headers).await?;
+    if let Some(event) = passage.audit.as_mut().filter(|_| asked.user.name != real.name || asked.user.groups != real.groups) {
+        event.impersonated(&asked.user);
+    }
     let _seat = match admit(&api, &asked.user, &info, &query, passage).await {
         Ok(seat) => seat,
         Err(refusal) => return Ok(refusal),
     };
-    authz::require(&api.authorizer, &asked).await?;
+    authorize(&api, &asked, &passage.notes).await?;
     let user = asked.user;
     let named = parts.headers.get(HOST).and_then(|h| h.to_str().ok()).map(str::to_owned);
     let host = named.or_else(|| parts.uri.authority().map(ToString::to_string)).unwrap_or_default();
     let (method, headers) = (parts.method.clone(), parts.headers.clone());
     let (negotiated, notes) = (passage.negotiated.clone(), passage.notes.clone());
     let call = Call { api, user, info, query, method, headers, host, client: origin.address(), negotiated, notes };
-    let request = Request::from_parts(parts, body);
+    let mut request = Request::from_parts(parts, body);
+    if let Some(event) = passage.audit.as_mut() {
+        request = audit::bodies::request(event, &call.info, request).await?;
+    }
     // Boxed: the handlers' futures are large, and the chain's is held by every connection.
     let handler: BoxFuture<'static, Result<Answer, StatusError>> =
         if call.info.is_resource { Box::pin(verbs::serve(call, request)) } else { Box::pin(root::serve(call, request)) };
     handler.await
+}
+
+/// Notes a request whose credentials are no good. It has no other stage.
+fn unauthenticated(api: &Api, passage: &mut Passage, attempted: &str) {
+    if let Some(mut event) = passage.audit.take() {
+        let said = serde_json::json!({"status": "Failure", "message": format!("Authentication failed, attempted: {attempted}"), "reason": "Unauthorized"});
+        event.status(401, Some(&said));
+        api.audit.emit(api, &event, Stage::ResponseStarted);
+    }
+}
+
+/// May they; the decision and its reason are noted.
+async fn authorize(api: &Api, asked: &Attributes, notes: &Notes) -> Result<(), StatusError> {
+    let (decision, reason, answer) = match api.authorizer.decide(asked).await {
+        auth::Decision::Allow(reason) => ("allow", reason, Ok(())),
+        auth::Decision::NoOpinion(reason) | auth::Decision::Deny(reason) => {
+            let refused = asked.forbidden(&reason);
+            ("forbid", reason, Err(refused))
+        }
+    };
+    if api.audit.is_on() {
+        notes.annotate("authorization.k8s.io/decision", decision);
+        notes.annotate("authorization.k8s.io/reason", reason);
+    }
+    answer
 }
 
 /// A seat while the request runs; long-running ones but watches need none. Or the answer that there is none.

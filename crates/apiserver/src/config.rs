@@ -50,6 +50,8 @@ pub struct Config {
     pub shutdown_delay: Duration,
     /// `--livez-grace-period`: how long `/livez` believes a server that is still starting.
     pub livez_grace_period: Duration,
+    /// `--audit-*`
+    pub audit: crate::audit::Options,
     /// `--feature-gates`
     pub features: crate::features::Gates,
     /// The flags as they were given, for `/flagz`; the binary fills it in.
@@ -81,6 +83,7 @@ impl Config {
             min_request_timeout: 1800,
             shutdown_delay: Duration::ZERO,
             livez_grace_period: Duration::ZERO,
+            audit: crate::audit::Options::default(),
             features: crate::features::Gates::default(),
             flags: Vec::new(),
         }

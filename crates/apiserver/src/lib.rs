@@ -3,6 +3,7 @@
 
 mod admission;
 mod attributes;
+pub mod audit;
 mod authn;
 mod authz;
 mod bootstrap;

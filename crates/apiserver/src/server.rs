@@ -13,6 +13,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use crate::admission::{Hooks, Plugins};
+use crate::audit::Audit;
 use crate::authn::Authenticators;
 use crate::authz::Authorizer;
 use crate::cache::{Caches, Limits};
@@ -54,7 +55,9 @@ impl Server {
         let acceptor = acceptor(&config, &pki)?;
         let cancel = CancellationToken::new();
         let mut tasks = JoinSet::new();
-        let api = Arc::new(state(config, store, pki, local_addr.port(), &mut tasks, &cancel).await?);
+        let (audit, pending) = Audit::open(&config.audit)?;
+        let api = Arc::new(state(config, audit, store, pki, local_addr.port(), &mut tasks, &cancel).await?);
+        pending.start(&api, &mut tasks, &cancel);
         let closed = CancellationToken::new();
         tasks.spawn(listen::accept(listener, acceptor, api.clone(), closed.clone(), cancel.clone()));
         bootstrap::run(&api, &mut tasks, &cancel).await?;
@@ -67,6 +70,7 @@ impl Server {
 
 async fn state(
     config: Config,
+    audit: Audit,
     store: Arc<dyn Store>,
     pki: Arc<Pki>,
     port: u16,
@@ -83,6 +87,7 @@ async fn state(
         plugins: Plugins::new(&config),
         caches: Caches::new(store.clone(), Limits::default(), cancel.clone()),
         flow: Arc::new(Flow::new(&config)),
+        audit,
         config,
         store,
         pki,

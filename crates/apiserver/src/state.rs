@@ -9,6 +9,7 @@ use serde_json::Value;
 use store::{Revision, Store};
 
 use crate::admission::{Hooks, Plugins};
+use crate::audit::Audit;
 use crate::authn::Authenticators;
 use crate::authz::Authorizer;
 use crate::cache::{Cache, Caches};
@@ -34,6 +35,7 @@ pub struct Api {
     pub hooks: Hooks,
     pub metrics: Arc<Metrics>,
     pub flow: Arc<Flow>,
+    pub audit: Audit,
     /// To kubelets and proxied servers.
     pub connections: Connections,
     pub webhooks: crate::webhook::Pool,

@@ -23,11 +23,18 @@ pub enum Body {
     Stream(BoxStream<'static, Result<Bytes, BoxError>>),
     /// The answer of another server, passed through.
     Proxied(hyper::body::Incoming),
+    /// Another one, and something kept until it was sent or given up.
+    Kept(Box<Held<Box<dyn std::any::Any + Send>>>),
 }
 
 impl Body {
     pub fn empty() -> Self {
         Self::Full(None)
+    }
+
+    /// A body that keeps something until it was sent or given up.
+    pub fn held(body: Self, kept: impl Send + 'static) -> Self {
+        Self::Kept(Box::new(Held::new(body, Box::new(kept))))
     }
 }
 
@@ -47,6 +54,7 @@ impl http_body::Body for Body {
             Self::Lazy(chunks) => Poll::Ready(chunks.next().map(|b| Ok(Frame::data(b)))),
             Self::Stream(stream) => stream.poll_next_unpin(cx).map(|next| next.map(|r| r.map(Frame::data))),
             Self::Proxied(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
+            Self::Kept(held) => Pin::new(&mut **held).poll_frame(cx),
         }
     }
 
@@ -55,6 +63,7 @@ impl http_body::Body for Body {
             Self::Full(bytes) => bytes.is_none(),
             Self::Lazy(_) | Self::Stream(_) => false,
             Self::Proxied(body) => http_body::Body::is_end_stream(body),
+            Self::Kept(held) => held.is_end_stream(),
         }
     }
 
@@ -63,6 +72,7 @@ impl http_body::Body for Body {
             Self::Full(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |b| b.len() as u64)),
             Self::Lazy(_) | Self::Stream(_) => SizeHint::default(),
             Self::Proxied(body) => http_body::Body::size_hint(body),
+            Self::Kept(held) => held.size_hint(),
         }
     }
 }

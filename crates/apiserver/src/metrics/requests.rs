@@ -42,6 +42,9 @@ pub struct RequestLabels<'a> {
     pub dry_run: bool,
 }
 
+/// One histogram of a series.
+type Of = fn(&Series) -> &Histogram;
+
 /// One set of labels.
 pub struct Series {
     text: String,
@@ -106,7 +109,7 @@ impl Requests {
                 super::line(out, TOTAL.name, "", &series.text, &more, &super::number(count.value()));
             }
         }
-        let histograms: [(&Desc, fn(&Series) -> &Histogram); 3] = [(&DURATION, |s| &s.duration), (&SLI, |s| &s.sli), (&SIZE, |s| &s.size)];
+        let histograms: [(&Desc, Of); 3] = [(&DURATION, |s| &s.duration), (&SLI, |s| &s.sli), (&SIZE, |s| &s.size)];
         for (desc, of) in histograms {
             head(out, desc);
             for series in all.iter().filter(|s| of(s).count() > 0) {

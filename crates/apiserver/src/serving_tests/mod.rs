@@ -1,5 +1,6 @@
 //! How the server serves, tried over real sockets: flow control, limits, health, metrics, stopping, hostile traffic.
 
+mod audit;
 mod drain;
 mod flow;
 mod health;

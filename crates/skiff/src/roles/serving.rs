@@ -1,6 +1,9 @@
 //! The flags of `skiff kube-apiserver` about how it serves: limits, flow control, stopping, feature gates.
 
+use std::path::PathBuf;
+
 use anyhow::{Context as _, Result, bail};
+use apiserver::audit;
 use apiserver::features::{self, Gates};
 use clap::Args;
 
@@ -27,6 +30,53 @@ pub struct Flags {
     /// How long /livez believes a server that starts
     #[arg(long, default_value = "0s")]
     livez_grace_period: String,
+    /// Which requests are noted in the audit log, and how much of them; without it none are
+    #[arg(long)]
+    audit_policy_file: Option<PathBuf>,
+    /// The audit log; -: standard output
+    #[arg(long)]
+    audit_log_path: Option<PathBuf>,
+    /// Days old audit logs are kept; 0: for ever
+    #[arg(long, default_value_t = 366)]
+    audit_log_maxage: u64,
+    /// How many old audit logs are kept; 0: all
+    #[arg(long, default_value_t = 100)]
+    audit_log_maxbackup: usize,
+    /// Megabytes an audit log has before it is rotated
+    #[arg(long, default_value_t = 100)]
+    audit_log_maxsize: u64,
+    /// json or legacy
+    #[arg(long, default_value = "json")]
+    audit_log_format: String,
+    /// Pack old audit logs
+    #[arg(long, default_value_t = false, num_args = 0..=1, default_missing_value = "true", action = clap::ArgAction::Set)]
+    audit_log_compress: bool,
+    /// A kubeconfig of the server audit events are sent to
+    #[arg(long)]
+    audit_webhook_config_file: Option<PathBuf>,
+    /// Only batch is known
+    #[arg(long, default_value = "batch")]
+    audit_webhook_mode: String,
+    #[arg(long, default_value_t = 10_000)]
+    audit_webhook_batch_buffer_size: usize,
+    #[arg(long, default_value_t = 400)]
+    audit_webhook_batch_max_size: usize,
+    #[arg(long, default_value = "30s")]
+    audit_webhook_batch_max_wait: String,
+    #[arg(long, default_value_t = true, action = clap::ArgAction::Set)]
+    audit_webhook_batch_throttle_enable: bool,
+    /// Batches a second
+    #[arg(long, default_value_t = 10.0)]
+    audit_webhook_batch_throttle_qps: f64,
+    #[arg(long, default_value_t = 15.0)]
+    audit_webhook_batch_throttle_burst: f64,
+    #[arg(long, default_value = "10s")]
+    audit_webhook_initial_backoff: String,
+    /// Leave bodies out of events that are too large
+    #[arg(long, default_value_t = false, num_args = 0..=1, default_missing_value = "true", action = clap::ArgAction::Set)]
+    audit_log_truncate_enabled: bool,
+    #[arg(long, default_value_t = 102_400)]
+    audit_log_truncate_max_event_size: usize,
     /// A=true,B=false; see --feature-gates=help
     #[arg(long, default_value = "")]
     feature_gates: String,
@@ -41,12 +91,48 @@ impl Flags {
         config.min_request_timeout = self.min_request_timeout;
         config.shutdown_delay = duration("shutdown-delay-duration", &self.shutdown_delay_duration)?;
         config.livez_grace_period = duration("livez-grace-period", &self.livez_grace_period)?;
+        config.audit = self.audit()?;
         if self.feature_gates == "help" {
             bail!("the feature gates, each with its stage and default:\n{}", gates());
         }
         config.features = Gates::parse(&self.feature_gates)?;
         config.flags = given();
         Ok(())
+    }
+}
+
+impl Flags {
+    fn audit(&self) -> Result<audit::Options> {
+        let format = match self.audit_log_format.as_str() {
+            "json" => audit::Format::Json,
+            "legacy" => audit::Format::Legacy,
+            other => bail!("--audit-log-format {other}: must be json or legacy"),
+        };
+        let log = self.audit_log_path.clone().map(|path| audit::LogOptions {
+            path,
+            max_age: self.audit_log_maxage,
+            max_backup: self.audit_log_maxbackup,
+            max_size: self.audit_log_maxsize,
+            format,
+            compress: self.audit_log_compress,
+        });
+        if self.audit_webhook_mode != "batch" {
+            bail!("--audit-webhook-mode {}: only batch is known", self.audit_webhook_mode);
+        }
+        let throttle = (self.audit_webhook_batch_throttle_qps, self.audit_webhook_batch_throttle_burst);
+        let webhook = match self.audit_webhook_config_file.clone() {
+            None => None,
+            Some(config_file) => Some(audit::WebhookOptions {
+                config_file,
+                buffer: self.audit_webhook_batch_buffer_size,
+                batch_max: self.audit_webhook_batch_max_size.max(1),
+                wait_max: duration("audit-webhook-batch-max-wait", &self.audit_webhook_batch_max_wait)?,
+                backoff: duration("audit-webhook-initial-backoff", &self.audit_webhook_initial_backoff)?,
+                throttle: Some(throttle).filter(|(rate, _)| self.audit_webhook_batch_throttle_enable && *rate > 0.0),
+            }),
+        };
+        let event_bytes_max = self.audit_log_truncate_enabled.then_some(self.audit_log_truncate_max_event_size);
+        Ok(audit::Options { policy_file: self.audit_policy_file.clone(), log, webhook, event_bytes_max })
     }
 }
 
