@@ -27,6 +27,7 @@ pub fn serve(call: &Call, path: &str) -> Answer {
             None => respond::page_not_found(),
         },
         ["apis", group, version] if registry.has_group_version(group, version) => resources(call, &GroupVersion::new(*group, *version)),
+        ["api", _] | ["api", _, ""] => respond::error(&call.negotiated, &crate::verbs::no_such_resource()),
         _ => respond::page_not_found(),
     }
 }

@@ -22,6 +22,11 @@ pub fn since(time: Option<&Value>, now: i64) -> Value {
     text.map_or_else(|| json!("<unknown>"), |then| json!(machinery::time::human_duration(now - then)))
 }
 
+/// The `Created At` cell. What was never made, as the object of a bookmark, shows Go's zero time.
+pub fn created_at(object: &Value) -> Value {
+    at(object, "metadata.creationTimestamp").filter(|t| !t.is_null()).cloned().unwrap_or_else(|| json!("0001-01-01T00:00:00Z"))
+}
+
 pub fn name(object: &Value) -> Value {
     opt(object, "metadata").and_then(|m| opt(m, "name")).cloned().unwrap_or_else(|| json!(""))
 }

@@ -253,6 +253,10 @@ fn begin(ctx: &Ctx, target: &Target, options: &DeleteOptions, value: &mut Value)
         }
         return Ok(false);
     }
+    if graceful == Some(0) {
+        // It goes at once, marked as what it is.
+        mark(ctx, value, 0);
+    }
     Ok(true)
 }
 

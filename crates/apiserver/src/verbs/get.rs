@@ -17,7 +17,11 @@ pub async fn get(call: Call, target: Target) -> Result<Answer, StatusError> {
         let (_, found) = call.api.store.get(&target.key()).await.map_err(store_error)?;
         found.map(|kv| (kv.value, kv.mod_revision))
     } else {
-        let wanted = list::parse_version(version).map_err(list::bare_500)?;
+        // What expires is not cached upstream, and its storage words this differently.
+        let bad = |why: String| {
+            if target.resource.expires { StatusError::bad_request(format!("invalid resource version: {why}")) } else { list::bare_500(why) }
+        };
+        let wanted = list::parse_version(version).map_err(bad)?;
         let cache = call.api.cache(&target.resource);
         cache.wait_until_fresh(Revision(wanted)).await.map_err(cache_error)?;
         cache.get(&target.key()).map(|entry| (entry.bytes.clone(), entry.revision))

@@ -90,6 +90,7 @@ pub fn answer(call: &Call, negotiated: &Negotiated, resource: &Resource, page: P
         && !(negotiated.pretty || negotiated.beta)
         && view::stored_as_served(resource)
         && let Some(form) = Form::of(negotiated.view)
+        && (form == Form::Objects || view::metadata_as_stored(resource))
     {
         return Ok(Splicing::answer(form, resource, &metadata, page.items));
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use machinery::status::StatusError;
+use machinery::status::{Details, StatusError};
 use serde_json::{Value, json};
 use store::Revision;
 
@@ -128,14 +128,26 @@ fn select(list: &Snapshot, prefix: &str, start: &Start, scope: &super::selection
 
 fn too_old(error: cache::Error, options: &ListOptions) -> StatusError {
     match error {
-        cache::Error::TooOld { .. } if !options.continue_token.is_empty() => StatusError::expired(
-            "The provided continue parameter is too old to display a consistent list result. You can start a new list without the continue parameter, or use the continue token in this response to retrieve the remainder of the results. Continuing with the provided token results in an inconsistent list - objects that were created, modified, or deleted between the time the first chunk was returned and now may show up in the list.",
+        cache::Error::TooOld { .. } if !options.continue_token.is_empty() => with_inconsistent_token(
+            StatusError::expired(
+                "The provided continue parameter is too old to display a consistent list result. You can start a new list without the continue parameter, or use the continue token in this response to retrieve the remainder of the results. Continuing with the provided token results in an inconsistent list - objects that were created, modified, or deleted between the time the first chunk was returned and now may show up in the list.",
+            ),
+            options,
         ),
         cache::Error::TooOld { .. } => {
             StatusError::expired(format!("The resourceVersion for the provided list is too old. ({})", options.resource_version))
         }
         other => cache_error(other),
     }
+}
+
+/// The answer carries a token that goes on, in whatever there is then.
+fn with_inconsistent_token(error: StatusError, options: &ListOptions) -> StatusError {
+    let Ok(token) = Token::decode(&options.continue_token) else { return error };
+    let mut status = error.to_status();
+    status["metadata"]["continue"] = json!(Token { revision: -1, ..token }.encode());
+    let details = Details { verbatim: Some(status), ..Details::default() };
+    StatusError { details: Some(Box::new(details)), ..error }
 }
 
 struct Token {

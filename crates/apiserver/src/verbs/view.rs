@@ -99,7 +99,22 @@ impl Include {
 
 /// `PartialObjectMetadata` of an object.
 pub fn partial(object: &Value) -> Value {
-    json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": object.get("metadata").cloned().unwrap_or_default()})
+    let mut metadata = object.get("metadata").cloned().unwrap_or_default();
+    let annotations = metadata.get_mut("annotations").and_then(Value::as_object_mut);
+    if annotations.is_some_and(|a| a.remove(SERVED_ANNOTATION).is_some() && a.is_empty())
+        && let Some(map) = metadata.as_object_mut()
+    {
+        map.remove("annotations");
+    }
+    json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata})
+}
+
+/// Upstream keeps a field of DaemonSets in this annotation, which only whole objects show.
+const SERVED_ANNOTATION: &str = "deprecated.daemonset.template.generation";
+
+/// Whether the metadata of stored bytes is what views of the metadata alone show.
+pub fn metadata_as_stored(resource: &Resource) -> bool {
+    stored_as_served(resource) && resource.kind != "DaemonSet"
 }
 
 /// Appends the `PartialObjectMetadata` of a stored object that is served as it is stored.
@@ -126,21 +141,13 @@ fn plain_cells(resource: &Resource, object: &Value, now: i64) -> Vec<Value> {
     let cell = |c: &kinds::resource::Column| match c.name.as_str() {
         "Name" => json!(object::name(object)),
         "Age" => kinds::columns::age(object, now),
-        "Created At" => created_at(object),
+        "Created At" => kinds::columns::created_at(object),
         _ => json!("<unknown>"),
     };
     if resource.columns.is_empty() {
-        return vec![json!(object::name(object)), created_at(object)];
+        return vec![json!(object::name(object)), kinds::columns::created_at(object)];
     }
     resource.columns.iter().map(cell).collect()
-}
-
-fn created_at(object: &Value) -> Value {
-    match object::str_at(object, "metadata.creationTimestamp") {
-        // A bookmark's object was never made.
-        "" => json!("0001-01-01T00:00:00Z"),
-        time => json!(time),
-    }
 }
 
 /// A Table; later events of a watch come without the column definitions.

@@ -184,7 +184,7 @@ impl Writer {
         let json = self.negotiated.encoding != Encoding::Protobuf && !self.negotiated.beta && view::stored_as_served(&self.resource);
         match self.negotiated.view {
             View::Object if json => event.append_json(out),
-            View::PartialObjectMetadata | View::PartialObjectMetadataList if json => {
+            View::PartialObjectMetadata | View::PartialObjectMetadataList if json && view::metadata_as_stored(&self.resource) => {
                 event.append_json_as(out, |out| view::append_partial(out, event.entry, event.revision));
             }
             _ => {

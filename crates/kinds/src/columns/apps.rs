@@ -45,7 +45,7 @@ pub fn deployment(o: &Value, now: i64) -> Vec<Value> {
         age(o, now),
         names,
         images,
-        selector(at(o, "spec.selector")),
+        at(o, "spec.selector").map_or_else(|| json!(""), |v| selector(Some(v))),
     ]
 }
 

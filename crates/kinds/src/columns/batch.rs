@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::apps::selector;
 use super::{age, name, since};
-use crate::validate::tree::{at, flag, int, int0, list, opt, s};
+use crate::validate::tree::{at, int, int0, list, opt, s};
 
 pub fn job(o: &Value, now: i64) -> Vec<Value> {
     let empty = json!({});
@@ -55,7 +55,11 @@ pub fn cron_job(o: &Value, now: i64) -> Vec<Value> {
         None => json!("<none>"),
         time => since(time, now),
     };
-    let suspend = if flag(spec, "suspend") { "True" } else { "False" };
+    let suspend = match spec.get("suspend").and_then(Value::as_bool) {
+        Some(true) => "True",
+        Some(false) => "False",
+        None => "<unset>",
+    };
     let zone = opt(spec, "timeZone").and_then(Value::as_str).unwrap_or("<none>");
     let containers = at(spec, "jobTemplate.spec.template.spec").map_or(&[][..], |p| list(p, "containers"));
     let join = |key: &str| containers.iter().map(|c| s(c, key)).collect::<Vec<_>>().join(",");

@@ -37,6 +37,7 @@ fn external(o: &Value, v: &Value) -> String {
             }
             if all.is_empty() { "<pending>".to_owned() } else { all }
         }
+        "" => "<unknown>".to_owned(),
         _ if own.is_empty() => "<none>".to_owned(),
         _ => own.join(","),
     }

@@ -90,7 +90,7 @@ impl Strategy for PriorityClasses {
     }
 
     fn cells(&self, o: &Value, now: i64) -> Option<Vec<Value>> {
-        let policy = opt_s(o, "preemptionPolicy").unwrap_or("PreemptLowerPriority");
+        let policy = opt_s(o, "preemptionPolicy").unwrap_or("");
         Some(vec![name(o), json!(int(o, "value").unwrap_or(0)), json!(flag(o, "globalDefault")), age(o, now), json!(policy)])
     }
 }
@@ -261,8 +261,7 @@ impl Strategy for LimitRanges {
     }
 
     fn cells(&self, o: &Value, _now: i64) -> Option<Vec<Value>> {
-        let created = opt(o, "metadata").and_then(|m| opt(m, "creationTimestamp")).cloned().unwrap_or(Value::Null);
-        Some(vec![name(o), created])
+        Some(vec![name(o), crate::columns::created_at(o)])
     }
 }
 

@@ -43,8 +43,7 @@ impl Strategy for Roles {
     }
 
     fn cells(&self, o: &Value, _now: i64) -> Option<Vec<Value>> {
-        let created = opt(o, "metadata").and_then(|m| opt(m, "creationTimestamp")).cloned().unwrap_or(Value::Null);
-        Some(vec![name(o), created])
+        Some(vec![name(o), crate::columns::created_at(o)])
     }
 }
 

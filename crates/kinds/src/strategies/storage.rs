@@ -248,7 +248,7 @@ impl Strategy for PersistentVolumes {
         let unset = |t: String| if t.is_empty() { "<unset>".to_owned() } else { t };
         Some(vec![
             name(o),
-            json!(text("spec.capacity.storage")),
+            json!(Some(text("spec.capacity.storage")).filter(|t| !t.is_empty()).unwrap_or_else(|| "0".to_owned())),
             json!(modes(v)),
             json!(s(v, "persistentVolumeReclaimPolicy")),
             json!(phase),

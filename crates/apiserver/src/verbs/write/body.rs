@@ -221,6 +221,12 @@ fn check_kind(value: &mut Value, registry: &Registry, want: &GroupVersionKind) -
             return Err(cannot_handle_as(want, &given.kind, &why));
         }
         if given.group_kind() != want.group_kind() {
+            // It is decoded as what it says it is before anybody sees that this is something else.
+            if let Some(ty) = kinds::table().type_of(&given)
+                && let Err(why) = typed(&mut value.clone(), ty)
+            {
+                return Err(cannot_handle_as(want, &given.kind, &why));
+            }
             let why = format!("converting ({}.{}) to ({}.{}): unknown conversion", given.version, given.kind, package_of(want), want.kind);
             return Err(cannot_handle_as(want, &given.kind, &why));
         }

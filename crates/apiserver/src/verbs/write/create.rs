@@ -84,16 +84,17 @@ pub async fn create_as(ctx: &Ctx, target: &Target, mut value: Value, by: Managed
         if !errors.is_empty() {
             return Err(StatusError::invalid(&resource.stored_kind(), if generated { &name } else { object::name(&value) }, &errors));
         }
-        if versioned {
-            let text = "resourceVersion should not be set on objects to be created";
-            return Err(StatusError { message: text.to_owned(), details: None, ..StatusError::new(500, "", "") });
-        }
         let mut warnings: Vec<String> = repeated.iter().cloned().collect();
         warnings.extend(strategy.warnings(&context, &value, None));
         let place = target.named(&name);
         let request = admission::Request::new(ctx, &place, Operation::Create);
         admission::validate(&request, &value, None).await?;
         let claims = service::allocate(ctx, &place, &mut value, None).await?;
+        if versioned {
+            claims.release(&ctx.api).await;
+            let text = "resourceVersion should not be set on objects to be created";
+            return Err(StatusError { message: text.to_owned(), details: None, ..StatusError::new(500, "", "") });
+        }
         // Reading from the store applies defaults: to what preparing made, too.
         resource.defaults.apply(&mut value);
         strategy.default(&context, &mut value);

@@ -166,8 +166,11 @@ fn apply(ctx: &Ctx, target: &Target, patch: &Patch, old: Option<&Value>) -> Resu
     let resource = &target.resource;
     let machinery::yaml::Parsed { value: config, strict } = yaml(&patch.bytes)?;
     let gvk = resource.gvk();
-    if !config.is_object() {
-        return Err(StatusError::bad_request("error decoding YAML: the body is not an object"));
+    if !config.is_object() && !config.is_null() {
+        return Err(StatusError::bad_request(format!(
+            "error decoding YAML: error unmarshaling JSON: while decoding JSON: json: cannot unmarshal {} into Go value of type map[string]interface {{}}",
+            go_type(&config)
+        )));
     }
     let (kind, version) = (machinery::object::str_at(&config, "kind"), machinery::object::str_at(&config, "apiVersion"));
     if kind != gvk.kind || version != gvk.api_version() {

@@ -122,7 +122,10 @@ async fn missing(ctx: &Ctx, target: &Target, change: &Change) -> Result<Written,
             (value, create::Managed::Note)
         }
         Change::Patch(patch) if patch.kind == patch::Kind::Apply && target.subresource.is_empty() => {
-            (patch::applied(ctx, target, patch, None)?.0, create::Managed::Noted)
+            let mut value = patch::applied(ctx, target, patch, None)?.0;
+            match_name(&value, target)?;
+            metadata_mut(&mut value).remove("resourceVersion");
+            (value, create::Managed::Noted)
         }
         _ => return Err(target.not_found()),
     };
@@ -282,7 +285,7 @@ fn insists(target: &Target, change: &Change, value: &mut Value, old: &Value) -> 
         return Ok(false);
     }
     if given.is_empty() || given == "0" {
-        if matches!(change, Change::Put(_)) && !target.resource.allow_unconditional_update && target.subresource.is_empty() {
+        if matches!(change, Change::Put(_)) && !target.resource.allow_unconditional_update {
             let error = machinery::field::Error::invalid(
                 &machinery::field::Path::new("metadata.resourceVersion"),
                 &json!(0),
