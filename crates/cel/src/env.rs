@@ -3,8 +3,19 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use regex::Regex;
+
+use crate::ast::{Expr, Literal, Node};
 use crate::budget::{Budget, Estimate, SizeEstimator};
+use crate::checker::{self, Findings};
+use crate::cost;
 use crate::error::{CompileError, EvalError};
+use crate::eval::Machine;
+use crate::parser;
+use crate::plan::{self, Planner, Step};
+use crate::regexes::{self, Regexes};
+use crate::source::Source;
+use crate::time;
 use crate::types::{ObjectType, Type};
 use crate::value::Value;
 use crate::variables::Variables;
@@ -18,9 +29,19 @@ pub struct Env {
 }
 
 /// A checked expression, ready to be evaluated any number of times, from any thread.
-#[derive(Debug)]
 pub struct Program {
     output: Type,
+    expr: Expr,
+    found: Findings,
+    step: Step,
+    regexes: BTreeMap<Arc<str>, Regex>,
+    variables: BTreeMap<String, Type>,
+}
+
+impl std::fmt::Debug for Program {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Program({}: {:?})", self.output, self.step)
+    }
 }
 
 impl Env {
@@ -46,8 +67,51 @@ impl Env {
         self
     }
 
-    pub fn compile(&self, _text: &str) -> Result<Program, CompileError> {
-        Err(CompileError { issues: "ERROR: <input>:1:1: expressions cannot be compiled yet".to_owned() })
+    pub fn compile(&self, text: &str) -> Result<Program, CompileError> {
+        let mut source = Source::new(text);
+        let Some((expr, ids)) = parser::parse(&mut source) else { return Err(source.error()) };
+        let found = checker::check(self, &mut source, &expr, ids);
+        if !source.failed() {
+            literals(&expr, &mut source);
+        }
+        if source.failed() {
+            return Err(source.error());
+        }
+        let mut planner = Planner::new(&found);
+        let step = planner.plan(&expr);
+        let regexes = planner.regexes;
+        let variables = self.variables.iter().filter(|(name, _)| plan::uses(&found, name));
+        let variables = variables.map(|(name, of)| (name.clone(), of.clone())).collect();
+        Ok(Program { output: plan::output(&found, &expr), expr, found, step, regexes, variables })
+    }
+}
+
+/// Literals that can never be converted, as upstream's validators of the tree find them.
+fn literals(expr: &Expr, source: &mut Source<'_>) {
+    if let Node::Call { function, args, .. } = &expr.node
+        && let Some(Expr { at, node: Node::Literal(Literal::String(text)), .. }) = args.first()
+    {
+        let bad = match &**function {
+            "duration" => time::parse_duration(text).is_none(),
+            "timestamp" => time::parse_timestamp(text).is_none(),
+            "matches" => regexes::compile(text).is_err(),
+            _ => false,
+        };
+        if bad {
+            source.report(*at, format!("invalid {function} argument"));
+        }
+    }
+    match &expr.node {
+        Node::Literal(_) | Node::Ident(_) | Node::Broken => {}
+        Node::Select { operand, .. } => literals(operand, source),
+        Node::Call { target, args, .. } => target.iter().map(|t| &**t).chain(args).for_each(|e| literals(e, source)),
+        Node::List { items, .. } => items.iter().for_each(|e| literals(e, source)),
+        Node::Map(entries) => entries.iter().for_each(|e| {
+            literals(&e.key, source);
+            literals(&e.value, source);
+        }),
+        Node::Struct { fields, .. } => fields.iter().for_each(|f| literals(&f.value, source)),
+        Node::Fold(f) => [&f.range, &f.init, &f.condition, &f.step, &f.result].into_iter().for_each(|e| literals(e, source)),
     }
 }
 
@@ -57,17 +121,28 @@ impl Program {
     }
 
     /// Whether the expression speaks of a variable, as a rule of `oldSelf` does.
-    pub fn uses(&self, _variable: &str) -> bool {
-        false
+    pub fn uses(&self, variable: &str) -> bool {
+        plan::uses(&self.found, variable)
     }
 
     /// What evaluating it costs at least and at most, given how large its inputs can get.
-    pub fn estimated_cost(&self, _sizes: &dyn SizeEstimator) -> Estimate {
-        Estimate { min: 0, max: u64::MAX }
+    pub fn estimated_cost(&self, sizes: &dyn SizeEstimator) -> Estimate {
+        cost::estimate(&self.expr, &self.found, sizes)
     }
 
     /// Fails with cel-go's texts. What it costs is subtracted from `budget`, also when it fails.
-    pub fn eval<'a>(&'a self, _variables: &Variables<'a>, _budget: &mut Budget) -> Result<Value<'a>, EvalError> {
-        Err(EvalError::no_such_overload())
+    pub fn eval<'a>(&'a self, variables: &Variables<'a>, budget: &mut Budget) -> Result<Value<'a>, EvalError> {
+        let mut machine = Machine {
+            variables,
+            types: &self.variables,
+            budget,
+            regexes: Regexes::new(&self.regexes),
+            locals: Vec::new(),
+            cost: 0,
+            turns: 0,
+        };
+        let result = machine.eval(&self.step);
+        let cost = machine.cost;
+        if budget.spend(cost) { result } else { Err(EvalError::budget()) }
     }
 }

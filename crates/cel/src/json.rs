@@ -8,7 +8,7 @@ use serde_json::Value as Json;
 
 use crate::error::EvalError;
 use crate::types::{ListSemantics, Type};
-use crate::value::{Key, List, Map, Text, Value};
+use crate::value::{List, Map, Text, Value};
 
 static ATOMIC: ListSemantics = ListSemantics::Atomic;
 static ANY: Type = Type::Dyn;
@@ -67,20 +67,11 @@ pub(crate) fn write(value: &Value<'_>) -> Result<Json, EvalError> {
         Value::List(List::Owned(items)) => Json::Array(items.iter().map(write).collect::<Result<_, _>>()?),
         Value::Map(Map::Json { entries, .. } | Map::Object { entries, .. }) => Json::Object((*entries).clone()),
         Value::Map(Map::Owned(entries)) => {
-            Json::Object(entries.iter().map(|(k, v)| Ok((key_text(k), write(v)?))).collect::<Result<_, EvalError>>()?)
+            Json::Object(entries.iter().map(|(k, v)| Ok((k.to_string(), write(v)?))).collect::<Result<_, EvalError>>()?)
         }
         Value::Struct(s) => Json::Object(s.fields.iter().map(|(k, v)| Ok((k.to_string(), write(v)?))).collect::<Result<_, EvalError>>()?),
         Value::Map(Map::Lazy(_)) | Value::Type(_) | Value::Opaque(_) => {
             return Err(EvalError::new(format!("unsupported type to convert to JSON: {}", value.type_of())));
         }
     })
-}
-
-fn key_text(key: &Key) -> String {
-    match key {
-        Key::Bool(b) => b.to_string(),
-        Key::Int(n) => n.to_string(),
-        Key::Uint(n) => n.to_string(),
-        Key::String(s) => s.to_string(),
-    }
 }

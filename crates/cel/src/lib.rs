@@ -27,14 +27,29 @@
 //!   left out. Objects are read through their declared fields only.
 //! - This crate stands on `machinery` (quantities, names), so what walks a structural schema and its rules stands above both.
 
+mod ast;
 mod budget;
+mod checker;
+mod collections;
+mod cost;
+mod decls;
 mod env;
 mod error;
+mod eval;
 mod ident;
 mod json;
+mod lexer;
+mod library;
+mod macros;
 mod opaque;
+mod parser;
+mod plan;
+mod regexes;
+mod source;
 mod time;
 mod types;
+mod unescape;
+mod unify;
 mod value;
 mod variables;
 

@@ -5,22 +5,74 @@ use std::sync::Arc;
 
 use machinery::quantity::Quantity;
 
+use crate::library::{Url, Version};
 use crate::types::Type;
 use crate::variables::{Authorizer, AuthzDecision, AuthzRequest};
 
 #[derive(Clone)]
 pub enum Opaque<'a> {
-    Authorizer { authorizer: &'a dyn Authorizer, service_account: Option<Arc<(String, String)>> },
-    PathCheck { authorizer: &'a dyn Authorizer, request: Arc<AuthzRequest> },
-    GroupCheck { authorizer: &'a dyn Authorizer, request: Arc<AuthzRequest> },
-    ResourceCheck { authorizer: &'a dyn Authorizer, request: Arc<AuthzRequest> },
+    Authorizer {
+        authorizer: &'a dyn Authorizer,
+        service_account: Option<Arc<(String, String)>>,
+    },
+    PathCheck {
+        authorizer: &'a dyn Authorizer,
+        request: Arc<AuthzRequest>,
+    },
+    GroupCheck {
+        authorizer: &'a dyn Authorizer,
+        request: Arc<AuthzRequest>,
+    },
+    ResourceCheck {
+        authorizer: &'a dyn Authorizer,
+        request: Arc<AuthzRequest>,
+    },
     Decision(Arc<AuthzDecision>),
     Quantity(Quantity),
     Ip(IpAddr),
-    Cidr { ip: IpAddr, prefix: u8 },
+    Cidr {
+        ip: IpAddr,
+        prefix: u8,
+    },
+    #[doc(hidden)]
+    Url(Arc<Url>),
+    #[doc(hidden)]
+    Semver(Arc<Version>),
+    #[doc(hidden)]
+    Image(Arc<ImageReference>),
+    /// By its name in the library.
+    Format(&'static str),
+}
+
+/// An image's reference, taken apart.
+#[derive(Debug, PartialEq, Eq)]
+pub struct ImageReference {
+    pub whole: String,
+    pub registry: String,
+    pub repository: String,
+    pub tag: String,
+    pub digest: String,
 }
 
 impl Opaque<'_> {
+    /// Equality of two values of libraries.
+    pub(crate) fn same(&self, other: &Opaque<'_>) -> bool {
+        match (self, other) {
+            (Self::Quantity(a), Opaque::Quantity(b)) => a == b,
+            (Self::Ip(a), Opaque::Ip(b)) => a == b,
+            (Self::Cidr { ip: a, prefix: x }, Opaque::Cidr { ip: b, prefix: y }) => a == b && x == y,
+            (Self::Url(a), Opaque::Url(b)) => a == b,
+            (Self::Semver(a), Opaque::Semver(b)) => a.order(b).is_eq(),
+            (Self::Image(a), Opaque::Image(b)) => a == b,
+            (Self::Format(a), Opaque::Format(b)) => a == b,
+            (Self::Decision(a), Opaque::Decision(b)) => a == b,
+            (Self::PathCheck { request: a, .. }, Opaque::PathCheck { request: b, .. })
+            | (Self::GroupCheck { request: a, .. }, Opaque::GroupCheck { request: b, .. })
+            | (Self::ResourceCheck { request: a, .. }, Opaque::ResourceCheck { request: b, .. }) => a == b,
+            _ => false,
+        }
+    }
+
     pub fn type_name(&self) -> &'static str {
         match self {
             Self::Authorizer { .. } => names::AUTHORIZER,
@@ -31,6 +83,10 @@ impl Opaque<'_> {
             Self::Quantity(_) => names::QUANTITY,
             Self::Ip(_) => names::IP,
             Self::Cidr { .. } => names::CIDR,
+            Self::Url(_) => names::URL,
+            Self::Semver(_) => names::SEMVER,
+            Self::Image(_) => names::IMAGE,
+            Self::Format(_) => names::FORMAT,
         }
     }
 }
@@ -45,6 +101,26 @@ pub(crate) mod names {
     pub const QUANTITY: &str = "kubernetes.Quantity";
     pub const IP: &str = "net.IP";
     pub const CIDR: &str = "net.CIDR";
+    pub const URL: &str = "kubernetes.URL";
+    pub const SEMVER: &str = "kubernetes.Semver";
+    pub const IMAGE: &str = "kubernetes.Image";
+    pub const FORMAT: &str = "kubernetes.NamedFormat";
+
+    /// As signatures call them, and in full.
+    pub const ALL: [(&str, &str); 12] = [
+        ("Authorizer", AUTHORIZER),
+        ("PathCheck", PATH_CHECK),
+        ("GroupCheck", GROUP_CHECK),
+        ("ResourceCheck", RESOURCE_CHECK),
+        ("Decision", DECISION),
+        ("Quantity", QUANTITY),
+        ("IP", IP),
+        ("CIDR", CIDR),
+        ("URL", URL),
+        ("Semver", SEMVER),
+        ("Image", IMAGE),
+        ("Format", FORMAT),
+    ];
 }
 
 impl Type {
@@ -53,4 +129,5 @@ impl Type {
     /// Of `authorizer.requestResource`.
     pub const RESOURCE_CHECK: Self = Self::Opaque(names::RESOURCE_CHECK);
     pub const QUANTITY: Self = Self::Opaque(names::QUANTITY);
+    pub const SEMVER: Self = Self::Opaque(names::SEMVER);
 }

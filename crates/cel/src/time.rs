@@ -24,9 +24,20 @@ pub(crate) fn parse_timestamp(text: &str) -> Option<Timestamp> {
     if !shape || !zoned || fraction == 1 {
         return None;
     }
-    let parsed: Timestamp = text.parse().ok()?;
-    let second = parsed.as_second();
-    (-62_135_596_800..=253_402_300_799).contains(&second).then_some(parsed)
+    text.parse::<Timestamp>().ok().filter(in_range)
+}
+
+/// Upstream's years: 1 to 9999.
+fn in_range(t: &Timestamp) -> bool {
+    (-62_135_596_800..=253_402_300_799).contains(&t.as_second())
+}
+
+pub(crate) fn from_second(second: i64) -> Option<Timestamp> {
+    Timestamp::from_second(second).ok().filter(in_range)
+}
+
+pub(crate) fn shift(t: Timestamp, nanos: i128) -> Option<Timestamp> {
+    Timestamp::from_nanosecond(t.as_nanosecond().checked_add(nanos)?).ok().filter(in_range)
 }
 
 pub(crate) fn format_timestamp(t: Timestamp) -> String {

@@ -60,7 +60,7 @@ pub enum Map<'a> {
         of: &'a ObjectType,
     },
     Owned(Arc<BTreeMap<Key, Value<'a>>>),
-    Lazy(&'a dyn Lazy<'a>),
+    Lazy(&'a dyn Lazy),
 }
 
 /// What may be a map's key. Whole numbers of any type that are equal are one key.
@@ -142,6 +142,23 @@ impl<'a> Value<'a> {
         crate::json::write(self)
     }
 
+    /// What `size()` gives: characters, bytes, elements, entries.
+    pub(crate) fn size(&self) -> Option<usize> {
+        Some(match self {
+            Self::String(s) => s.chars().count(),
+            Self::Bytes(b) => b.len(),
+            Self::List(list) => list.len(),
+            Self::Map(map) => map.len(),
+            Self::Struct(s) => s.fields.len(),
+            _ => return None,
+        })
+    }
+
+    /// As errors name it.
+    pub(crate) fn type_name(&self) -> String {
+        type_name(&self.type_of()).to_owned()
+    }
+
     pub fn type_of(&self) -> Type {
         match self {
             Self::Null => Type::Null,
@@ -185,6 +202,39 @@ impl From<String> for Value<'_> {
 impl<'a> From<&'a str> for Value<'a> {
     fn from(s: &'a str) -> Self {
         Self::String(Text::Borrowed(s))
+    }
+}
+
+/// The name of a type without its parameters.
+pub(crate) fn type_name(of: &Type) -> &str {
+    match of {
+        Type::Null => "null_type",
+        Type::Bool => "bool",
+        Type::Int => "int",
+        Type::Uint => "uint",
+        Type::Double => "double",
+        Type::String => "string",
+        Type::Bytes => "bytes",
+        Type::Timestamp => "google.protobuf.Timestamp",
+        Type::Duration => "google.protobuf.Duration",
+        Type::List(_) => "list",
+        Type::Map(_) => "map",
+        Type::Object(object) => &object.name,
+        Type::Optional(_) => "optional_type",
+        Type::Opaque(name) => name,
+        Type::Type(_) => "type",
+        Type::Dyn | Type::Param(_) | Type::Error => "dyn",
+    }
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Bool(b) => write!(f, "{b}"),
+            Self::Int(n) => write!(f, "{n}"),
+            Self::Uint(n) => write!(f, "{n}"),
+            Self::String(s) => f.write_str(s),
+        }
     }
 }
 

@@ -17,13 +17,13 @@ pub(crate) enum Entry<'a> {
     /// For variables declared as `Optional`.
     OptionalJson(Option<&'a serde_json::Value>),
     Value(Value<'a>),
-    Lazy(&'a dyn Lazy<'a>),
+    Lazy(&'a dyn Lazy),
 }
 
 /// Fields computed when first asked for, as `variables` of an admission policy.
-pub trait Lazy<'a>: Send + Sync {
+pub trait Lazy: Send + Sync {
     /// `None` if there is no such field. What it costs is subtracted from `budget`.
-    fn field(&'a self, name: &str, budget: &mut Budget) -> Option<Result<Value<'a>, EvalError>>;
+    fn field(&self, name: &str, budget: &mut Budget) -> Option<Result<Value<'_>, EvalError>>;
 }
 
 /// What an `authorizer` variable asks.
@@ -78,8 +78,13 @@ impl<'a> Variables<'a> {
         self.value(name, Value::Null);
     }
 
-    pub fn lazy(&mut self, name: &'a str, fields: &'a dyn Lazy<'a>) {
+    pub fn lazy(&mut self, name: &'a str, fields: &'a dyn Lazy) {
         self.entries.insert(name, Entry::Lazy(fields));
+    }
+
+    /// For a variable declared as [`crate::Type::RESOURCE_CHECK`]: `authorizer.requestResource`.
+    pub fn resource_check(&mut self, name: &'a str, authorizer: &'a dyn Authorizer, request: AuthzRequest) {
+        self.value(name, Value::Opaque(crate::opaque::Opaque::ResourceCheck { authorizer, request: request.into() }));
     }
 
     /// For a variable declared as [`crate::Type::AUTHORIZER`].
