@@ -90,8 +90,6 @@ fn translate(pattern: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "tests")]
-
     use super::compile;
 
     #[test]

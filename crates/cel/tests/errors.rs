@@ -1,7 +1,5 @@
 //! What the compiler says of wrong expressions, to the letter.
 
-#![expect(clippy::unwrap_used, reason = "tests")]
-
 use cel::{Env, ObjectType, Type};
 
 const OPERAND: &str = "{'[', '{', '(', '.', '-', '!', 'true', 'false', 'null', NUM_FLOAT, NUM_INT, NUM_UINT, STRING, BYTES, IDENTIFIER}";

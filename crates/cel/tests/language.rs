@@ -1,7 +1,5 @@
 //! What expressions evaluate to, library by library, over one object.
 
-#![expect(clippy::unwrap_used, reason = "tests")]
-
 use std::sync::Arc;
 
 use cel::{Budget, Env, ListSemantics, ObjectType, RUNTIME_BUDGET, Type, Variables};

@@ -1,11 +1,9 @@
 //! CEL selectors over devices: `device.driver`, `device.attributes[domain].name`, `device.capacity[domain].name`.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
+use cel::{Budget, Env, ObjectType, PER_CALL_LIMIT, Program, Type, Value, Variables};
 use k8s_openapi::api::resource::v1::{Device, DeviceAttribute, DeviceSelector};
-use kube_cel::KubeCelExt;
-use kube_cel::cel::objects::Key;
-use kube_cel::cel::{Context, Program, Value};
 
 /// The API's own limit for an expression, bytes.
 const EXPRESSION_MAX: usize = 10 * 1024;
@@ -17,23 +15,40 @@ pub struct Selectors {
     literals: BTreeSet<String>,
 }
 
-/// What evaluation needs and every device shares.
+/// What compiling and evaluation need and every device shares.
 pub struct Environment {
-    context: Context<'static>,
     quantity: Option<Program>,
     semver: Option<Program>,
+}
+
+/// The one variable, `device`.
+fn device() -> Env {
+    let by_domain = |of: Type| Type::map(Type::String, Type::map(Type::String, of));
+    let device = ObjectType::new("kubernetes.DRADevice")
+        .field("driver", Type::String)
+        .field("allowMultipleAllocations", Type::Bool)
+        .field("attributes", by_domain(Type::Dyn))
+        .field("capacity", by_domain(Type::QUANTITY));
+    Env::new().variable("device", Type::object(device))
 }
 
 impl Selectors {
     /// `of` names the class or claim in errors.
     pub fn compile(selectors: &[DeviceSelector], of: &str) -> Result<Self, String> {
         let mut out = Self { programs: Vec::new(), literals: BTreeSet::new() };
+        let environment = device();
         for (i, selector) in selectors.iter().enumerate() {
             let source = selector.cel.as_ref().map_or("", |c| c.expression.as_str());
             if source.len() > EXPRESSION_MAX {
                 return Err(format!("{of}: selector #{i}: CEL compile error: longer than {EXPRESSION_MAX} bytes"));
             }
-            let program = Program::compile(source).map_err(|why| format!("{of}: selector #{i}: CEL compile error: {why}"))?;
+            let program = environment.compile(source).map_err(|why| format!("{of}: selector #{i}: CEL compile error: {why}"))?;
+            if !matches!(program.output_type(), Type::Bool | Type::Dyn) {
+                return Err(format!(
+                    "{of}: selector #{i}: CEL compile error: must evaluate to bool or the unknown type, not {}",
+                    program.output_type()
+                ));
+            }
             out.literals.extend(source.split(['"', '\'']).skip(1).step_by(2).map(str::to_owned));
             out.programs.push(program);
         }
@@ -44,13 +59,13 @@ impl Selectors {
         if self.programs.is_empty() {
             return Ok(true);
         }
-        let mut context = environment.context.new_inner_scope();
-        context.add_variable_from_value("device", environment.value(driver, device, &self.literals));
+        let mut variables = Variables::new();
+        variables.value("device", environment.value(driver, device, &self.literals));
         for (i, program) in self.programs.iter().enumerate() {
-            match program.execute(&context) {
+            match program.eval(&variables, &mut Budget::new(PER_CALL_LIMIT)) {
                 Ok(Value::Bool(true)) => {}
                 Ok(Value::Bool(false)) => return Ok(false),
-                Ok(other) => return Err(format!("{of}: selector #{i}: CEL runtime error: {:?} is not a bool", other.type_of())),
+                Ok(other) => return Err(format!("{of}: selector #{i}: CEL runtime error: {} is not a bool", other.type_of())),
                 Err(why) => return Err(format!("{of}: selector #{i}: CEL runtime error: {why}")),
             }
         }
@@ -60,33 +75,30 @@ impl Selectors {
 
 impl Environment {
     pub fn new() -> Self {
-        Self {
-            context: Context::default().with_all(),
-            quantity: Program::compile("quantity(text)").ok(),
-            semver: Program::compile("semver(text)").ok(),
-        }
+        let text = || Env::new().variable("text", Type::String);
+        Self { quantity: text().compile("quantity(text)").ok(), semver: text().compile("semver(text)").ok() }
     }
 
-    /// A value of one of the extension types, made by the library itself.
-    fn make(&self, maker: Option<&Program>, text: &str) -> Value {
-        let mut context = self.context.new_inner_scope();
-        context.add_variable_from_value("text", text.to_owned());
-        maker.and_then(|m| m.execute(&context).ok()).unwrap_or(Value::Null)
+    /// A value of one of the libraries' types, made by the library itself.
+    fn make<'a>(maker: Option<&'a Program>, text: &'a str) -> Value<'a> {
+        let mut variables = Variables::new();
+        variables.value("text", text.into());
+        maker.and_then(|m| m.eval(&variables, &mut Budget::new(PER_CALL_LIMIT)).ok()).unwrap_or(Value::Null)
     }
 
-    fn value(&self, driver: &str, device: &Device, domains: &BTreeSet<String>) -> Value {
+    fn value<'a>(&'a self, driver: &'a str, device: &'a Device, domains: &BTreeSet<String>) -> Value<'a> {
         let attributes = device.attributes.iter().flatten().filter_map(|(name, a)| Some((name.as_str(), self.attribute(a)?)));
-        let capacity = device.capacity.iter().flatten().map(|(name, c)| (name.as_str(), self.make(self.quantity.as_ref(), &c.value.0)));
-        let fields: HashMap<Key, Value> = HashMap::from([
-            ("driver".into(), driver.to_owned().into()),
-            ("allowMultipleAllocations".into(), device.allow_multiple_allocations.unwrap_or(false).into()),
-            ("attributes".into(), by_domain(driver, domains, attributes)),
-            ("capacity".into(), by_domain(driver, domains, capacity)),
-        ]);
-        fields.into()
+        let capacity = device.capacity.iter().flatten();
+        let capacity = capacity.map(|(name, c)| (name.as_str(), Self::make(self.quantity.as_ref(), &c.value.0)));
+        Value::map([
+            ("driver", driver.into()),
+            ("allowMultipleAllocations", device.allow_multiple_allocations.unwrap_or(false).into()),
+            ("attributes", by_domain(driver, domains, attributes)),
+            ("capacity", by_domain(driver, domains, capacity)),
+        ])
     }
 
-    fn attribute(&self, attribute: &DeviceAttribute) -> Option<Value> {
+    fn attribute<'a>(&'a self, attribute: &'a DeviceAttribute) -> Option<Value<'a>> {
         if let Some(number) = attribute.int {
             return Some(number.into());
         }
@@ -94,19 +106,19 @@ impl Environment {
             return Some(truth.into());
         }
         if let Some(text) = &attribute.string {
-            return Some(text.clone().into());
+            return Some(text.as_str().into());
         }
-        attribute.version.as_ref().map(|v| self.make(self.semver.as_ref(), v))
+        attribute.version.as_ref().map(|v| Self::make(self.semver.as_ref(), v))
     }
 }
 
 /// Names without a domain belong to the driver's own.
-fn by_domain<'a>(driver: &str, domains: &BTreeSet<String>, values: impl Iterator<Item = (&'a str, Value)>) -> Value {
-    let mut out: HashMap<String, HashMap<Key, Value>> = domains.iter().map(|d| (d.clone(), HashMap::new())).collect();
+fn by_domain<'a>(driver: &str, domains: &BTreeSet<String>, values: impl Iterator<Item = (&'a str, Value<'a>)>) -> Value<'a> {
+    let mut out: BTreeMap<&str, Vec<(&'a str, Value<'a>)>> = domains.iter().map(|d| (d.as_str(), Vec::new())).collect();
+    let values: Vec<_> = values.collect();
     for (name, value) in values {
-        let (domain, id) = name.split_once('/').unwrap_or((driver, name));
-        out.entry(domain.to_owned()).or_default().insert(id.to_owned().into(), value);
+        let (domain, id) = name.split_once('/').unwrap_or(("", name));
+        out.entry(if domain.is_empty() { driver } else { domain }).or_default().push((id, value));
     }
-    let out: HashMap<Key, Value> = out.into_iter().map(|(domain, ids)| (domain.into(), ids.into())).collect();
-    out.into()
+    Value::map(out.into_iter().map(|(domain, ids)| (domain.to_owned(), Value::map(ids))))
 }
