@@ -1,5 +1,8 @@
 //! Objects as `application/vnd.kubernetes.protobuf` and back, by the facts of their types. Custom resources have none.
 
+use std::sync::Arc;
+
+use bytes::Bytes;
 use kinds::Resource;
 use machinery::gvk::{GroupVersion, GroupVersionKind};
 use machinery::object::str_at;
@@ -7,6 +10,10 @@ use machinery::proto::{self, ProtoError};
 use machinery::schema::TypeId;
 use machinery::status::StatusError;
 use serde_json::Value;
+
+use crate::cache::{Encoding, Entry};
+use crate::codec;
+use crate::verbs::view;
 
 /// How much of a body an error shows, in bytes.
 const SUMMARY_BYTES: usize = 30;
@@ -25,6 +32,29 @@ fn type_of(api_version: &str, kind: &str) -> Option<TypeId> {
 pub fn encode(value: &Value) -> Option<Vec<u8>> {
     let ty = type_of(str_at(value, "apiVersion"), str_at(value, "kind"))?;
     Some(proto::to_envelope(kinds::types(), ty, value))
+}
+
+/// The message of a cached object, made once for all who ask for it.
+fn message_of(resource: &Resource, entry: &Entry) -> Bytes {
+    // Each version an object is served in has a type of its own.
+    entry.encoding(Encoding(resource.ty.0), |entry| {
+        let object = view::served(resource, codec::decode(&entry.bytes, entry.revision));
+        proto::to_message(&resource.types, resource.ty, &object).into()
+    })
+}
+
+/// A cached object in its envelope.
+pub fn sealed(resource: &Resource, entry: &Entry) -> Vec<u8> {
+    proto::seal(&resource.gvk().api_version(), &resource.kind, &message_of(resource, entry))
+}
+
+/// A list of cached objects. `metadata` is that of the list.
+pub fn list(resource: &Resource, metadata: &Value, items: &[Arc<Entry>]) -> Option<Vec<u8>> {
+    let (api_version, kind) = (resource.gvk().api_version(), format!("{}List", resource.kind));
+    let ty = type_of(&api_version, &kind)?;
+    let head = proto::to_message(kinds::types(), ty, &serde_json::json!({"metadata": metadata}));
+    let messages: Vec<Bytes> = items.iter().map(|entry| message_of(resource, entry)).collect();
+    Some(proto::seal(&api_version, &kind, &proto::with_items(head, messages.iter().map(|m| &**m))))
 }
 
 /// A body as a tree; what it does not say of its kind is taken from `want`.

@@ -125,6 +125,14 @@ pub fn to_envelope(types: &Types, ty: TypeId, value: &Value) -> Vec<u8> {
     seal(text("apiVersion"), text("kind"), &to_message(types, ty, value))
 }
 
+/// The message of a list: its head, then the messages of its items, which every list has under the same number.
+pub fn with_items<'a>(mut head: Vec<u8>, items: impl Iterator<Item = &'a [u8]> + Clone) -> Vec<u8> {
+    const ITEMS: u32 = 2;
+    head.reserve(items.clone().map(|i| i.len() + 6).sum());
+    items.for_each(|item| write::bytes_field(&mut head, ITEMS, item));
+    head
+}
+
 /// A frame of a watch: the length, then a bare `WatchEvent` around a sealed object.
 pub fn watch_frame(event: &str, sealed: &[u8]) -> Vec<u8> {
     let mut raw = Vec::with_capacity(sealed.len() + 8);

@@ -1,5 +1,6 @@
 //! One object as the cache holds it: the stored bytes, what selectors ask of it, and other encodings made on demand.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::{Bytes, BytesMut};
@@ -9,6 +10,10 @@ use super::splice;
 
 /// Other encodings of an entry are kept up to this size in all; beyond, they are made anew each time.
 const ENCODINGS_BYTES_MAX: usize = 64 << 10;
+/// And those of all entries together up to this.
+const ALL_ENCODINGS_BYTES_MAX: usize = 32 << 20;
+
+static ALL_ENCODINGS_BYTES: AtomicUsize = AtomicUsize::new(0);
 
 /// What selectors can ask of an object.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -119,13 +124,29 @@ impl Entry {
         let bytes = make(self);
         let mut all = self.lock_encodings();
         let size: usize = all.iter().map(|(_, b)| b.len()).sum();
-        if size + bytes.len() <= ENCODINGS_BYTES_MAX && kept(&all).is_none() {
+        let everywhere = ALL_ENCODINGS_BYTES.load(Ordering::Relaxed);
+        let room = size + bytes.len() <= ENCODINGS_BYTES_MAX && everywhere + bytes.len() <= ALL_ENCODINGS_BYTES_MAX;
+        if room && kept(&all).is_none() {
+            ALL_ENCODINGS_BYTES.fetch_add(bytes.len(), Ordering::Relaxed);
             all.push((encoding, bytes.clone()));
         }
         bytes
     }
 
+    /// The revision the entry was written at is the one to show.
+    pub fn is_of(&self, revision: Revision) -> bool {
+        self.revision == revision
+    }
+
     fn lock_encodings(&self) -> std::sync::MutexGuard<'_, Vec<(Encoding, Bytes)>> {
         self.encodings.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        let encodings = self.encodings.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let size: usize = encodings.iter().map(|(_, b)| b.len()).sum();
+        ALL_ENCODINGS_BYTES.fetch_sub(size, Ordering::Relaxed);
     }
 }

@@ -94,6 +94,12 @@ pub fn answer(call: &Call, negotiated: &Negotiated, resource: &Resource, page: P
     {
         return Ok(Splicing::answer(form, resource, &metadata, page.items));
     }
+    if negotiated.encoding == Encoding::Protobuf
+        && negotiated.view == View::Object
+        && let Some(bytes) = crate::protobuf::list(resource, &metadata, &page.items)
+    {
+        return Ok(respond::bytes(200, Encoding::Protobuf.content_type(), bytes));
+    }
     let objects = page.items.iter().map(|entry| view::served(resource, codec::decode(&entry.bytes, entry.revision)));
     let list = match negotiated.view {
         View::Object => {

@@ -184,6 +184,11 @@ impl Writer {
         let json = self.negotiated.encoding != Encoding::Protobuf && !self.negotiated.beta && view::stored_as_served(&self.resource);
         match self.negotiated.view {
             View::Object if json => event.append_json(out),
+            // A deletion shows a revision of its own.
+            View::Object if self.negotiated.encoding == Encoding::Protobuf && event.entry.is_of(event.revision) => {
+                let sealed = crate::protobuf::sealed(&self.resource, event.entry);
+                out.extend_from_slice(&machinery::proto::watch_frame(event.kind.name(), &sealed));
+            }
             View::PartialObjectMetadata | View::PartialObjectMetadataList if json && view::metadata_as_stored(&self.resource) => {
                 event.append_json_as(out, |out| view::append_partial(out, event.entry, event.revision));
             }
