@@ -21,7 +21,7 @@ use crate::http::{Body, Negotiated, Query, RequestBody, negotiate};
 use crate::metrics::{RequestLabels, Series, table};
 use crate::request::RequestInfo;
 use crate::state::Api;
-use crate::{identifiers, root, verbs};
+use crate::{aggregation, identifiers, root, verbs};
 
 const AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");
 const AUDIT_ID_BYTES_MAX: usize = 64;
@@ -287,6 +287,9 @@ async fn pass(
         request = audit::bodies::request(event, &call.info, request).await?;
     }
     // Boxed: the handlers' futures are large, and the chain's is held by every connection.
+    if let Some(route) = call.api.aggregation.route(&call.info) {
+        return Box::pin(aggregation::serve(call, request, &route)).await;
+    }
     let handler: BoxFuture<'static, Result<Answer, StatusError>> =
         if call.info.is_resource { Box::pin(verbs::serve(call, request)) } else { Box::pin(root::serve(call, request)) };
     handler.await

@@ -2,6 +2,7 @@
 //! table of kinds. The binary calls `Server::start`; components in the same process call `Handle::service_as`.
 
 mod admission;
+mod aggregation;
 mod attributes;
 pub mod audit;
 mod authn;

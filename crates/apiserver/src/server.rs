@@ -13,6 +13,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use crate::admission::{Hooks, Plugins};
+use crate::aggregation::Aggregation;
 use crate::audit::Audit;
 use crate::authn::Authenticators;
 use crate::authz::Authorizer;
@@ -61,6 +62,7 @@ impl Server {
         let closed = CancellationToken::new();
         tasks.spawn(listen::accept(listener, acceptor, api.clone(), closed.clone(), cancel.clone()));
         bootstrap::run(&api, &mut tasks, &cancel).await?;
+        Aggregation::run(&api, &mut tasks, &cancel).await?;
         api.start_caches();
         flow::follow::start(&api, &mut tasks, &cancel).await?;
         api.ready.store(true, Ordering::Release);
@@ -83,6 +85,7 @@ async fn state(
     Ok(Api {
         connections: connect::Connections::new(&pki, cancel.clone())?,
         webhooks: crate::webhook::Pool::default(),
+        aggregation: Aggregation::start(&store, &registry, &pki, tasks, cancel).await?,
         hooks: Hooks::start(&store, &registry, tasks, cancel).await?,
         plugins: Plugins::new(&config),
         caches: Caches::new(store.clone(), Limits::default(), cancel.clone()),

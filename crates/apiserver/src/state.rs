@@ -9,6 +9,7 @@ use serde_json::Value;
 use store::{Revision, Store};
 
 use crate::admission::{Hooks, Plugins};
+use crate::aggregation::Aggregation;
 use crate::audit::Audit;
 use crate::authn::Authenticators;
 use crate::authz::Authorizer;
@@ -31,6 +32,8 @@ pub struct Api {
     pub authn: Authenticators,
     pub authorizer: Authorizer,
     pub plugins: Plugins,
+    /// API groups that other servers serve.
+    pub aggregation: Aggregation,
     /// The configured admission webhooks.
     pub hooks: Hooks,
     pub metrics: Arc<Metrics>,
@@ -88,6 +91,7 @@ impl Api {
     pub async fn caught_up(&self, key: &str, revision: Revision) {
         self.authorizer.caught_up(key, revision).await;
         self.hooks.caught_up(key, revision).await;
+        self.aggregation.caught_up(key, revision).await;
     }
 }
 

@@ -3,7 +3,7 @@
 
 mod address;
 mod backend;
-mod forward;
+pub mod forward;
 mod kubelet;
 mod location;
 mod log;
@@ -13,7 +13,7 @@ mod stream;
 #[cfg(test)]
 mod tests;
 mod tls;
-mod upgrade;
+pub mod upgrade;
 
 use http::Request;
 use machinery::status::StatusError;

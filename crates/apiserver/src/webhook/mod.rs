@@ -24,7 +24,6 @@ use serde_json::Value;
 
 pub use endpoint::Endpoint;
 pub use pool::Pool;
-#[cfg(test)]
 pub use trust::{Identity, Trust};
 
 use crate::state::Api;

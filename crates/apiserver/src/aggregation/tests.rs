@@ -1,0 +1,1 @@
+//! A back end behind an APIService.
