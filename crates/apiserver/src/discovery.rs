@@ -8,6 +8,7 @@ use machinery::gvk::GroupVersion;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha512};
 
+use crate::aggregation::discovery as merged;
 use crate::chain::Call;
 use crate::http::respond::{self, Answer};
 use crate::registry::Snapshot;
@@ -18,7 +19,7 @@ pub fn serve(call: &Call, path: &str) -> Answer {
         ["api"] => root(call, true),
         ["apis"] => root(call, false),
         ["api", version] if registry.has_group_version("", version) => resources(call, &GroupVersion::new("", *version)),
-        ["apis", group] => match group_of(registry, group) {
+        ["apis", group] => match merged::add_to_group(&call.api, group, group_of(registry, group)) {
             Some(mut document) => {
                 document["kind"] = json!("APIGroup");
                 document["apiVersion"] = json!("v1");
@@ -41,10 +42,11 @@ fn root(call: &Call, core: bool) -> Answer {
         json!({"kind": "APIVersions", "versions": ["v1"],
             "serverAddressByClientCIDRs": [{"clientCIDR": "0.0.0.0/0", "serverAddress": address}]})
     } else {
-        let groups: Vec<Value> = {
+        let mut groups: Vec<Value> = {
             let registry = call.api.registry.snapshot();
             groups(&registry).iter().filter_map(|g| group_of(&registry, g)).collect()
         };
+        merged::add_to_groups(&call.api, &mut groups);
         json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups})
     };
     let mut answer = respond::value(200, &call.negotiated, &document);
@@ -132,7 +134,10 @@ fn aggregated_version(call: &Call) -> Option<&'static str> {
 fn aggregated(call: &Call, core: bool, version: &'static str) -> Answer {
     let registry = &*call.api.registry.snapshot();
     let names = if core { vec![String::new()] } else { groups(registry) };
-    let items: Vec<Value> = names.iter().map(|group| discovered(registry, group)).collect();
+    let mut items: Vec<Value> = names.iter().map(|group| discovered(registry, group)).collect();
+    if !core {
+        merged::add_to_discovery(&call.api, &mut items);
+    }
     let document =
         json!({"kind": "APIGroupDiscoveryList", "apiVersion": format!("apidiscovery.k8s.io/{version}"), "metadata": {}, "items": items});
     let text = document.to_string();

@@ -6,7 +6,9 @@
 
 mod availability;
 mod backend;
+pub mod discovery;
 mod documents;
+pub mod openapi;
 mod proxy;
 mod register;
 mod routes;

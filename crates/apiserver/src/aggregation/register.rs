@@ -19,7 +19,7 @@ const MANAGED: &str = "kube-aggregator.kubernetes.io/automanaged";
 const MANAGER: &str = "kube-apiserver";
 const RETRY: Duration = Duration::from_secs(1);
 /// Custom resources come after everything else.
-const CUSTOM: GroupPriority = GroupPriority { group: 1000, version: 100 };
+pub const CUSTOM: GroupPriority = GroupPriority { group: 1000, version: 100 };
 
 /// Where a group version stands in discovery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
