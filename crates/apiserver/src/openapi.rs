@@ -17,6 +17,7 @@ use machinery::gvk::GroupVersion;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha512};
 
+use crate::aggregation::{Route, openapi as aggregated};
 use crate::chain::Call;
 use crate::http::negotiate;
 use crate::http::respond::{self, Answer};
@@ -74,7 +75,51 @@ fn words() -> Arc<Descriptions> {
     })
 }
 
-pub fn serve(call: &Call, path: &str) -> Answer {
+/// The version 2 document with those of other servers, made anew when one of them is another.
+fn merged(form: &V2, parts: &[(String, Arc<Value>)]) -> Document {
+    type Kept = Mutex<BTreeMap<&'static str, (Vec<(String, Arc<Value>)>, Document)>>;
+    static KEPT: OnceLock<Kept> = OnceLock::new();
+    let name = if matches!(form, V2::Json) { "json" } else { "protobuf" };
+    let mut kept = KEPT.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some((of, document)) = kept.get(name)
+        && of.len() == parts.len()
+        && of.iter().zip(parts).all(|(a, b)| a.0 == b.0 && Arc::ptr_eq(&a.1, &b.1))
+    {
+        return document.clone();
+    }
+    let mut all = v2();
+    for (root, theirs) in parts {
+        aggregated::merge(&mut all, root, theirs);
+    }
+    let bytes = if matches!(form, V2::Json) { all.to_string().into() } else { gnostic::document(&all) };
+    let document = Document::new(&bytes);
+    kept.insert(name, (parts.to_vec(), document.clone()));
+    document
+}
+
+/// A document of another server.
+async fn others(call: &Call, route: &Route) -> Answer {
+    match aggregated::document(&call.api, route).await {
+        Some(bytes) => answer(call, &Document::new(&bytes), "application/json"),
+        None => respond::text(503, "service unavailable\n"),
+    }
+}
+
+pub async fn serve(call: &Call, path: &str) -> Answer {
+    match aggregated::route_of(&call.api, path) {
+        Some(route) => others(call, &route).await,
+        None => own(call, path),
+    }
+}
+
+fn own(call: &Call, path: &str) -> Answer {
+    let parts = if path == "/openapi/v2" { aggregated::parts(&call.api) } else { Vec::new() };
+    if !parts.is_empty() {
+        return match v2_form(call) {
+            Some(form) => answer(call, &merged(&form, &parts), if matches!(form, V2::Json) { "application/json" } else { V2_PROTOBUF }),
+            None => not_acceptable(),
+        };
+    }
     if path == "/openapi/v2" {
         return match v2_form(call) {
             Some(V2::Json) => answer(call, &cached(path, || v2().to_string().into()), "application/json"),
@@ -166,6 +211,7 @@ fn index(call: &Call) -> Value {
             paths.insert(name, json!({"serverRelativeURL": url}));
         }
     }
+    aggregated::add_to_index(&call.api, &mut paths);
     json!({"paths": paths})
 }
 

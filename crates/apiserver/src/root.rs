@@ -35,7 +35,7 @@ pub async fn serve(call: Call, _request: Request<RequestBody>) -> Result<Answer,
             let at = p[1..].find('/').map_or(p.len(), |i| i + 1);
             health::serve(&call, &p[..at], Some(&p[at + 1..])).await
         }
-        p if p == "/openapi/v2" || p == "/openapi/v3" || p.starts_with("/openapi/v3/") => openapi::serve(&call, p),
+        p if p == "/openapi/v2" || p == "/openapi/v3" || p.starts_with("/openapi/v3/") => openapi::serve(&call, p).await,
         p if p == "/api" || p == "/apis" || p.starts_with("/api/") || p.starts_with("/apis/") => discovery::serve(&call, p),
         _ => respond::page_not_found(),
     })

@@ -88,6 +88,19 @@ impl Cluster {
         self.ask("GET", path, &Value::Null).await
     }
 
+    /// A TLS connection as the user `admin`, who may everything.
+    pub async fn connect(&self) -> tokio_rustls::client::TlsStream<tokio::net::TcpStream> {
+        let admin = self.api.pki().issue_client("admin", &["system:masters"]).unwrap();
+        let (chain, key) = admin.to_rustls().unwrap();
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(self.api.pki().ca.der().unwrap()).unwrap();
+        let builder = rustls::ClientConfig::builder_with_provider(tls::provider()).with_safe_default_protocol_versions().unwrap();
+        let config = builder.with_root_certificates(roots).with_client_auth_cert(chain, key).unwrap();
+        let tcp = tokio::net::TcpStream::connect(self.api.local_addr).await.unwrap();
+        let name = rustls::pki_types::ServerName::try_from("127.0.0.1").unwrap();
+        tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, tcp).await.unwrap()
+    }
+
     pub async fn end(self) {
         self.api.shutdown().await;
     }
