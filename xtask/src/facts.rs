@@ -27,6 +27,7 @@ pub fn run(reference: Option<&str>) -> Result<()> {
     let out = Path::new(env!("CARGO_MANIFEST_DIR")).join("../crates/kinds/facts");
     std::fs::create_dir_all(&out)?;
     for (name, text) in [
+        ("../tests/surface.tsv", surface(&reference)?),
         ("types.txt", types(&reference)?),
         ("resources.tsv", resources(&reference)?),
         ("columns.tsv", columns(&reference)?),
@@ -285,6 +286,7 @@ fn words(value: &Value) -> String {
 fn resources(reference: &Path) -> Result<String> {
     let strategies = read_tsv(&reference.join("resource-strategy.tsv"))?;
     let selectable = read_tsv(&reference.join("selectable-fields.tsv"))?;
+    let declared = declared_names(reference)?;
     let mut out = String::from("# Made by `cargo run -p xtask -- facts`. Columns: see kinds/src/table.rs.\n");
     for (group, version) in group_versions(reference)? {
         let file = if group.is_empty() { format!("api__{version}.json") } else { format!("apis__{group}__{version}.json") };
@@ -300,13 +302,70 @@ fn resources(reference: &Path) -> Result<String> {
             }
             let gv = if group.is_empty() { version.clone() } else { format!("{group}/{version}") };
             let fields = selectable.iter().find(|r| col(r, "groupVersion") == gv && col(r, "resource") == name);
-            resource_line(&mut out, (&group, &version), item, items, strategy, fields)?;
+            let kind = item["kind"].as_str().unwrap_or_default();
+            let declared = declared.contains(&definition(&group, &version, kind));
+            resource_line(&mut out, (&group, &version), item, items, strategy, fields, declared)?;
         }
     }
     Ok(out)
 }
 
-fn resource_line(out: &mut String, gv: (&str, &str), item: &Value, items: &[Value], strategy: &Row, fields: Option<&Row>) -> Result<()> {
+/// Types whose names are judged by a rule declared with them.
+fn declared_names(reference: &Path) -> Result<BTreeSet<String>> {
+    let rows = read_tsv(&reference.join("fields.tsv"))?;
+    let ruled =
+        rows.iter().filter(|r| col(r, "json") == "metadata" && r.values().any(|v| v.contains("subfield(name)=>format=k8s-long-name")));
+    Ok(ruled.map(|r| col(r, "definition").to_owned()).collect())
+}
+
+/// All that discovery says of the versions served: group, version, resource or subresource, kind, scope, verbs, short names,
+/// categories, singular. The table of kinds is tested against it.
+fn surface(reference: &Path) -> Result<String> {
+    let served = group_versions(reference)?;
+    let strategies = read_tsv(&reference.join("resource-strategy.tsv"))?;
+    let mut lines: Vec<String> = Vec::new();
+    for (group, version) in &served {
+        let file = if group.is_empty() { format!("api__{version}.json") } else { format!("apis__{group}__{version}.json") };
+        let list = read_json(&reference.join("discovery").join(file))?;
+        for item in list["resources"].as_array().context("no resources")? {
+            let text = |key: &str| item[key].as_str().unwrap_or_default().to_owned();
+            let main = text("name").split('/').next().unwrap_or_default().to_owned();
+            let key = if group.is_empty() { "core" } else { group };
+            let by_default = |r: &&Row| col(r, "group") == key && col(r, "resource") == main;
+            if !strategies.iter().find(by_default).is_some_and(|r| col(r, "served_default").split(',').any(|v| v == version)) {
+                continue;
+            }
+            let kind = match (text("group").as_str(), text("version").as_str()) {
+                ("", "") => text("kind"),
+                (g, v) => format!("{}/{}", gv_text(g, v), text("kind")),
+            };
+            let scope = if item["namespaced"] == true { "namespaced" } else { "cluster" };
+            let cells = [
+                gv_text(group, version),
+                text("name"),
+                kind,
+                scope.to_owned(),
+                words(&item["verbs"]),
+                words(&item["shortNames"]),
+                words(&item["categories"]),
+                text("singularName"),
+            ];
+            lines.push(cells.join("\t"));
+        }
+    }
+    lines.sort();
+    Ok(format!("# Made by `cargo run -p xtask -- facts` from discovery.\n{}\n", lines.join("\n")))
+}
+
+fn resource_line(
+    out: &mut String,
+    gv: (&str, &str),
+    item: &Value,
+    items: &[Value],
+    strategy: &Row,
+    fields: Option<&Row>,
+    declared: bool,
+) -> Result<()> {
     let (group, version) = gv;
     let name = item["name"].as_str().unwrap_or_default();
     let kind = item["kind"].as_str().unwrap_or_default();
@@ -346,7 +405,7 @@ fn resource_line(out: &mut String, gv: (&str, &str), item: &Value, items: &[Valu
         col(strategy, "etcd_prefix").split(' ').next().unwrap_or_default().to_owned(),
         storage.to_owned(),
         abbreviate(&definition(group, version, kind)),
-        name_rule(col(strategy, "name_rule")).to_owned(),
+        if declared { "declared" } else { name_rule(col(strategy, "name_rule")) }.to_owned(),
         flags,
         col(strategy, "default_gc_policy").to_owned(),
         generation(strategy).to_owned(),
@@ -403,6 +462,7 @@ fn generation(strategy: &Row) -> &'static str {
         ("1", "spec,annotations") => "spec+annotations",
         ("1", bump) if bump.contains("labels") => "spec+labels",
         ("1", _) => "spec",
+        (_, "spec") => "updates",
         (_, "") => "",
         _ => "strategy",
     }
@@ -441,7 +501,8 @@ fn columns(reference: &Path) -> Result<String> {
 }
 
 /// Paths whose observed default is computed from other fields: strategies set those.
-const COMPUTED: [(&str, &str); 21] = [
+const COMPUTED: [(&str, &str); 22] = [
+    ("StatefulSet", "spec.updateStrategy.type"),
     ("Pod", "imagePullPolicy"),
     ("ReplicationController", "imagePullPolicy"),
     ("Pod", "image.pullPolicy"),

@@ -81,6 +81,8 @@ pub enum NameRule {
     Dns1035Label,
     /// No `/`, `%`, and not `.` or `..`: RBAC names.
     PathSegment,
+    /// A subdomain, by a rule declared with the type (`+k8s:format=k8s-long-name`): prefixes of generated names are not looked at.
+    Declared,
     /// The strategy's `validate` checks the name itself.
     ByStrategy,
 }
@@ -108,6 +110,8 @@ pub enum Generation {
     SpecOrLabels,
     /// 1 at creation, and never changed.
     Once,
+    /// Nothing at creation; up by one when anything but metadata and status changed.
+    Updates,
     /// The strategy sets it.
     ByStrategy,
 }

@@ -31,11 +31,13 @@ pub struct MetaRules {
     pub update_again: bool,
     /// The strategy's update validation also runs the create rules of metadata.
     pub create_on_update: bool,
+    /// The strategy's `validate` judges metadata itself, among its own rules.
+    pub own: bool,
 }
 
 impl Default for MetaRules {
     fn default() -> Self {
-        Self { kube_finalizers: true, update_again: true, create_on_update: false }
+        Self { kube_finalizers: true, update_again: true, create_on_update: false, own: false }
     }
 }
 

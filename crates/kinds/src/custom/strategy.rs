@@ -33,7 +33,7 @@ impl CustomResources {
     }
 }
 
-const META: MetaRules = MetaRules { kube_finalizers: false, update_again: true, create_on_update: false };
+const META: MetaRules = MetaRules { kube_finalizers: false, update_again: true, create_on_update: false, own: false };
 
 impl Strategy for CustomResources {
     fn default(&self, _ctx: &Context, object: &mut Value) {

@@ -29,7 +29,7 @@ fn default_selectors(object: &mut Value, key: &str) {
     }
 }
 
-const META: MetaRules = MetaRules { kube_finalizers: false, update_again: false, create_on_update: true };
+const META: MetaRules = MetaRules { kube_finalizers: false, update_again: false, create_on_update: true, own: false };
 
 pub struct ValidatingAdmissionPolicies;
 

@@ -42,13 +42,17 @@ impl Strategy for ApiServices {
     }
 
     fn meta_rules(&self) -> MetaRules {
-        MetaRules { kube_finalizers: false, update_again: true, create_on_update: false }
+        MetaRules { kube_finalizers: false, update_again: true, create_on_update: false, own: false }
     }
 
     fn name_problems(&self, object: &Value, name: &str, prefix: bool) -> Problems {
         let problems = names::path_segment(name, prefix);
         if !problems.is_empty() {
             return problems;
+        }
+        let segment = machinery::names::path_segment(name, false);
+        if !segment.is_empty() {
+            return segment;
         }
         let wanted = format!("{}.{}", text(object, "spec.version"), text(object, "spec.group"));
         if name == wanted { Problems::new() } else { vec![format!("must be `spec.version+\".\"+spec.group`: \"{wanted}\"").into()] }

@@ -88,8 +88,10 @@ impl Strategy for Deployments {
 
 fn selector_immutable(new: &Value, old: &Value, e: &mut ErrorList) {
     if !semantic(at(new, "spec.selector"), at(old, "spec.selector"), "meta.v1.LabelSelector") {
-        let selector = at(new, "spec.selector").unwrap_or(&NULL);
-        e.push(go::invalid(&SPEC.child("selector"), selector, "meta.v1.LabelSelector", "field is immutable"));
+        e.push(match at(new, "spec.selector") {
+            Some(selector) => go::invalid(&SPEC.child("selector"), selector, "meta.v1.LabelSelector", "field is immutable"),
+            None => Error::invalid(&SPEC.child("selector"), &NULL, "field is immutable"),
+        });
     }
 }
 

@@ -9,7 +9,7 @@ use super::workload::keep_status;
 use crate::columns::{age, name};
 use crate::strategy::{Context, Strategy};
 use crate::validate::rules::one_of;
-use crate::validate::tree::{at, int, is_empty, keep, list, opt, remove, s, set, strings};
+use crate::validate::tree::{at, has, int, is_empty, keep, list, list_mut, opt, remove, s, set, strings};
 
 static NULL: Value = Value::Null;
 
@@ -42,15 +42,28 @@ const USAGES: [&str; 23] = [
 pub struct CertificateSigningRequests;
 
 /// `status` and `approval`: the spec stays.
-struct KeepSpec;
+struct KeepSpec {
+    approval: bool,
+}
 
 impl Strategy for KeepSpec {
-    fn prepare_for_update(&self, _ctx: &Context, new: &mut Value, old: &Value) {
+    fn prepare_for_update(&self, ctx: &Context, new: &mut Value, old: &Value) {
         keep(new, old, "spec");
+        let before = opt(old, "status").cloned().unwrap_or_else(|| json!({}));
+        if !new.get("status").is_some_and(Value::is_object) {
+            set(new, "status", json!({}));
+        }
+        let Some(status) = new.get_mut("status") else { return };
+        if self.approval {
+            keep(status, &before, "certificate");
+        } else if !["Approved", "Denied"].iter().all(|ty| preserve(status, &before, ty)) {
+            keep(status, &before, "conditions");
+        }
+        condition_times(status, &before, &ctx.now);
     }
 
-    fn validate_update(&self, _ctx: &Context, new: &Value, old: &Value) -> ErrorList {
-        let mut e = ErrorList::new();
+    fn validate_update(&self, ctx: &Context, new: &Value, old: &Value) -> ErrorList {
+        let mut e = CertificateSigningRequests.validate(ctx, new);
         let (root, before) = (Path::new("status"), opt(old, "status").unwrap_or(&NULL));
         let (p, status) = (root.child("conditions"), opt(new, "status").unwrap_or(&NULL));
         let all = list(status, "conditions");
@@ -58,12 +71,45 @@ impl Strategy for KeepSpec {
             request_condition(c, all, &p.index(i), &mut e);
         }
         for ty in LASTING {
-            let has = |v: &Value| list(v, "conditions").iter().any(|c| s(c, "type") == ty);
-            if has(before) && !has(status) {
+            let count = |v: &Value| list(v, "conditions").iter().filter(|c| s(c, "type") == ty).count();
+            if count(status) < count(before) {
                 e.push(Error::forbidden(&p, format!("updates may not remove a condition of type \"{ty}\"")));
             }
         }
+        let (now, then) = (s(status, "certificate"), s(before, "certificate"));
+        if !self.approval && now != then && !then.is_empty() {
+            e.push(Error::forbidden(&root.child("certificate"), "updates may not modify existing certificate content"));
+        }
         e
+    }
+}
+
+/// Through `status` nobody approves or denies: as many conditions of the type as before get their old values; false if there are
+/// more or fewer (`preserveConditionInstances`).
+fn preserve(status: &mut Value, before: &Value, ty: &str) -> bool {
+    let old: Vec<&Value> = list(before, "conditions").iter().filter(|c| s(c, "type") == ty).collect();
+    let mut new: Vec<&mut Value> = list_mut(status, "conditions").iter_mut().filter(|c| s(c, "type") == ty).collect();
+    if old.len() != new.len() {
+        return false;
+    }
+    for (new, old) in new.iter_mut().zip(old) {
+        **new = old.clone();
+    }
+    true
+}
+
+/// `populateConditionTimestamps`
+fn condition_times(status: &mut Value, before: &Value, now: &str) {
+    for c in list_mut(status, "conditions") {
+        if !has(c, "lastUpdateTime") {
+            set(c, "lastUpdateTime", now);
+        }
+        if has(c, "lastTransitionTime") {
+            continue;
+        }
+        let same = |o: &&Value| s(o, "type") == s(c, "type") && s(o, "status") == s(c, "status") && has(o, "lastTransitionTime");
+        let since = list(before, "conditions").iter().find(same).and_then(|o| opt(o, "lastTransitionTime")).cloned();
+        set(c, "lastTransitionTime", since.unwrap_or_else(|| json!(now)));
     }
 }
 
@@ -148,7 +194,11 @@ impl Strategy for CertificateSigningRequests {
     }
 
     fn subresource(&self, name: &str) -> Option<&dyn Strategy> {
-        matches!(name, "status" | "approval").then_some(&KeepSpec as &dyn Strategy)
+        match name {
+            "status" => Some(&KeepSpec { approval: false }),
+            "approval" => Some(&KeepSpec { approval: true }),
+            _ => None,
+        }
     }
 
     fn cells(&self, o: &Value, now: i64) -> Option<Vec<Value>> {

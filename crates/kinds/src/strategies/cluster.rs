@@ -8,7 +8,7 @@ use super::workload::{StatusOnly, keep_status};
 use crate::columns::{age, name};
 use crate::strategy::{Context, MetaRules, Strategy};
 use crate::validate::rules::{IMMUTABLE, dns_label, labels, named, non_negative, one_of, quantity_at, resource_entries};
-use crate::validate::tree::{at, entries, flag, int, list, list_mut, map, opt, opt_s, s, same, same_at, set, strings};
+use crate::validate::tree::{at, entries, flag, int, is_empty, list, list_mut, map, opt, opt_s, s, same, same_at, set, strings};
 use crate::validate::{resources, scheduling};
 
 static NULL: Value = Value::Null;
@@ -162,6 +162,7 @@ impl Strategy for ResourceQuotas {
                 e.push(Error::invalid(&p.child("scopes"), &json!(scopes), "conflicting scopes"));
             }
         }
+        scope_selector(v, &p, &mut e);
         e
     }
 
@@ -188,6 +189,45 @@ impl Strategy for ResourceQuotas {
     }
 }
 
+/// `validateScopeSelector`
+fn scope_selector(v: &Value, p: &Path<'_>, e: &mut ErrorList) {
+    const EXISTS_ONLY: [&str; 5] = ["BestEffort", "NotBestEffort", "Terminating", "NotTerminating", "CrossNamespacePodAffinity"];
+    let Some(selector) = opt(v, "scopeSelector") else { return };
+    let root = p.child("scopeSelector");
+    let at_all = root.child("matchExpressions");
+    let mut scopes: Vec<&str> = Vec::new();
+    for r in list(selector, "matchExpressions") {
+        let (scope, operator) = (s(r, "scopeName"), s(r, "operator"));
+        if !SCOPES.contains(&scope) {
+            e.push(Error::invalid_str(&at_all.child("scopeName"), scope, "unsupported scope"));
+        }
+        if EXISTS_ONLY.contains(&scope) && operator != "Exists" {
+            let text = "must be 'Exists' when scope is any of ResourceQuotaScopeTerminating, ResourceQuotaScopeNotTerminating, ResourceQuotaScopeBestEffort, ResourceQuotaScopeNotBestEffort or ResourceQuotaScopeCrossNamespacePodAffinity";
+            e.push(Error::invalid_str(&at_all.child("operator"), operator, text));
+        }
+        let values = at_all.child("values");
+        match operator {
+            "In" | "NotIn" if is_empty(r, "values") => {
+                e.push(Error::required(&values, "must be at least one value when `operator` is 'In' or 'NotIn' for scope selector"));
+            }
+            "Exists" | "DoesNotExist" if !is_empty(r, "values") => {
+                let text = "must be no value when `operator` is 'Exist' or 'DoesNotExist' for scope selector";
+                e.push(Error::invalid(&values, &r["values"], text));
+            }
+            "In" | "NotIn" | "Exists" | "DoesNotExist" => {}
+            other => e.push(Error::invalid_str(&at_all.child("operator"), other, "not a valid selector operator")),
+        }
+        scopes.push(scope);
+    }
+    for pair in [["BestEffort", "NotBestEffort"], ["Terminating", "NotTerminating"]] {
+        if pair.iter().all(|scope| scopes.contains(scope)) {
+            let shown = opt(selector, "matchExpressions").unwrap_or(&NULL);
+            let types = "[]core.v1.ScopedResourceSelectorRequirement";
+            e.push(crate::validate::go::invalid(&root, shown, types, "conflicting scopes"));
+        }
+    }
+}
+
 fn quota_list(v: &Value, key: &str, p: &Path<'_>, e: &mut ErrorList) {
     let root = p.child(key);
     for (name, q) in resource_entries(v, key) {
@@ -209,6 +249,14 @@ fn quota_status(new: &Value, _old: &Value, e: &mut ErrorList) {
 
 pub struct LimitRanges;
 
+/// A uid as random as the given one: its last group turned over.
+fn another_uid(uid: &str) -> String {
+    let start = uid.len().saturating_sub(12);
+    let (head, tail) = uid.split_at_checked(start).unwrap_or((uid, ""));
+    let turned = tail.chars().map(|c| c.to_digit(16).and_then(|d| char::from_digit(15 - d, 16)).unwrap_or(c));
+    head.chars().chain(turned).collect()
+}
+
 const MAPS: [&str; 5] = ["max", "min", "default", "defaultRequest", "maxLimitRequestRatio"];
 
 impl Strategy for LimitRanges {
@@ -216,8 +264,9 @@ impl Strategy for LimitRanges {
     fn prepare_for_create(&self, _ctx: &Context, object: &mut Value) {
         let meta = machinery::object::metadata_mut(object);
         let named = meta.get("name").and_then(Value::as_str).is_some_and(|n| !n.is_empty());
-        if let Some(uid) = meta.get("uid").cloned().filter(|_| !named) {
-            meta.insert("name".to_owned(), uid);
+        if let Some(uid) = meta.get("uid").and_then(Value::as_str).filter(|_| !named) {
+            let name = json!(another_uid(uid));
+            meta.insert("name".to_owned(), name);
         }
     }
 

@@ -36,7 +36,7 @@ impl Strategy for CustomResourceDefinitions {
     }
 
     fn meta_rules(&self) -> MetaRules {
-        MetaRules { kube_finalizers: false, update_again: true, create_on_update: false }
+        MetaRules { kube_finalizers: false, update_again: true, create_on_update: false, own: false }
     }
 
     fn name_problems(&self, object: &Value, name: &str, prefix: bool) -> Problems {

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::service::non_special;
 use crate::columns::{age, name};
 use crate::strategy::{Context, Strategy};
+use crate::validate::equal::semantic;
 use crate::validate::rules::{dns_label, dns_subdomain, named, one_of, port, qualified};
 use crate::validate::tree::{int, int0, is_empty, list, list_mut, opt, opt_s, s, set_default, strings};
 
@@ -94,6 +95,22 @@ fn first_three(all: &[String], none: &str) -> String {
     }
 }
 
+const SLICE: &str = "discovery.v1.EndpointSlice";
+
+/// v1 has no topology labels; a node name that was known only by its label stays known (`dropTopologyOnV1`).
+fn drop_topology(object: &mut Value, old: &Value) {
+    const HOST: &str = "kubernetes.io/hostname";
+    let host = |e: &Value| opt(e, "deprecatedTopology").map_or("", |t| s(t, HOST)).to_owned();
+    let before: Vec<String> = list(old, "endpoints").iter().map(host).collect();
+    for endpoint in list_mut(object, "endpoints") {
+        let own = host(endpoint);
+        if opt_s(endpoint, "nodeName").is_none() && !own.is_empty() && before.contains(&own) {
+            crate::validate::tree::set(endpoint, "nodeName", own);
+        }
+        crate::validate::tree::remove(endpoint, "deprecatedTopology");
+    }
+}
+
 pub struct EndpointSlices;
 
 impl Strategy for EndpointSlices {
@@ -105,6 +122,16 @@ impl Strategy for EndpointSlices {
             if opt_s(p, "protocol").is_none() {
                 set_default(p, "protocol", "TCP");
             }
+        }
+    }
+
+    fn prepare_for_create(&self, _ctx: &Context, object: &mut Value) {
+        drop_topology(object, &Value::Null);
+    }
+
+    fn prepare_for_update(&self, _ctx: &Context, new: &mut Value, old: &Value) {
+        if !semantic(Some(&json!({"endpoints": new.get("endpoints")})), Some(&json!({"endpoints": old.get("endpoints")})), SLICE) {
+            drop_topology(new, old);
         }
     }
 

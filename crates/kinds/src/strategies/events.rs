@@ -17,13 +17,17 @@ pub struct Events;
 
 impl Strategy for Events {
     fn meta_rules(&self) -> MetaRules {
-        MetaRules { kube_finalizers: false, ..MetaRules::default() }
+        MetaRules { own: true, ..MetaRules::default() }
     }
 
+    /// The metadata of core events is looked at when all else is right, and then only as generally as any object's.
     fn validate(&self, _ctx: &Context, object: &Value) -> ErrorList {
         let mut e = legacy(object);
         if is_new(object) {
+            metadata(object, names::dns1123_subdomain, true, &mut e);
             new_fields(object, &mut e);
+        } else if e.is_empty() {
+            metadata(object, |name| names::path_segment(name, false), false, &mut e);
         }
         e
     }
@@ -42,6 +46,12 @@ impl Strategy for Events {
     fn cells(&self, object: &Value, now: i64) -> Option<Vec<Value>> {
         Some(crate::columns::event::event(object, now))
     }
+}
+
+fn metadata(object: &Value, rule: fn(&str) -> names::Problems, kube_finalizers: bool, e: &mut ErrorList) {
+    let name = |name: &str, prefix: bool| if prefix { rule(&names::mask_trailing_dash(name)) } else { rule(name) };
+    let rules = machinery::metadata::Rules { namespaced: true, name: &name, kube_finalizers };
+    e.extend(machinery::metadata::validate(object.get("metadata").unwrap_or(&Value::Null), &rules, &Path::new("metadata")));
 }
 
 /// Whether it is seen as events.k8s.io shows it.

@@ -50,11 +50,19 @@ impl Strategy for Nodes {
         if let Some(v) = object.get_mut("spec") {
             remove(v, "configSource");
         }
+        if let Some(status) = object.get_mut("status") {
+            remove(status, "config");
+        }
         pod_cidrs(object);
     }
 
     fn prepare_for_update(&self, _ctx: &Context, new: &mut Value, old: &Value) {
         keep_status(new, old);
+        if at(old, "spec.configSource").is_none()
+            && let Some(v) = new.get_mut("spec")
+        {
+            remove(v, "configSource");
+        }
         pod_cidrs(new);
     }
 
@@ -70,6 +78,14 @@ impl Strategy for Nodes {
         for (i, cidr) in cidrs.iter().enumerate() {
             e.extend(names_net::cidr_legacy(&p.index(i), cidr, false));
         }
+        if let Some((i, bad)) =
+            cidrs.iter().enumerate().find(|(_, c)| names_net::parse_cidr_sloppy(c).is_none()).filter(|_| cidrs.len() > 1)
+        {
+            let text = format!(
+                "invalid PodCIDRs. failed to check with dual stack with error:invalid CIDR[{i}]: <nil> (invalid CIDR address: {bad})"
+            );
+            e.push(Error::internal(&p, text));
+        }
         if cidrs.len() > 1 {
             let same_family = names_net::is_v6_text(cidrs[0]) == names_net::is_v6_text(cidrs[1]);
             if cidrs.len() > 2 || same_family {
@@ -77,6 +93,7 @@ impl Strategy for Nodes {
             }
         }
         resources_of(object, &mut e);
+        features(object, &mut e);
         e
     }
 
@@ -90,6 +107,9 @@ impl Strategy for Nodes {
         if !s(o, "providerID").is_empty() && s(n, "providerID") != s(o, "providerID") {
             e.push(Error::forbidden(&p.child("providerID"), "node updates may not change providerID except from \"\" to valid"));
         }
+        // Upstream looks at taints once more here.
+        let meta = Path::new("metadata");
+        taints(n, &meta.child("taints"), &mut e);
         e
     }
 
@@ -150,8 +170,36 @@ fn resources_of(object: &Value, e: &mut ErrorList) {
     }
 }
 
+/// `UpperCamelCase` segments between slashes.
+fn feature_problem(name: &str) -> bool {
+    name.split('/').enumerate().any(|(i, part)| {
+        let first = part.chars().next();
+        let head = first.is_some_and(|c| if i == 0 { c.is_ascii_uppercase() } else { c.is_ascii_alphabetic() });
+        !head || !part.chars().all(|c| c.is_ascii_alphanumeric())
+    })
+}
+
+fn features(object: &Value, e: &mut ErrorList) {
+    let p = Path::new("status");
+    let root = p.child("declaredFeatures");
+    let all: Vec<&str> = opt(object, "status").map(|st| strings(st, "declaredFeatures").collect()).unwrap_or_default();
+    for (i, name) in all.iter().enumerate() {
+        if all[..i].contains(name) {
+            e.push(Error::duplicate(&root.index(i), &json!(name)));
+        }
+        if feature_problem(name) {
+            let text = format!(
+                "invalid feature name {}: must start with an UpperCamelCase segment, with subsequent segments separated by '/' (e.g., MyFeature or MyFeature/mySubFeature), and contain only alphanumeric characters and slashes",
+                machinery::field::go_quote(name)
+            );
+            e.push(Error::invalid_str(&root.index(i), name, text));
+        }
+    }
+}
+
 fn status(new: &Value, _old: &Value, e: &mut ErrorList) {
     resources_of(new, e);
+    features(new, e);
     let p = Path::new("status");
     let root = p.child("addresses");
     let addresses = at(new, "status").map_or(&[][..], |st| list(st, "addresses"));

@@ -45,15 +45,14 @@ impl Strategy for StatefulSets {
             }
         }
         let Some(strategy) = spec.get_mut("updateStrategy").filter(|v| v.is_object()) else { return };
-        let had = has(strategy, "rollingUpdate");
-        if s(strategy, "type") == "RollingUpdate" {
-            let mut rolling = opt(strategy, "rollingUpdate").cloned().unwrap_or_else(|| json!({}));
-            if !has(&rolling, "partition") {
-                set(&mut rolling, "partition", 0);
-            }
-            if had || rolling != json!({}) {
-                set(strategy, "rollingUpdate", rolling);
-            }
+        if s(strategy, "type").is_empty() {
+            set(strategy, "type", "RollingUpdate");
+            set_default(strategy, "rollingUpdate", json!({}));
+        }
+        if let Some(rolling) = strategy.get_mut("rollingUpdate").filter(|r| r.is_object())
+            && !has(rolling, "partition")
+        {
+            set(rolling, "partition", 0);
         }
     }
 
@@ -78,39 +77,11 @@ impl Strategy for StatefulSets {
     }
 
     fn validate(&self, _ctx: &Context, object: &Value) -> ErrorList {
-        let (mut e, empty, p) = (ErrorList::new(), json!({}), Path::new("spec"));
-        let v = opt(object, "spec").unwrap_or(&empty);
-        match s(v, "podManagementPolicy") {
-            "" => e.push(Error::required(&p.child("podManagementPolicy"), "")),
-            "OrderedReady" | "Parallel" => {}
-            other => e.push(Error::invalid_str(&p.child("podManagementPolicy"), other, "must be 'OrderedReady' or 'Parallel'")),
-        }
-        update_strategy(v, &p, &mut e);
-        retention(v, &p, &mut e);
-        non_negative(v, "replicas", &p, &mut e);
-        non_negative(v, "minReadySeconds", &p, &mut e);
-        if let Some(ordinals) = opt(v, "ordinals") {
-            non_negative(ordinals, "start", &p.child("ordinals"), &mut e);
-        }
-        let at = p.child("volumeClaimTemplates");
-        for (i, c) in list(v, "volumeClaimTemplates").iter().enumerate() {
-            claim::spec(opt(c, "spec").unwrap_or(&empty), &at.index(i).child("spec"), &mut e);
-        }
-        let with_claims = template_with_claims(v);
-        let template = with_claims.as_ref().or_else(|| opt(v, "template")).unwrap_or(&empty);
-        let at_template = p.child("template");
-        if let Some(selector) = selector_of(v, "statefulset", "", &p, &mut e) {
-            template_rules(template, &selector, &at_template, &mut e);
-        }
-        forever(template, "StatefulSet", &at_template, &mut e);
-        if !s(v, "serviceName").is_empty() {
-            dns_label(&p.child("serviceName"), s(v, "serviceName"), &mut e);
-        }
-        e
+        set_spec(object, true)
     }
 
-    fn validate_update(&self, ctx: &Context, new: &Value, old: &Value) -> ErrorList {
-        let mut e = self.validate(ctx, new);
+    fn validate_update(&self, _ctx: &Context, new: &Value, old: &Value) -> ErrorList {
+        let mut e = set_spec(new, false);
         let plain = |object: &Value| {
             let mut spec = object.get("spec").cloned().unwrap_or_default();
             if let Some(map) = spec.as_object_mut() {
@@ -131,6 +102,40 @@ impl Strategy for StatefulSets {
     fn cells(&self, object: &Value, now: i64) -> Option<Vec<Value>> {
         Some(crate::columns::apps::stateful_set(object, now))
     }
+}
+
+/// `ValidateStatefulSetSpec`; what cannot change is asked of new ones alone.
+fn set_spec(object: &Value, new: bool) -> ErrorList {
+    let (mut e, empty, p) = (ErrorList::new(), json!({}), Path::new("spec"));
+    let v = opt(object, "spec").unwrap_or(&empty);
+    match s(v, "podManagementPolicy") {
+        "" => e.push(Error::required(&p.child("podManagementPolicy"), "")),
+        "OrderedReady" | "Parallel" => {}
+        other => e.push(Error::invalid_str(&p.child("podManagementPolicy"), other, "must be 'OrderedReady' or 'Parallel'")),
+    }
+    update_strategy(v, &p, &mut e);
+    retention(v, &p, &mut e);
+    non_negative(v, "replicas", &p, &mut e);
+    non_negative(v, "minReadySeconds", &p, &mut e);
+    if let Some(ordinals) = opt(v, "ordinals") {
+        non_negative(ordinals, "start", &p.child("ordinals"), &mut e);
+    }
+    let at = p.child("volumeClaimTemplates");
+    let claims = if new { list(v, "volumeClaimTemplates") } else { &[] };
+    for (i, c) in claims.iter().enumerate() {
+        claim::spec(opt(c, "spec").unwrap_or(&empty), &at.index(i).child("spec"), &mut e);
+    }
+    let with_claims = template_with_claims(v);
+    let template = with_claims.as_ref().or_else(|| opt(v, "template")).unwrap_or(&empty);
+    let at_template = p.child("template");
+    if let Some(selector) = selector_of(v, "statefulset", "", &p, &mut e) {
+        template_rules(template, &selector, &at_template, &mut e);
+    }
+    forever(template, "StatefulSet", &at_template, &mut e);
+    if new && !s(v, "serviceName").is_empty() {
+        dns_label(&p.child("serviceName"), s(v, "serviceName"), &mut e);
+    }
+    e
 }
 
 /// The template with a volume for each claim, as the controller will make its pods; `None` where there are no claims.

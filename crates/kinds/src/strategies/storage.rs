@@ -32,7 +32,7 @@ const SOURCES: [(&str, &str, Rule); 22] = [
     ("iscsi", "iscsi", source::iscsi),
     ("cinder", "cinder", |v, p, e| source::cinder(v, p, true, e)),
     ("fc", "fc", source::fc),
-    ("flexVolume", "", |v, p, e| source::flex(v, p, true, e)),
+    ("flexVolume", "", source::flex),
     ("azureFile", "azureFile", source::azure_file),
     ("vsphereVolume", "vsphereVolume", source::vsphere),
     ("photonPersistentDisk", "photonPersistentDisk", source::photon),
@@ -378,8 +378,9 @@ fn topologies(object: &Value, e: &mut ErrorList) {
                 e.push(Error::duplicate(&item.child("key"), &json!(s(r, "key"))));
             }
         }
-        // Upstream compares with empty terms too.
-        if all.is_empty() || terms[..i].iter().any(|o| same_term(o, term)) {
+        // Upstream compares with as many empty terms as there are terms, too.
+        let empty = if all.is_empty() { terms.len() } else { 0 };
+        for _ in 0..empty + terms[..i].iter().filter(|o| same_term(o, term)).count() {
             e.push(Error::duplicate(&at, &json!("")));
         }
     }

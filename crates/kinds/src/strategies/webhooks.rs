@@ -29,7 +29,7 @@ struct Rules {
 
 impl Strategy for WebhookConfigurations {
     fn meta_rules(&self) -> MetaRules {
-        MetaRules { kube_finalizers: false, update_again: false, create_on_update: true }
+        MetaRules { kube_finalizers: false, update_again: false, create_on_update: true, own: false }
     }
 
     fn validate(&self, _ctx: &Context, object: &Value) -> ErrorList {

@@ -242,13 +242,7 @@ pub fn ephemeral<'a>(pod: &Pod<'a>, p: &Path<'_>, names: &mut Vec<&'a str>, e: &
 fn hollow(c: &Value, key: &str) -> bool {
     match opt(c, key) {
         None => true,
-        Some(Value::Array(items)) => items.is_empty(),
-        Some(Value::Object(fields)) if key == "resources" => fields.values().all(|v| match v {
-            Value::Null => true,
-            Value::Object(m) => m.is_empty(),
-            Value::Array(a) => a.is_empty(),
-            _ => false,
-        }),
+        Some(Value::Object(fields)) if key == "resources" => fields.values().all(Value::is_null),
         Some(_) => false,
     }
 }

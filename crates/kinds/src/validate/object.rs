@@ -15,7 +15,7 @@ pub fn create(resource: &Resource, ctx: &Context, object: &Value) -> ErrorList {
     if !first.is_empty() {
         return first;
     }
-    let mut errors = meta(resource, object);
+    let mut errors = if resource.strategy.meta_rules().own { ErrorList::new() } else { meta(resource, object) };
     errors.extend(resource.strategy.validate(ctx, object));
     errors
 }
@@ -59,6 +59,8 @@ fn name_problems(resource: &Resource, object: &Value, name: &str, prefix: bool) 
         NameRule::Dns1123Label => names::dns1123_label(&masked),
         NameRule::Dns1035Label => names::dns1035_label(&masked),
         NameRule::PathSegment => names::path_segment(name, prefix),
+        NameRule::Declared if prefix => Problems::new(),
+        NameRule::Declared => names::dns1123_subdomain(name).into_iter().map(|p| p.replace("253 characters", "253 bytes").into()).collect(),
         NameRule::ByStrategy => resource.strategy.name_problems(object, name, prefix),
     }
 }

@@ -35,7 +35,7 @@ const SOURCES: [(&str, &str, Rule); 30] = [
     ("quobyte", "quobyte", source::quobyte),
     ("downwardAPI", "downwarAPI", files::downward_api_volume),
     ("fc", "fc", source::fc),
-    ("flexVolume", "flexVolume", |v, p, e| source::flex(v, p, false, e)),
+    ("flexVolume", "flexVolume", source::flex),
     ("configMap", "configMap", files::config_map),
     ("azureFile", "azureFile", source::azure_file),
     ("vsphereVolume", "vsphereVolume", source::vsphere),

@@ -52,7 +52,7 @@ pub fn dedup_owners(value: &mut Value) -> Option<String> {
 }
 
 pub fn first_generation(resource: &Resource, value: &mut Value) {
-    if !matches!(resource.generation, Generation::Untouched | Generation::ByStrategy) {
+    if !matches!(resource.generation, Generation::Untouched | Generation::ByStrategy | Generation::Updates) {
         metadata_mut(value).insert("generation".into(), json!(1));
     }
 }
@@ -81,7 +81,7 @@ pub fn next_generation(resource: &Resource, value: &mut Value, old: &Value) {
     let differs = |paths: &[&str]| paths.iter().any(|p| object::at(value, p) != object::at(old, p));
     let changed = match resource.generation {
         Generation::Untouched | Generation::ByStrategy | Generation::Once => false,
-        Generation::Spec => content_differs(resource, value, old),
+        Generation::Spec | Generation::Updates => content_differs(resource, value, old),
         Generation::SpecOrAnnotations => content_differs(resource, value, old) || differs(&["metadata.annotations"]),
         Generation::SpecOrLabels => content_differs(resource, value, old) || differs(&["metadata.labels"]),
     };

@@ -19,8 +19,9 @@ pub fn validate(new: &Value, old: &Value, e: &mut ErrorList) {
     uncounted(&job, e);
     finished(&job, &before, e);
     indexes(&job, &before, e);
-    let ready = int0(job.status, "ready");
-    if (job.moved(&before, "ready") || job.moved(&before, "active")) && ready > int0(job.status, "active") {
+    if (job.moved(&before, "ready") || job.moved(&before, "active"))
+        && let Some(ready) = int(job.status, "ready").filter(|ready| *ready > int0(job.status, "active"))
+    {
         job.invalid("ready", &json!(ready), "cannot set more ready pods than active", e);
     }
     contradictions(&job, e);
@@ -239,8 +240,8 @@ fn progress(job: &Job<'_>, before: &Job<'_>, e: &mut ErrorList) {
         job.invalid("completionTime", now, "completionTime cannot be mutated", e);
     }
     if job.moved(before, "startTime") && has(before.status, "startTime") && !flag(job.spec, "suspend") {
-        let what = if has(job.status, "startTime") { "modified" } else { "removed" };
-        job.required("startTime", &format!("startTime cannot be {what} for unsuspended job"), e);
+        let now = opt(job.status, "startTime").unwrap_or(&NULL);
+        job.invalid("startTime", now, "field is immutable for unsuspended job once set", e);
     }
     if before.is("SuccessCriteriaMet") && !job.is("SuccessCriteriaMet") {
         job.conditions("cannot disable the SuccessCriteriaMet=True condition", e);

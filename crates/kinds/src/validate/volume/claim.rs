@@ -35,7 +35,7 @@ pub fn template_metadata(v: &Value, p: &Path<'_>, e: &mut ErrorList) {
     machinery::metadata::labels(meta.get("labels"), &meta_at.child("labels"), e);
     for (key, text) in NOT_IN_TEMPLATE {
         let zero = opt(meta, key).and_then(Value::as_i64) == Some(0) && key == "generation";
-        if !is_empty(meta, key) && !zero {
+        if (!is_empty(meta, key) || opt(meta, key).is_some_and(Value::is_array)) && !zero {
             e.push(Error::forbidden(&meta_at.child(text), "cannot be set"));
         }
     }

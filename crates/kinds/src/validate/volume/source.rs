@@ -193,7 +193,7 @@ pub fn fc(v: &Value, p: &Path<'_>, e: &mut ErrorList) {
     }
 }
 
-pub fn flex(v: &Value, p: &Path<'_>, pv: bool, e: &mut ErrorList) {
+pub fn flex(v: &Value, p: &Path<'_>, e: &mut ErrorList) {
     let p = p.child("flexVolume");
     required(v, "driver", &p, e);
     let at = p.child("options");
@@ -204,10 +204,6 @@ pub fn flex(v: &Value, p: &Path<'_>, pv: bool, e: &mut ErrorList) {
         {
             e.push(Error::invalid_str(&at.key(key), key, "kubernetes.io and k8s.io namespaces are reserved"));
         }
-    }
-    if pv && let Some(secret) = opt(v, "secretRef") {
-        let at = p.child("secretRef");
-        required(secret, "name", &at, e);
     }
 }
 
