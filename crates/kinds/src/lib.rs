@@ -7,6 +7,7 @@ pub mod apiextensions;
 pub mod columns;
 pub mod custom;
 pub mod enums;
+pub mod expressions;
 pub mod quota;
 pub mod resource;
 pub mod strategies;

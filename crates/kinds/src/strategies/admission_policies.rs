@@ -1,6 +1,6 @@
-//! ValidatingAdmissionPolicies, MutatingAdmissionPolicies and their bindings. Expressions are checked for being there;
-//! compiling them is up to what evaluates them.
+//! ValidatingAdmissionPolicies, MutatingAdmissionPolicies and their bindings. Expressions must compile.
 
+use cel::Type;
 use machinery::field::{Error, ErrorList, Path};
 use machinery::gvk::GroupVersion;
 use machinery::names;
@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::workload::{StatusOnly, keep_status, reset_status};
 use crate::columns::{age, name};
+use crate::expressions::{self, Scope};
 use crate::strategy::{Context, MetaRules, Strategy};
 use crate::validate::admission::{match_conditions, match_resources};
 use crate::validate::conditions::conditions;
@@ -54,8 +55,7 @@ impl Strategy for ValidatingAdmissionPolicies {
         let (mut e, empty, p) = (ErrorList::new(), json!({}), Path::new("spec"));
         let v = opt(object, "spec").unwrap_or(&empty);
         policy_head(v, &p, &mut e);
-        match_conditions(v, &p, &mut e);
-        variables(v, &p, &mut e);
+        let env = variables(v, Scope { authorizer: true, ..Scope::default() }, &p, &mut e);
         let (checks, audits) = (list(v, "validations"), list(v, "auditAnnotations"));
         let (at_checks, at_audits) = (p.child("validations"), p.child("auditAnnotations"));
         if checks.is_empty() && audits.is_empty() {
@@ -63,8 +63,9 @@ impl Strategy for ValidatingAdmissionPolicies {
             e.push(Error::required(&at_audits, NOTHING));
             return e;
         }
+        let messages = expressions::policy(v, Scope::default(), None);
         for (i, check) in checks.iter().enumerate() {
-            validation(check, &at_checks.index(i), &mut e);
+            validation(check, &env, &messages, &at_checks.index(i), &mut e);
         }
         if audits.len() > AUDIT_ANNOTATIONS_MAX {
             let text = format!("must not have more than {AUDIT_ANNOTATIONS_MAX} auditAnnotations");
@@ -72,7 +73,7 @@ impl Strategy for ValidatingAdmissionPolicies {
         }
         let policy = at(object, "metadata").map_or("", |m| s(m, "name"));
         for (i, audit) in audits.iter().enumerate() {
-            audit_annotation(policy, audit, &at_audits.index(i), &mut e);
+            audit_annotation(policy, audit, &env, &at_audits.index(i), &mut e);
             if audits[..i].iter().any(|a| s(a, "key") == s(audit, "key")) {
                 e.push(Error::duplicate(&at_audits.index(i).child("key"), &json!(s(audit, "key"))));
             }
@@ -167,7 +168,12 @@ const RESERVED: [&str; 21] = [
     "while",
 ];
 
-fn variables(v: &Value, p: &Path<'_>, e: &mut ErrorList) {
+/// Match conditions, which know no variables, and the variables; answers what all other expressions may speak of.
+fn variables(v: &Value, scope: Scope, p: &Path<'_>, e: &mut ErrorList) -> cel::Env {
+    if !list(v, "matchConditions").is_empty() {
+        let scope = Scope { params: opt(v, "paramKind").is_some(), patches: false, ..scope };
+        match_conditions(v, &expressions::admission(scope), p, e);
+    }
     let at = p.child("variables");
     for (i, variable) in list(v, "variables").iter().enumerate() {
         let p = at.index(i);
@@ -182,16 +188,22 @@ fn variables(v: &Value, p: &Path<'_>, e: &mut ErrorList) {
             e.push(Error::required(&p.child("expression"), "expression is not specified"));
         }
     }
+    expressions::policy(v, scope, Some((&at, e)))
 }
 
-fn validation(v: &Value, p: &Path<'_>, e: &mut ErrorList) {
+/// `messages` is what the message's expression may speak of: all but the authorizer.
+fn validation(v: &Value, env: &cel::Env, messages: &cel::Env, p: &Path<'_>, e: &mut ErrorList) {
     let (expression, message, by_expression) = (s(v, "expression").trim(), s(v, "message"), s(v, "messageExpression"));
     let broken = |text: &str| text.contains(['\n', '\r']);
     if expression.is_empty() {
         e.push(Error::required(&p.child("expression"), "expression is not specified"));
+    } else {
+        expressions::check(env, s(v, "expression"), &[Type::Bool], &p.child("expression"), e);
     }
     if !by_expression.is_empty() && by_expression.trim().is_empty() {
         e.push(Error::invalid_str(&p.child("messageExpression"), by_expression, "must be non-empty if specified"));
+    } else if !by_expression.is_empty() {
+        expressions::check(messages, by_expression, &[Type::String], &p.child("messageExpression"), e);
     }
     let at = p.child("message");
     if !message.is_empty() && message.trim().is_empty() {
@@ -204,7 +216,7 @@ fn validation(v: &Value, p: &Path<'_>, e: &mut ErrorList) {
     optional_one_of(v, "reason", p, &["Forbidden", "Invalid", "RequestEntityTooLarge"], e);
 }
 
-fn audit_annotation(policy: &str, v: &Value, p: &Path<'_>, e: &mut ErrorList) {
+fn audit_annotation(policy: &str, v: &Value, env: &cel::Env, p: &Path<'_>, e: &mut ErrorList) {
     if policy.is_empty() {
         e.push(Error::required(&p.child("key"), "requires metadata.name be non-empty"));
     } else {
@@ -217,6 +229,9 @@ fn audit_annotation(policy: &str, v: &Value, p: &Path<'_>, e: &mut ErrorList) {
     } else if expression.len() > VALUE_EXPRESSION_MAX_BYTES {
         let text = format!("must not exceed {VALUE_EXPRESSION_MAX_BYTES} bytes in length");
         e.push(Error::required(&p.child("valueExpression"), text));
+    } else {
+        let at = p.child("valueExpression");
+        expressions::check(env, s(v, "valueExpression"), &[Type::String, Type::Null], &at, e);
     }
 }
 
@@ -253,14 +268,13 @@ impl Strategy for MutatingAdmissionPolicies {
         if let Some(constraints) = opt(v, "matchConstraints") {
             only_mutable(constraints, &p.child("matchConstraints"), &mut e);
         }
-        match_conditions(v, &p, &mut e);
-        variables(v, &p, &mut e);
+        let env = variables(v, Scope { authorizer: true, patches: true, ..Scope::default() }, &p, &mut e);
         let at = p.child("mutations");
         if is_empty(v, "mutations") {
             e.push(Error::required(&at, "mutations must contain at least one item"));
         }
         for (i, m) in list(v, "mutations").iter().enumerate() {
-            mutation(m, &at.index(i), &mut e);
+            mutation(m, &env, &at.index(i), &mut e);
         }
         required_one_of(v, "reinvocationPolicy", &p, &["IfNeeded", "Never"], &mut e);
         e
@@ -280,7 +294,11 @@ fn only_mutable(v: &Value, p: &Path<'_>, e: &mut ErrorList) {
     }
 }
 
-fn mutation(v: &Value, p: &Path<'_>, e: &mut ErrorList) {
+fn mutation_type(name: &str) -> Type {
+    Type::object(cel::ObjectType::new(name))
+}
+
+fn mutation(v: &Value, env: &cel::Env, p: &Path<'_>, e: &mut ErrorList) {
     let (ours, other, ty) = match s(v, "patchType") {
         "" => {
             e.push(Error::required(&p.child("patchType"), ""));
@@ -298,7 +316,10 @@ fn mutation(v: &Value, p: &Path<'_>, e: &mut ErrorList) {
         Some(given) if s(given, "expression").trim().is_empty() => {
             e.push(Error::required(&p.child(ours).child("expression"), ""));
         }
-        Some(_) => {}
+        Some(given) => {
+            let of = if ty == "JSONPatch" { Type::list(mutation_type("JSONPatch")) } else { mutation_type("Object") };
+            expressions::check(env, s(given, "expression"), &[of], &p.child(ours).child("expression"), e);
+        }
     }
     if opt(v, other).is_some() {
         let text = format!("must not be specified when patchType is {ty}");

@@ -5,6 +5,7 @@ use machinery::names;
 use serde_json::{Value, json};
 
 use crate::columns::{age, name};
+use crate::expressions::{self, Scope};
 use crate::strategy::{Context, MetaRules, Strategy};
 use crate::validate::admission::{client_config, match_conditions, rule_with_operations};
 use crate::validate::rules::{named, optional_one_of};
@@ -97,7 +98,10 @@ impl WebhookConfigurations {
             optional_one_of(v, "reinvocationPolicy", p, &["IfNeeded", "Never"], e);
         }
         client_config(opt(v, "clientConfig").unwrap_or(&Value::Null), &p.child("clientConfig"), e);
-        match_conditions(v, p, e);
+        if !list(v, "matchConditions").is_empty() {
+            let env = expressions::admission(Scope { authorizer: true, ..Scope::default() });
+            match_conditions(v, &env, p, e);
+        }
     }
 }
 

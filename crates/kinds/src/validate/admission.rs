@@ -1,5 +1,5 @@
 //! What webhook configurations and admission policies share: rules with operations, match resources, match conditions.
-//! Expressions are checked for being there; compiling them is up to what evaluates them.
+//! Expressions must compile in the environment they are given.
 
 use machinery::field::{Error, ErrorList, Path};
 use machinery::names;
@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::rules::{named, one_of};
 use super::selector::label_selector;
 use super::tree::{list, opt, opt_s, s, strings};
+use crate::expressions;
 
 const OPERATIONS: [&str; 5] = ["*", "CONNECT", "CREATE", "DELETE", "UPDATE"];
 const SCOPES: [&str; 3] = ["*", "Cluster", "Namespaced"];
@@ -113,13 +114,16 @@ pub fn match_resources(v: &Value, p: &Path<'_>, e: &mut ErrorList) {
 }
 
 /// `validateMatchConditions`, of `v.matchConditions`.
-pub fn match_conditions(v: &Value, p: &Path<'_>, e: &mut ErrorList) {
+pub fn match_conditions(v: &Value, env: &cel::Env, p: &Path<'_>, e: &mut ErrorList) {
     let at = p.child("matchConditions");
     let all = list(v, "matchConditions");
     for (i, condition) in all.iter().enumerate() {
         let p = at.index(i);
-        if s(condition, "expression").trim().is_empty() {
+        let expression = s(condition, "expression");
+        if expression.trim().is_empty() {
             e.push(Error::required(&p.child("expression"), ""));
+        } else {
+            expressions::check(env, expression, &[cel::Type::Bool], &p.child("expression"), e);
         }
         match s(condition, "name") {
             "" => e.push(Error::required(&p.child("name"), "")),

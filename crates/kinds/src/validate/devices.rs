@@ -96,7 +96,7 @@ pub fn selectors(v: &Value, p: &Path<'_>, e: &mut ErrorList) {
             Some(cel) if s(cel, "expression").len() > EXPRESSION_MAX_BYTES => {
                 e.push(Error::too_long(&at_cel.child("cel").child("expression"), EXPRESSION_MAX_BYTES));
             }
-            Some(_) => {}
+            Some(cel) => crate::expressions::check_selector(s(cel, "expression"), &at_cel.child("cel").child("expression"), e),
         }
     }
 }
