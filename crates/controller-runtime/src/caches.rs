@@ -51,6 +51,28 @@ macro_rules! scope {
     ((namespace $namespace:literal)) => {
         Scope::namespace($namespace)
     };
+    ((one $namespace:literal $name:literal)) => {
+        Scope::namespace($namespace).with_fields(concat!("metadata.name=", $name))
+    };
+    ((but $fields:literal)) => {
+        Scope::all().with_fields($fields)
+    };
+}
+
+/// Whether an object that was written is one of a scope's, as far as its name tells.
+macro_rules! covers {
+    ($written:ident (name $name:literal)) => {
+        $written.name == $name
+    };
+    ($written:ident (namespace $namespace:literal)) => {
+        $written.namespace == $namespace
+    };
+    ($written:ident (one $namespace:literal $name:literal)) => {
+        $written.namespace == $namespace && $written.name == $name
+    };
+    ($written:ident $all:tt) => {
+        true
+    };
 }
 
 macro_rules! caches {
@@ -93,7 +115,7 @@ macro_rules! caches {
 
             /// Waits until the cache shows a write; kinds that are not cached need no wait.
             async fn show(&self, written: &Written) -> client::Result<()> {
-                $(if written.kind == k8s::$kind::KIND && written.api_version == k8s::$kind::API_VERSION {
+                $(if written.kind == k8s::$kind::KIND && written.api_version == k8s::$kind::API_VERSION && covers!(written $scope) {
                     return show(&self.$field.0, written).await;
                 })*
                 Ok(())

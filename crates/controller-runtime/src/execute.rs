@@ -68,6 +68,13 @@ impl Executor {
     async fn execute(&self, action: &Action) -> Done {
         let (verb, target, done, failed) = match action {
             Action::Together(actions) => return self.execute_together(actions).await,
+            Action::IfAllowed { review, then, otherwise } => {
+                return match self.allowed(review).await {
+                    Ok(true) => self.execute_all(then).await,
+                    Ok(false) => self.execute_all(otherwise).await,
+                    Err(error) => (Vec::new(), Err(Stop::Unreachable(error.to_string()))),
+                };
+            }
             Action::Record(event) => {
                 self.record(event, None);
                 return (Vec::new(), Ok(()));
@@ -160,7 +167,11 @@ impl Executor {
                 };
                 Request::new(target.collection_path()).delete(&target.name, &params)
             }
-            Action::Record(_) | Action::RequireLive { .. } | Action::RequireAbsent { .. } | Action::Together(_) => return Ok(Value::Null),
+            Action::IfAllowed { .. }
+            | Action::Record(_)
+            | Action::RequireLive { .. }
+            | Action::RequireAbsent { .. }
+            | Action::Together(_) => return Ok(Value::Null),
         };
         self.client.request(request.map_err(kube::Error::BuildRequest)?).await
     }
@@ -190,6 +201,14 @@ impl Executor {
             Ok(_) => Err(Stop::Stale),
             Err(error) => Err(Stop::Unreachable(error.to_string())),
         }
+    }
+
+    /// Whether an access review says yes.
+    async fn allowed(&self, review: &Value) -> kube::Result<bool> {
+        let body = serde_json::to_vec(review).map_err(kube::Error::SerdeError)?;
+        let request = Request::new("/apis/authorization.k8s.io/v1/subjectaccessreviews").create(&PostParams::default(), body);
+        let answer: Value = self.client.request(request.map_err(kube::Error::BuildRequest)?).await?;
+        Ok(answer["status"]["allowed"] == true)
     }
 
     async fn require_absent(&self, target: &Target) -> Result<(), Stop> {

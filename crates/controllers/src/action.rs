@@ -151,6 +151,12 @@ pub enum Action {
         target: Target,
     },
     Record(Event),
+    /// Puts an access review to the API server and goes on accordingly.
+    IfAllowed {
+        review: Value,
+        then: Vec<Action>,
+        otherwise: Vec<Action>,
+    },
     /// Independent of one another; executed concurrently, and all tried. Fails if any of them does.
     Together(Vec<Action>),
 }

@@ -3,10 +3,11 @@
 
 pub use k8s_openapi::api::apps::v1::{ControllerRevision, DaemonSet, Deployment, ReplicaSet, StatefulSet};
 pub use k8s_openapi::api::batch::v1::{CronJob, Job};
+pub use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
 pub use k8s_openapi::api::coordination::v1::Lease;
 pub use k8s_openapi::api::core::v1::{
-    ConfigMap, Endpoints, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, ReplicationController, ResourceQuota, Service,
-    ServiceAccount,
+    ConfigMap, Endpoints, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, ReplicationController, ResourceQuota, Secret,
+    Service, ServiceAccount,
 };
 pub use k8s_openapi::api::discovery::v1::EndpointSlice;
 pub use k8s_openapi::api::policy::v1::PodDisruptionBudget;
@@ -14,11 +15,13 @@ pub use k8s_openapi::api::rbac::v1::ClusterRole;
 pub use k8s_openapi::api::storage::v1::StorageClass;
 
 /// Calls a macro with every kind: the field of the view, the variant of [`Watch`](crate::Watch), the type, and which
-/// objects: `all`, those of one namespace, or those of one name.
+/// objects: `all`, those of one namespace, those of one name, the one of a namespace and name, or all but some by a field selector.
 #[macro_export]
 macro_rules! for_each_kind {
     ($macro:ident) => {
         $macro! {
+            certificate_signing_requests CertificateSigningRequests CertificateSigningRequest all,
+            cluster_infos ClusterInfos ConfigMap (one "kube-public" "cluster-info"),
             cluster_roles ClusterRoles ClusterRole all,
             config_maps ConfigMaps ConfigMap (name "kube-root-ca.crt"),
             controller_revisions ControllerRevisions ControllerRevision all,
@@ -38,6 +41,7 @@ macro_rules! for_each_kind {
             replica_sets ReplicaSets ReplicaSet all,
             replication_controllers ReplicationControllers ReplicationController all,
             resource_quotas ResourceQuotas ResourceQuota all,
+            secrets Secrets Secret (but "type!=Opaque,type!=helm.sh/release.v1,type!=kubernetes.io/tls,type!=kubernetes.io/dockerconfigjson"),
             service_accounts ServiceAccounts ServiceAccount all,
             services Services Service all,
             stateful_sets StatefulSets StatefulSet all,

@@ -8,11 +8,14 @@
 pub mod action;
 pub mod history;
 pub mod k8s;
+pub mod keys;
 pub mod meta;
 pub mod pods;
 pub mod selector;
 pub mod view;
 
+pub mod bootstrap_tokens;
+pub mod certificates;
 pub mod cluster_role_aggregation;
 pub mod cron_job;
 pub mod daemon_set;
@@ -33,6 +36,7 @@ pub mod replication_controller;
 pub mod resource_quota;
 pub mod root_ca;
 pub mod service_account;
+pub mod service_account_token;
 pub mod service_load_balancer;
 pub mod stateful_set;
 pub mod taint_eviction;
@@ -45,6 +49,9 @@ mod model;
 
 pub use action::{Action, Event, Outcome, Target};
 pub use view::{Config, Context, Counts, Failure, Key, Lister, View, Watch, index};
+
+/// The identity of the manager itself, where a controller has none of its own.
+pub const MANAGER: &str = "kube-controller-manager";
 
 /// One controller.
 pub struct Controller {
@@ -61,6 +68,11 @@ pub struct Controller {
 
 /// All controllers of this shape, by name.
 pub const TABLE: &[Controller] = &[
+    bootstrap_tokens::CLEANER,
+    bootstrap_tokens::SIGNER,
+    certificates::approve::CONTROLLER,
+    certificates::clean::CONTROLLER,
+    certificates::sign::CONTROLLER,
     cluster_role_aggregation::CONTROLLER,
     cron_job::CONTROLLER,
     daemon_set::CONTROLLER,
@@ -80,6 +92,7 @@ pub const TABLE: &[Controller] = &[
     root_ca::CONTROLLER,
     service_load_balancer::CONTROLLER,
     service_account::CONTROLLER,
+    service_account_token::CONTROLLER,
     stateful_set::CONTROLLER,
     taint_eviction::CONTROLLER,
     ttl_after_finished::CONTROLLER,

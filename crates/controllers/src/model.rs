@@ -26,6 +26,8 @@ pub struct Model {
     /// Every action in short form.
     pub log: Vec<String>,
     pub refuse_creates_of: Option<String>,
+    /// Subresources that access reviews allow.
+    pub allowed: Vec<String>,
     /// What controllers remember, by name and key.
     memory: BTreeMap<(&'static str, Key), Value>,
 }
@@ -84,6 +86,7 @@ impl Model {
             events,
             log,
             refuse_creates_of: None,
+            allowed: Vec::new(),
             memory: BTreeMap::new(),
         };
         for object in objects {
@@ -174,7 +177,9 @@ impl Model {
     /// Until nothing is left to do; panics when that never comes.
     pub fn settle(&mut self, controller: &Controller, key: &Key) {
         for _ in 0..50 {
-            if self.step(controller, key) == 0 {
+            // A question that is answered with no does nothing either.
+            let done = self.log.len();
+            if self.step(controller, key) == 0 || self.log.len() == done {
                 return;
             }
         }
@@ -188,6 +193,11 @@ impl Model {
     fn execute(&mut self, action: &Action) -> Option<Failure> {
         let (verb, target) = match action {
             Action::Together(actions) => return self.execute_all(actions),
+            Action::IfAllowed { review, then, otherwise } => {
+                let subresource = review["spec"]["resourceAttributes"]["subresource"].as_str().unwrap_or("").to_owned();
+                let allowed = self.allowed.contains(&subresource);
+                return self.execute_all(if allowed { then } else { otherwise });
+            }
             Action::Record(event) => {
                 self.events.push(format!("{}: {}", event.reason, event.message));
                 return None;
@@ -216,7 +226,14 @@ impl Model {
                 patch["metadata"].as_object_mut().unwrap().remove("resourceVersion");
                 self.write(key.clone(), &patch);
             }
-            Action::Replace { object, .. } | Action::Apply { object, .. } => self.write(key.clone(), object),
+            Action::Apply { object, .. } => self.write(key.clone(), object),
+            Action::Replace { object, .. } => {
+                // What the new object lacks is gone.
+                let old = self.objects[&key].as_object().cloned().unwrap_or_default();
+                let stored = self.objects.get_mut(&key).unwrap();
+                *stored = json!({"metadata": old["metadata"]});
+                self.write(key.clone(), object);
+            }
             Action::Delete { grace_seconds, .. } => self.delete(&key, *grace_seconds),
             _ => {}
         }

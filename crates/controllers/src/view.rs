@@ -73,6 +73,10 @@ crate::for_each_kind!(view);
 /// What the operator has chosen.
 #[derive(Clone, Debug)]
 pub struct Config {
+    /// Signs certificates and tokens.
+    pub keys: crate::keys::Keys,
+    /// How long an issued certificate lives at most.
+    pub certificate_seconds: i64,
     /// PEM of the certificates that sign the API server's, for pods to trust.
     pub root_ca: String,
     /// Where the nodes' pod networks are cut from; none: nodes get no pod network.
@@ -94,6 +98,8 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
+            keys: crate::keys::Keys::default(),
+            certificate_seconds: 365 * 86400,
             root_ca: String::new(),
             cluster_cidrs: vec!["10.244.0.0/16".to_owned()],
             node_cidr_mask_v4: 24,

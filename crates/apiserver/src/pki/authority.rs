@@ -4,13 +4,14 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
-    PKCS_ECDSA_P256_SHA256, SanType,
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256,
+    PublicKeyData as _,
 };
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use x509_parser::extensions::GeneralName;
 
+use super::certificate::{self, Grant};
 use super::{CA_DAYS, LEAF_DAYS, RENEW_DAYS, files};
 use crate::error::{Error, Result};
 
@@ -42,7 +43,7 @@ impl Authority {
             return Ok(Self { pem, key });
         }
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
-        let mut params = params(cn, &[], CA_DAYS);
+        let mut params = params(cn, CA_DAYS);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let pem = params.self_signed(&key)?.pem();
@@ -65,21 +66,26 @@ impl Authority {
 
     pub fn issue(&self, cn: &str, orgs: &[&str], sans: &[String], usage: Usage) -> Result<Identity> {
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
-        let mut params = params(cn, orgs, LEAF_DAYS);
-        params.key_usages = vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyEncipherment];
-        params.extended_key_usages = match usage {
-            Usage::Client => vec![ExtendedKeyUsagePurpose::ClientAuth],
-            Usage::Server => vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth],
+        let own = match usage {
+            Usage::Client => &["client auth"][..],
+            Usage::Server => &["server auth", "client auth"],
         };
-        for san in sans {
-            params.subject_alt_names.push(match san.parse::<IpAddr>() {
-                Ok(ip) => SanType::IpAddress(ip),
-                Err(_) => SanType::DnsName(san.as_str().try_into()?),
-            });
+        let usages: Vec<String> = ["digital signature", "key encipherment"].iter().chain(own).map(|u| (*u).to_owned()).collect();
+        if let Some(bad) = sans.iter().find(|s| !s.is_ascii()) {
+            return Err(Error::Tls(format!("{bad} is no name for a certificate")));
         }
-        let issuer = Issuer::from_ca_cert_pem(&self.pem, &self.key)?;
-        let cert = params.signed_by(&key, &issuer)?;
-        Ok(Identity { cert_pem: cert.pem(), key_pem: key.serialize_pem() })
+        let now = jiff::Timestamp::now().as_second();
+        // From yesterday: clocks of other machines may be behind.
+        let grant = Grant { usages: &usages, not_before: now - 86400, not_after: now + LEAF_DAYS * 86400 };
+        let (subject, names) = (certificate::subject(cn, orgs), certificate::names_of(sans));
+        let public = key.subject_public_key_info();
+        let cert_pem = certificate::make(&self.pem, &self.key, &subject, &public, names.as_deref(), &grant).map_err(Error::Tls)?;
+        Ok(Identity { cert_pem, key_pem: key.serialize_pem() })
+    }
+
+    /// A certificate for somebody else's request, PEM.
+    pub fn sign_request(&self, request_pem: &[u8], grant: &Grant<'_>) -> std::result::Result<String, String> {
+        certificate::for_request(&self.pem, &self.key, request_pem, grant)
     }
 
     /// Issues once and keeps the result in files, until it nears its end or should say something else.
@@ -129,11 +135,8 @@ fn text_of(name: &GeneralName<'_>) -> Option<String> {
     }
 }
 
-fn params(cn: &str, orgs: &[&str], days: i64) -> CertificateParams {
+fn params(cn: &str, days: i64) -> CertificateParams {
     let mut name = DistinguishedName::new();
-    for org in orgs {
-        name.push(DnType::OrganizationName, *org);
-    }
     name.push(DnType::CommonName, cn);
     let day = |offset: i64| {
         let at = jiff::Timestamp::now().as_second() + offset * 86400;

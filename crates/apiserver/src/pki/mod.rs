@@ -2,6 +2,7 @@
 //! ServiceAccount key. Made when missing, renewed before expiry, mode 0600. The binary issues the components' identities here.
 
 mod authority;
+mod certificate;
 mod files;
 pub mod jose;
 mod kubeconfig;
@@ -10,6 +11,7 @@ pub mod service_account;
 use std::path::{Path, PathBuf};
 
 pub use authority::{Authority, Identity, Usage};
+pub use certificate::Grant;
 pub use kubeconfig::kubeconfig;
 pub use service_account::ServiceAccountKeys;
 
@@ -108,6 +110,15 @@ mod tests {
             let file = file.unwrap();
             assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600, "{:?}", file.path());
         }
+    }
+
+    #[test]
+    fn a_client_is_in_all_its_groups() {
+        let dir = tempfile::tempdir().unwrap();
+        let made = Pki::open(dir.path()).unwrap().issue_client("alice", &["a", "b", "c"]).unwrap();
+        let (chain, _) = made.to_rustls().unwrap();
+        let user = crate::authn::x509::user_of(&chain[0]).unwrap();
+        assert_eq!((user.name.as_str(), user.groups.join(" ")), ("alice", "a b c system:authenticated".to_owned()));
     }
 
     #[test]
