@@ -165,6 +165,7 @@ fn components(instance: &Instance, handle: &Handle, tasks: &mut JoinSet<Ended>, 
     let informers = Informers::new(client::in_process(handle.service_as(User::apiserver())));
     let mut config = kube_controller_manager::settings(&instance.pod_cidr, 24, handle.ca());
     config.informers = Some(informers.clone());
+    config.controllers.keys = crate::signer::of_pki(handle.pki());
     let server = handle.service();
     let service = move |name: &str| client::in_process_named(server.with_user(controller_user(name)), "kube-controller-manager");
     let token = cancel.clone();

@@ -12,6 +12,7 @@ mod own_objects;
 mod process;
 mod progress;
 mod roles;
+mod signer;
 mod supervisor;
 
 use std::path::PathBuf;

@@ -52,6 +52,17 @@ impl Authority {
         Ok(Self { pem, key })
     }
 
+    /// An authority of somebody else's making.
+    pub fn load(certificate: &Path, key: &Path) -> Result<Self> {
+        let missing = |path: &Path| Error::Damaged { path: path.to_owned(), why: "it is missing".to_owned() };
+        let pem = files::read(certificate)?.ok_or_else(|| missing(certificate))?;
+        let text = files::read(key)?.ok_or_else(|| missing(key))?;
+        let key = KeyPair::from_pem(&text).map_err(|e| Error::Damaged { path: key.to_owned(), why: e.to_string() })?;
+        CertificateDer::from_pem_slice(pem.as_bytes())
+            .map_err(|e| Error::Damaged { path: certificate.to_owned(), why: format!("{e:?}") })?;
+        Ok(Self { pem, key })
+    }
+
     pub fn pem(&self) -> &str {
         &self.pem
     }

@@ -21,6 +21,17 @@ pub struct Flags {
     /// Put into every namespace for pods to trust the API server by
     #[arg(long)]
     root_ca_file: PathBuf,
+    /// The CA that approved certificate requests are signed with; none: they are not
+    #[arg(long, requires = "cluster_signing_key_file")]
+    cluster_signing_cert_file: Option<PathBuf>,
+    #[arg(long, requires = "cluster_signing_cert_file")]
+    cluster_signing_key_file: Option<PathBuf>,
+    /// How long such certificates live at most
+    #[arg(long, default_value = "8760h")]
+    cluster_signing_duration: String,
+    /// The key that tokens in Secrets are signed with
+    #[arg(long)]
+    service_account_private_key_file: Option<PathBuf>,
     /// `-name` switches a controller off
     #[arg(long, value_delimiter = ',', allow_hyphen_values = true, default_value = "*")]
     controllers: Vec<String>,
@@ -31,6 +42,10 @@ pub fn run(flags: &Flags) -> Result<()> {
         let client = client::from_kubeconfig_named(&flags.kubeconfig, "kube-controller-manager").await?;
         let ca = std::fs::read_to_string(&flags.root_ca_file).with_context(|| format!("reading {}", flags.root_ca_file.display()))?;
         let mut config = settings(&flags.cluster_cidr, flags.node_cidr_mask_size, &ca);
+        let ca = flags.cluster_signing_cert_file.as_deref().zip(flags.cluster_signing_key_file.as_deref());
+        config.controllers.keys = crate::signer::of_files(ca, flags.service_account_private_key_file.as_deref())?;
+        let most = super::kube_apiserver::duration(&flags.cluster_signing_duration)?;
+        config.controllers.certificate_seconds = i64::try_from(most.as_secs()).unwrap_or(i64::MAX);
         config.election = flags.leader_elect.then(|| Election::new("kube-controller-manager", &identity()));
         config.disabled = flags.controllers.iter().filter_map(|c| c.strip_prefix('-').map(str::to_owned)).collect();
         ControllerManager::run(config, move |_| client.clone(), cancel).await.context("running the controllers")
