@@ -129,6 +129,9 @@ pub enum Error {
     /// The value is larger than the store takes.
     #[error("a value of {bytes} bytes is too large, at most {max} are allowed")]
     TooLarge { bytes: usize, max: usize },
+    /// A value could not be brought into or out of the form it is stored in.
+    #[error("unable to transform key {key:?}: {why}")]
+    Transform { key: String, why: String },
     /// The store could not be opened; says why and what to do. Nothing was changed.
     #[error("cannot open the store: {0}")]
     Open(String),
@@ -173,6 +176,11 @@ pub trait Store: Send + Sync + 'static {
     /// How far a watch of this prefix must have got to show the state of the newest revision. Every watch whose start lies
     /// before `needed` gets there by itself, through events or through [`WatchItem::Progress`].
     async fn freshness(&self, prefix: &str) -> Result<Freshness>;
+
+    /// Whether a value is stored in another form than it would be if it were written now. Such a value is worth writing again.
+    async fn is_stale(&self, _key: &str) -> Result<bool> {
+        Ok(false)
+    }
 
     /// Forgets history before a revision.
     async fn compact(&self, revision: Revision) -> Result<()>;
