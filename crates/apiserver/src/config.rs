@@ -50,6 +50,10 @@ pub struct Config {
     pub shutdown_delay: Duration,
     /// `--livez-grace-period`: how long `/livez` believes a server that is still starting.
     pub livez_grace_period: Duration,
+    /// `--encryption-provider-config`
+    pub encryption_provider_config: Option<PathBuf>,
+    /// `--encryption-provider-config-automatic-reload`, and how often the file is looked at then.
+    pub encryption_reload: Option<Duration>,
     /// `--audit-*`
     pub audit: crate::audit::Options,
     /// `--feature-gates`
@@ -83,6 +87,8 @@ impl Config {
             min_request_timeout: 1800,
             shutdown_delay: Duration::ZERO,
             livez_grace_period: Duration::ZERO,
+            encryption_provider_config: None,
+            encryption_reload: None,
             audit: crate::audit::Options::default(),
             features: crate::features::Gates::default(),
             flags: Vec::new(),

@@ -15,6 +15,8 @@ enum Judge {
     /// It runs, so it answers.
     Answering,
     Store,
+    /// The key management services that encrypt what is stored: all, or one by its place.
+    Kms(Option<usize>),
     /// What starts with the server has started.
     Started,
     /// The same, which `/livez` believes for its grace period.
@@ -22,7 +24,7 @@ enum Judge {
     Stopping,
 }
 
-use Judge::{Answering, Hook, Started, Stopping, Store};
+use Judge::{Answering, Hook, Kms, Started, Stopping, Store};
 
 /// Everywhere, but for [`only`].
 const CHECKS: [(&str, Judge); 39] = [
@@ -77,15 +79,35 @@ fn has(path: &str, check: &str) -> bool {
     }
 }
 
-fn checks(path: &str) -> Vec<(&'static str, Judge)> {
-    CHECKS.into_iter().filter(|(name, _)| has(path, name)).collect()
+/// As upstream: one check for all where the configuration may change, or else one for each.
+const KMS_CHECKS: [&str; 8] = [
+    "kms-provider-0",
+    "kms-provider-1",
+    "kms-provider-2",
+    "kms-provider-3",
+    "kms-provider-4",
+    "kms-provider-5",
+    "kms-provider-6",
+    "kms-provider-7",
+];
+
+fn checks(api: &Api, path: &str) -> Vec<(&'static str, Judge)> {
+    let mut all: Vec<(&'static str, Judge)> = CHECKS.into_iter().filter(|(name, _)| has(path, name)).collect();
+    let Some(encryption) = &api.encryption else { return all };
+    let after = all.iter().position(|(name, _)| name.starts_with("poststarthook/") || *name == "informer-sync").unwrap_or(all.len());
+    let kms: Vec<(&str, Judge)> = match api.config.encryption_reload {
+        Some(_) => vec![("kms-providers", Kms(None))],
+        None => KMS_CHECKS.into_iter().zip(0..encryption.kms().len()).map(|(name, at)| (name, Kms(Some(at)))).collect(),
+    };
+    all.splice(after..after, kms);
+    all
 }
 
-pub fn paths() -> Vec<String> {
+pub fn paths(api: &Api) -> Vec<String> {
     let mut out = Vec::new();
     for path in ["/healthz", "/livez", "/readyz"] {
         out.push(path.to_owned());
-        out.extend(checks(path).into_iter().map(|(name, _)| format!("{path}/{name}")));
+        out.extend(checks(api, path).into_iter().map(|(name, _)| format!("{path}/{name}")));
     }
     out
 }
@@ -96,6 +118,10 @@ async fn judge(api: &Arc<Api>, path: &str, judge: Judge) -> Result<(), String> {
     match judge {
         Answering => Ok(()),
         Store => api.store.revision().await.map(drop).map_err(|e| e.to_string()),
+        Kms(place) => match &api.encryption {
+            Some(encryption) => encryption.healthy(place).await.map_err(|e| e.to_string()),
+            None => Ok(()),
+        },
         Hook if path == "/livez" && api.started.elapsed() < api.config.livez_grace_period => Ok(()),
         Started | Hook => started(),
         Stopping if api.stopping.load(Ordering::Acquire) => Err("process is shutting down".to_owned()),
@@ -117,7 +143,7 @@ async fn run(api: &Arc<Api>, path: &str, (name, how): (&'static str, Judge)) -> 
 pub async fn serve(call: &Call, path: &str, one: Option<&str>) -> Answer {
     let api = &call.api;
     if let Some(one) = one {
-        let Some(check) = checks(path).into_iter().find(|(name, _)| *name == one) else { return respond::page_not_found() };
+        let Some(check) = checks(api, path).into_iter().find(|(name, _)| *name == one) else { return respond::page_not_found() };
         return match run(api, path, check).await {
             Ok(()) => respond::text(200, "ok"),
             Err(why) => respond::text(500, format!("internal server error: {why}\n")),
@@ -125,7 +151,7 @@ pub async fn serve(call: &Call, path: &str, one: Option<&str>) -> Answer {
     }
     let excluded: Vec<&str> = call.query.all("exclude").collect();
     let (mut lines, mut failed, mut found) = (String::new(), Vec::new(), Vec::new());
-    for check in checks(path) {
+    for check in checks(api, path) {
         let name = check.0;
         if excluded.contains(&name) {
             found.push(name);

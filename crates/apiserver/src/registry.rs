@@ -152,6 +152,18 @@ fn parts(version: &str) -> Option<(u8, u64, u64)> {
     Some((2, number(rest)?, 0))
 }
 
+/// The group and resource whose objects are kept under a key.
+pub fn group_resource(key: &str) -> (String, String) {
+    let rows = kinds::table().resources().iter().filter(|r| !r.storage_prefix.is_empty());
+    let under = |r: &&Arc<Resource>| key.strip_prefix(r.storage_prefix.as_str()).is_some_and(|rest| rest.starts_with('/'));
+    // `/registry/services/specs` and `/registry/services/endpoints`, of which none is a prefix of the other.
+    if let Some(row) = rows.filter(under).max_by_key(|r| r.storage_prefix.len()) {
+        return (row.group.clone(), row.resource.clone());
+    }
+    let mut parts = key.trim_start_matches("/registry/").split('/').map(str::to_owned);
+    (parts.next().unwrap_or_default(), parts.next().unwrap_or_default())
+}
+
 /// The store key of an object.
 pub fn key(resource: &Resource, namespace: &str, name: &str) -> String {
     if namespace.is_empty() {

@@ -97,7 +97,7 @@ fn paths(call: &Call) -> Vec<String> {
         paths.push(format!("/apis/{}", gv.group));
         paths.push(format!("/apis/{gv}"));
     }
-    paths.extend(health::paths());
+    paths.extend(health::paths(&call.api));
     paths.extend(
         [
             "/configz",

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use auth::User;
+use encryption::Encrypted;
 use store::Store;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
@@ -21,7 +22,7 @@ use crate::cache::{Caches, Limits};
 use crate::error::{Error, Result};
 use crate::flow::{self, Flow};
 use crate::in_process::InProcess;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, table};
 use crate::pki::Pki;
 use crate::registry::Registry;
 use crate::state::Api;
@@ -57,8 +58,10 @@ impl Server {
         let cancel = CancellationToken::new();
         let mut tasks = JoinSet::new();
         let (audit, pending) = Audit::open(&config.audit)?;
-        let api = Arc::new(state(config, audit, store, pki, local_addr.port(), &mut tasks, &cancel).await?);
+        let (store, encryption) = encrypted(&config, store).await?;
+        let api = Arc::new(state(config, (audit, encryption), store, pki, local_addr.port(), &mut tasks, &cancel).await?);
         pending.start(&api, &mut tasks, &cancel);
+        keep_encryption(&api, &mut tasks, &cancel);
         let closed = CancellationToken::new();
         tasks.spawn(listen::accept(listener, acceptor, api.clone(), closed.clone(), cancel.clone()));
         bootstrap::run(&api, &mut tasks, &cancel).await?;
@@ -70,9 +73,46 @@ impl Server {
     }
 }
 
+/// The store as the server sees it: what lies in it may be encrypted.
+async fn encrypted(config: &Config, store: Arc<dyn Store>) -> Result<(Arc<dyn Store>, Option<Encrypted>)> {
+    let Some(path) = &config.encryption_provider_config else {
+        // Where keys are missing, what is encrypted must not be taken for objects.
+        let store = if was_encrypted(&store).await? { Arc::new(Encrypted::unread(store)) } else { store };
+        return Ok((store, None));
+    };
+    let bad = |e: encryption::Error| Error::Config(format!("--encryption-provider-config: {e}"));
+    let (rules, _) = encryption::read(path).await.map_err(bad)?;
+    let store = Encrypted::new(store, rules, Arc::new(crate::registry::group_resource));
+    Ok((Arc::new(store.clone()), Some(store)))
+}
+
+/// Whether a first object of some kind is encrypted.
+async fn was_encrypted(store: &Arc<dyn Store>) -> Result<bool> {
+    for row in kinds::table().resources().iter().filter(|r| !r.storage_prefix.is_empty()) {
+        let first = store.list(&format!("{}/", row.storage_prefix), store::ListOptions { limit: 1, ..Default::default() }).await?;
+        if first.items.iter().any(|item| encryption::is_encrypted(&item.value)) {
+            tracing::warn!(resource = row.resource, "stored objects are encrypted, and --encryption-provider-config is not set");
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+fn keep_encryption(api: &Arc<Api>, tasks: &mut JoinSet<()>, cancel: &CancellationToken) {
+    let Some((store, path)) = api.encryption.clone().zip(api.config.encryption_provider_config.clone()) else { return };
+    let metrics = api.metrics.clone();
+    let reloaded = move |good: bool| {
+        // There is one server in a process, and no other to tell it from.
+        let labels = ["", if good { "success" } else { "failure" }];
+        metrics.count(&table::ENCRYPTION_RELOADS, &labels);
+        metrics.set(&table::ENCRYPTION_RELOADED, &labels, jiff::Timestamp::now().as_second() as f64);
+    };
+    tasks.spawn(encryption::watch(store, path, api.config.encryption_reload, reloaded, cancel.clone()));
+}
+
 async fn state(
     config: Config,
-    audit: Audit,
+    (audit, encryption): (Audit, Option<Encrypted>),
     store: Arc<dyn Store>,
     pki: Arc<Pki>,
     port: u16,
@@ -91,6 +131,7 @@ async fn state(
         caches: Caches::new(store.clone(), Limits::default(), cancel.clone()),
         flow: Arc::new(Flow::new(&config)),
         audit,
+        encryption,
         config,
         store,
         pki,

@@ -39,6 +39,8 @@ pub struct Api {
     pub metrics: Arc<Metrics>,
     pub flow: Arc<Flow>,
     pub audit: Audit,
+    /// What encrypts the store, if anything does: `store` is it.
+    pub encryption: Option<encryption::Encrypted>,
     /// To kubelets and proxied servers.
     pub connections: Connections,
     pub webhooks: crate::webhook::Pool,

@@ -62,6 +62,11 @@ impl Encrypted {
         Self { inner, shared: Arc::new(Shared { resource_of, rules }) }
     }
 
+    /// A store without keys: what is encrypted in it cannot be read, all else can.
+    pub fn unread(inner: Arc<dyn Store>) -> Self {
+        Self::new(inner, Config { rules: Vec::new() }, Arc::new(|_| Default::default()))
+    }
+
     pub(crate) fn rules(&self) -> Arc<Rules> {
         self.shared.rules.load_full()
     }

@@ -12,8 +12,10 @@ mod reload;
 mod tests;
 
 pub use encrypted::Encrypted;
+pub use provider::is_encrypted;
 pub use reload::{read, watch};
 
+#[expect(clippy::allow_attributes, reason = "generated")]
 mod proto {
     tonic::include_proto!("v2");
 }

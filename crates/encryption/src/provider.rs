@@ -27,6 +27,11 @@ pub struct Opened {
     pub stale: bool,
 }
 
+/// Whether a stored form is some cipher's.
+pub fn is_encrypted(stored: &[u8]) -> bool {
+    stored.starts_with(ENCRYPTED)
+}
+
 impl Provider {
     /// `kms` finds the connection to a KMS.
     pub fn new(config: &ProviderConfig, kms: &mut dyn FnMut(&str, &str, std::time::Duration) -> Arc<Kms>) -> Self {

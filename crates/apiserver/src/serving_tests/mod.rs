@@ -2,6 +2,7 @@
 
 mod audit;
 mod drain;
+mod encryption;
 mod flow;
 mod health;
 mod hostile;

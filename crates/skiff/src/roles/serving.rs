@@ -30,6 +30,12 @@ pub struct Flags {
     /// How long /livez believes a server that starts
     #[arg(long, default_value = "0s")]
     livez_grace_period: String,
+    /// What is encrypted in the datastore, and with which keys
+    #[arg(long)]
+    encryption_provider_config: Option<PathBuf>,
+    /// Read that file again when it changes
+    #[arg(long, default_value_t = false, num_args = 0..=1, default_missing_value = "true", action = clap::ArgAction::Set)]
+    encryption_provider_config_automatic_reload: bool,
     /// Which requests are noted in the audit log, and how much of them; without it none are
     #[arg(long)]
     audit_policy_file: Option<PathBuf>,
@@ -91,6 +97,8 @@ impl Flags {
         config.min_request_timeout = self.min_request_timeout;
         config.shutdown_delay = duration("shutdown-delay-duration", &self.shutdown_delay_duration)?;
         config.livez_grace_period = duration("livez-grace-period", &self.livez_grace_period)?;
+        config.encryption_provider_config.clone_from(&self.encryption_provider_config);
+        config.encryption_reload = self.encryption_provider_config_automatic_reload.then_some(std::time::Duration::from_secs(60));
         config.audit = self.audit()?;
         if self.feature_gates == "help" {
             bail!("the feature gates, each with its stage and default:\n{}", gates());

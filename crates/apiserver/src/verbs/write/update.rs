@@ -199,7 +199,8 @@ async fn commit(
     let claims = service::allocate(ctx, target, &mut value, Some(old)).await?;
     let same =
         codec::encode(&conversion::to_storage(resource, value.clone())) == codec::encode(&conversion::to_storage(resource, old.clone()));
-    if same {
+    // A value written with an old key is written anew, even if nothing else changed.
+    if same && !ctx.api.store.is_stale(&target.key()).await.map_err(store_error)? {
         return Ok(Written { object: old.clone(), warnings, created: false });
     }
     let expect = Expect::Revision(revision);
