@@ -5,11 +5,13 @@
 
 mod approval;
 mod conversion;
+mod costs;
 mod defaults;
 mod definition;
 mod field_path;
 mod go_json;
 mod keywords;
+pub mod rules;
 mod spec;
 mod structural;
 

@@ -4,12 +4,15 @@
 use machinery::structural::{ObjectMeta, Place, Schema};
 use serde_json::{Value, json};
 
+use super::rules::Rules;
 use crate::validate::{Error, ErrorList, Path};
 
 pub struct Defaults<'m> {
     pub meta: ObjectMeta<'m>,
     /// Defaults may not hold fields that would be pruned.
     pub pruned: bool,
+    /// What evaluating rules on all defaults may cost.
+    pub budget: cel::Budget,
 }
 
 /// Where a value lies in the resource around it.
@@ -48,11 +51,11 @@ struct Scope<'a> {
 
 impl Defaults<'_> {
     /// Judges the defaults of a resource's schema.
-    pub fn validate(&self, schema: &Schema, path: &Path<'_>, errors: &mut ErrorList) {
+    pub fn validate(&mut self, schema: &Schema, path: &Path<'_>, errors: &mut ErrorList) {
         self.visit(schema, true, Scope { resource: schema, around: Around::Root, inside_meta: false }, path, errors);
     }
 
-    fn visit(&self, schema: &Schema, root: bool, scope: Scope<'_>, path: &Path<'_>, errors: &mut ErrorList) {
+    fn visit(&mut self, schema: &Schema, root: bool, scope: Scope<'_>, path: &Path<'_>, errors: &mut ErrorList) {
         let embedded = root || schema.embedded_resource;
         let scope = if embedded { Scope { resource: schema, around: Around::Root, inside_meta: false } } else { scope };
         if let Some(default) = &schema.default {
@@ -76,7 +79,7 @@ impl Defaults<'_> {
         }
     }
 
-    fn plain(&self, schema: &Schema, default: &Value, embedded: bool, at: &Path<'_>, errors: &mut ErrorList) {
+    fn plain(&mut self, schema: &Schema, default: &Value, embedded: bool, at: &Path<'_>, errors: &mut ErrorList) {
         if self.pruned {
             let mut pruned = default.clone();
             schema.prune(&mut pruned, embedded);
@@ -85,18 +88,34 @@ impl Defaults<'_> {
             }
         }
         let found = schema.check_resources(self.meta, default, embedded, Place::at(*at));
-        errors.extend(if found.is_empty() { schema.check(default, None, Place::at(*at)) } else { found });
+        let found = if found.is_empty() { schema.check(default, None, Place::at(*at)) } else { found };
+        if found.is_empty() {
+            self.rules(schema, default, at, errors);
+        }
+        errors.extend(found);
     }
 
-    fn inside_meta(&self, schema: &Schema, default: &Value, scope: Scope<'_>, at: &Path<'_>, errors: &mut ErrorList) {
+    fn inside_meta(&mut self, schema: &Schema, default: &Value, scope: Scope<'_>, at: &Path<'_>, errors: &mut ErrorList) {
         let object = scope.around.object(default.clone());
         let found = scope.resource.check_resources(self.meta, &object, true, Place::root());
         if found.is_empty() {
-            errors.extend(schema.check(default, None, Place::at(*at)));
+            let found = schema.check(default, None, Place::at(*at));
+            if found.is_empty() {
+                self.rules(schema, default, at, errors);
+            }
+            errors.extend(found);
             return;
         }
         let texts: Vec<String> = found.iter().map(ToString::to_string).collect();
         let text = if texts.len() == 1 { texts.concat() } else { format!("[{}]", texts.join(", ")) };
         errors.push(Error::invalid(at, default, format!("must result in valid metadata: {text}")));
+    }
+
+    /// A default must hold to the rules of its own schema; it replaces itself.
+    fn rules(&mut self, schema: &Schema, default: &Value, at: &Path<'_>, errors: &mut ErrorList) {
+        let rules = Rules::of_part(schema);
+        if !rules.is_empty() {
+            errors.extend(rules.evaluate_at(schema, default, Some(default), Place::at(*at), &mut self.budget));
+        }
     }
 }

@@ -7,13 +7,14 @@ use serde_json::{Value, json};
 
 use super::approval::approval;
 use super::conversion::{self, ca_bundle, ca_problem, review_versions};
+use super::costs::Costs;
 use super::defaults::Defaults;
 use super::field_path::field_path;
 use super::keywords::{self, Strictness};
 use super::spec::{Spec, schema_has};
 use super::{go_json, structural};
 use crate::validate::rules::{immutable, one_of};
-use crate::validate::tree::{flag, has, list, opt, opt_s, s, strings};
+use crate::validate::tree::{flag, has, list, opt, opt_s, s, same, strings};
 use crate::validate::{Error, ErrorList, Path};
 
 const COLUMN_TYPES: [&str; 5] = ["boolean", "date", "integer", "number", "string"];
@@ -54,6 +55,8 @@ struct Options {
     pruned_defaults: bool,
     strictness: Strictness,
     allow_invalid_ca_bundle: bool,
+    /// Versions whose schemas are as they were.
+    unchanged: Vec<String>,
 }
 
 /// Errors of a new definition, but for its metadata.
@@ -65,6 +68,7 @@ pub fn validate(object: &Value) -> ErrorList {
         pruned_defaults: true,
         strictness: Strictness::ALL,
         allow_invalid_ca_bundle: true,
+        unchanged: Vec::new(),
     };
     let mut errors = ErrorList::new();
     spec(object, options, &mut errors);
@@ -96,6 +100,7 @@ pub fn validate_update(new: &Value, old: &Value) -> ErrorList {
             map_keys: none(&invalid_keys),
         },
         allow_invalid_ca_bundle: !established || ca_bundle(before.tree).is_some_and(|b| !b.is_empty() && ca_problem(b).is_some()),
+        unchanged: unchanged_versions(new, old),
     };
     let mut errors = ErrorList::new();
     spec(new, options, &mut errors);
@@ -111,6 +116,13 @@ pub fn validate_update(new: &Value, old: &Value) -> ErrorList {
     immutable(names, old_names, "plural", &at_names, &mut errors);
     rest(new, Some(old), &mut errors);
     errors
+}
+
+/// Versions that have the same schema before and after.
+fn unchanged_versions(new: &Value, old: &Value) -> Vec<String> {
+    let before = Spec::of(old).versions;
+    let unchanged = |v: &&Value| before.iter().any(|old| s(old, "name") == s(v, "name") && same(v.get("schema"), old.get("schema")));
+    Spec::of(new).versions.iter().filter(unchanged).map(|v| s(v, "name").to_owned()).collect()
 }
 
 /// Errors of an update of the status, but for its metadata.
@@ -173,7 +185,8 @@ fn spec(object: &Value, mut options: Options, e: &mut ErrorList) {
     let has_status = |v: Option<&Value>| v.is_some_and(|v| has(v, "status"));
     let any_status = spec.versions.iter().any(|v| has_status(opt(v, "subresources")));
     if let Some(schema) = spec.shared("schema") {
-        validation(schema, any_status, &options, &p.child("validation"), e);
+        let first = spec.versions.first().map_or("", |v| s(v, "name"));
+        validation(schema, first, any_status, &options, &p.child("validation"), e);
     }
     if let Some(given) = spec.shared("subresources") {
         subresources(given, &p.child("subresources"), e);
@@ -277,7 +290,7 @@ fn version(spec: &Spec<'_>, version: &Value, options: &Options, p: &Path<'_>, e:
     deprecation(version, &p.child("deprecationWarning"), e);
     let subs = opt(version, "subresources");
     if let Some(schema) = spec.own(version, "schema") {
-        validation(schema, subs.is_some_and(|v| has(v, "status")), options, &p.child("schema"), e);
+        validation(schema, s(version, "name"), subs.is_some_and(|v| has(v, "status")), options, &p.child("schema"), e);
     }
     if let Some(given) = spec.own(version, "subresources") {
         subresources(given, &p.child("subresources"), e);
@@ -338,14 +351,18 @@ fn names_forms(v: &Value, p: &Path<'_>, e: &mut ErrorList) {
     each("categories", e);
 }
 
+fn defaults(pruned: bool) -> Defaults<'static> {
+    Defaults { meta: object_meta(), pruned, budget: cel::Budget::new(cel::RUNTIME_BUDGET) }
+}
+
 /// The facts of `ObjectMeta`.
 fn object_meta() -> ObjectMeta<'static> {
     let types = crate::types();
     ObjectMeta { types, ty: types.named("io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta").unwrap_or_default() }
 }
 
-/// One schema, given as `CustomResourceValidation`.
-fn validation(given: &Value, has_status: bool, options: &Options, p: &Path<'_>, e: &mut ErrorList) {
+/// One schema, given as `CustomResourceValidation`; `version` names it.
+fn validation(given: &Value, version: &str, has_status: bool, options: &Options, p: &Path<'_>, e: &mut ErrorList) {
     let Some(schema) = opt(given, "openAPIV3Schema") else { return };
     let at = p.child("openAPIV3Schema");
     let before = e.len();
@@ -356,20 +373,24 @@ fn validation(given: &Value, has_status: bool, options: &Options, p: &Path<'_>, 
         e.push(Error::forbidden(&p.child("openAPIV3Schema.nullable"), "nullable cannot be true at the root"));
     }
     let mut unsupported = None;
+    let mut costs = None;
     if options.structural {
         unsupported = structural::unsupported(schema);
         if unsupported.is_none() {
-            let found = structural::validate(schema, &at);
+            let mut found = structural::validate(schema, &at);
             if found.is_empty() {
                 match Schema::parse(schema) {
-                    Ok(parsed) => Defaults { meta: object_meta(), pruned: options.pruned_defaults }.validate(&parsed, &at, e),
-                    Err(why) => e.push(Error::invalid_str(&at, "", why.to_string())),
+                    Ok(parsed) => defaults(options.pruned_defaults).validate(&parsed, &at, &mut found),
+                    Err(why) => found.push(Error::invalid_str(&at, "", why.to_string())),
                 }
+            }
+            if found.is_empty() {
+                costs = Some(Costs { unchanged: options.unchanged.iter().any(|v| v == version), ..Costs::default() });
             }
             e.extend(found);
         }
     }
-    e.extend(keywords::validate(schema, options.strictness, &at));
+    e.extend(keywords::validate(schema, options.strictness, costs, &at));
     if let Some(why) = unsupported.filter(|_| e.len() == before) {
         e.push(Error::invalid_str(&at, "", why));
     }
@@ -383,7 +404,7 @@ fn has_unpruned_defaults(schema: &Value) -> bool {
     let Ok(parsed) = Schema::parse(schema) else { return false };
     let errors_with = |pruned: bool| {
         let mut errors = ErrorList::new();
-        Defaults { meta: object_meta(), pruned }.validate(&parsed, &at, &mut errors);
+        defaults(pruned).validate(&parsed, &at, &mut errors);
         errors.len()
     };
     errors_with(true) > errors_with(false)

@@ -103,6 +103,13 @@ pub fn schema(value: &Value) -> String {
     out
 }
 
+/// One of `x-kubernetes-validations`.
+pub fn rule(value: &Value) -> String {
+    let mut out = String::new();
+    fields(value, &RULE, &mut out);
+    out
+}
+
 /// `spec.versions`, without what they share.
 pub fn versions(spec: &Spec<'_>) -> String {
     let each = spec.versions.iter().map(|version| {

@@ -2,7 +2,9 @@
 
 use serde_json::{Value, json};
 
+use super::costs::{Costs, child_cardinality};
 use super::field_path::field_path;
+use super::rules::compile::Expressions;
 use super::structural::{must_be_object, unsupported};
 use crate::validate::tree::{entries, flag, has, list, opt, opt_s, s, strings};
 use crate::validate::{Error, ErrorList, Path};
@@ -31,22 +33,33 @@ struct Scope<'a> {
     inside_meta: bool,
     /// Where old and new values stop being the same ones.
     uncorrelatable: Option<&'a Path<'a>>,
+    /// How many values there can be of this schema; `None` where expressions are not looked at.
+    cardinality: Option<Cardinality>,
 }
 
-/// Checks a schema and everything below it.
-pub fn validate(schema: &Value, strictness: Strictness, path: &Path<'_>) -> ErrorList {
-    let mut checker = Checker { strictness, errors: ErrorList::new() };
-    checker.schema(schema, true, Scope::default(), path);
+/// A number, or no bound.
+type Cardinality = Option<u64>;
+
+/// Checks a schema and everything below it. With `costs`, expressions are compiled and estimated too: the schema is structural.
+pub fn validate(schema: &Value, strictness: Strictness, costs: Option<Costs>, path: &Path<'_>) -> ErrorList {
+    let scope = Scope { cardinality: costs.is_some().then_some(Some(1)), ..Scope::default() };
+    let mut checker = Checker { strictness, errors: ErrorList::new(), cel_errors: ErrorList::new(), costs: costs.unwrap_or_default() };
+    checker.schema(schema, true, scope, path);
+    checker.errors.append(&mut checker.cel_errors);
+    checker.errors.extend(checker.costs.errors(path));
     checker.errors
 }
 
 struct Checker {
     strictness: Strictness,
     errors: ErrorList,
+    cel_errors: ErrorList,
+    costs: Costs,
 }
 
 impl Checker {
     fn schema(&mut self, v: &Value, root: bool, scope: Scope<'_>, p: &Path<'_>) {
+        let before = self.errors.len();
         self.standard(v, scope, p);
         if flag(v, "uniqueItems") {
             const QUADRATIC: &str = "uniqueItems cannot be set to true since the runtime complexity becomes quadratic";
@@ -66,6 +79,9 @@ impl Checker {
             map_keys(v, p, &mut self.errors);
         }
         self.rules(v, p);
+        if self.errors.len() == before {
+            self.expressions(v, root, scope, p);
+        }
     }
 
     fn standard(&mut self, v: &Value, scope: Scope<'_>, p: &Path<'_>) {
@@ -107,7 +123,7 @@ impl Checker {
             self.errors.push(Error::forbidden(&at, "additionalProperties and properties are mutual exclusive"));
         }
         if additional.is_object() {
-            let mut scope = scope;
+            let mut scope = scope.below(v);
             if scope.inside_meta {
                 scope.no_defaults = Some("inside additionalProperties applying to object metadata");
             }
@@ -120,7 +136,7 @@ impl Checker {
         let map_type = opt_s(v, "x-kubernetes-map-type");
         let correlatable = matches!(map_type, None | Some("granular" | "atomic"));
         for (name, property) in entries(v, "properties") {
-            let mut scope = scope;
+            let mut scope = scope.below(v);
             if !correlatable {
                 scope.uncorrelatable.get_or_insert(p);
             }
@@ -136,6 +152,7 @@ impl Checker {
     }
 
     fn alternatives(&mut self, v: &Value, scope: Scope<'_>, p: &Path<'_>) {
+        let scope = Scope { cardinality: None, ..scope };
         if let Some(not) = opt(v, "not") {
             self.schema(not, false, scope, &p.child("not"));
         }
@@ -153,7 +170,7 @@ impl Checker {
 
     fn items(&mut self, v: &Value, scope: Scope<'_>, p: &Path<'_>) {
         let Some(items) = opt(v, "items") else { return };
-        let mut scope = scope;
+        let mut scope = scope.below(v);
         if s(v, "x-kubernetes-list-type") != "map" {
             scope.uncorrelatable.get_or_insert(p);
         }
@@ -215,6 +232,40 @@ impl Checker {
             let leads_nowhere = |path: &str| parsed.as_ref().is_some_and(|schema| field_path(path, schema, true).is_err());
             rule_texts(rule, &leads_nowhere, &at.index(index), &mut self.errors);
         }
+    }
+
+    /// Rules of a schema that is sound here and below.
+    fn expressions(&mut self, v: &Value, root: bool, scope: Scope<'_>, p: &Path<'_>) {
+        let rules = list(v, "x-kubernetes-validations");
+        let Some(cardinality) = scope.cardinality.filter(|_| !rules.is_empty()) else { return };
+        let at = p.child("x-kubernetes-validations");
+        let schema = machinery::structural::Schema::parse(v).ok();
+        let Some(own) = schema.and_then(|schema| Expressions::of(&schema, root || schema.embedded_resource)) else {
+            const NO_TYPE: &str = "internal error: failed to construct type information for x-kubernetes-validations rules: unable to \
+                                   convert structural schema to CEL declarations";
+            self.cel_errors.push(Error::internal(&at, NO_TYPE));
+            return;
+        };
+        for (index, (compiled, rule)) in own.rules.iter().zip(rules).enumerate() {
+            let at = at.index(index);
+            self.costs.rule(compiled, &own.decl, cardinality, rule, &at, &mut self.cel_errors);
+            if !compiled.uses_old_self {
+                if let Some(optional) = compiled.rule.optional_old_self {
+                    let text = "may not be set if oldSelf is not used in rule";
+                    self.cel_errors.push(Error::invalid(&at.child("optionalOldSelf"), &json!(optional), text));
+                }
+            } else if let Some(path) = scope.uncorrelatable {
+                let text = format!("oldSelf cannot be used on the uncorrelatable portion of the schema within {path}");
+                self.cel_errors.push(Error::invalid_str(&at.child("rule"), s(rule, "rule"), text));
+            }
+        }
+    }
+}
+
+impl Scope<'_> {
+    /// The scope of what is below a schema: of lists and maps there can be more of it.
+    fn below(self, v: &Value) -> Self {
+        Self { cardinality: self.cardinality.map(|c| child_cardinality(c, v)), ..self }
     }
 }
 
