@@ -13,6 +13,7 @@ mod formats;
 mod lists;
 mod numbers;
 mod parse;
+mod pattern;
 mod trail;
 mod types;
 mod validate;
@@ -23,6 +24,7 @@ use serde_json::Value;
 
 pub use decode::{ObjectMeta, Source};
 pub use parse::ParseError;
+pub use pattern::Pattern;
 pub use trail::Place;
 
 /// A schema and everything below it. The parts of `allOf` and the like are schemas as well, with `kind` mostly absent.
@@ -132,13 +134,6 @@ pub struct Checks {
     pub not: Option<Box<Schema>>,
 }
 
-/// A regular expression. It is compiled once; those of a schema that has very many are compiled each time instead.
-#[derive(Clone, Debug)]
-pub struct Pattern {
-    pub text: String,
-    compiled: Option<Result<regex::Regex, String>>,
-}
-
 impl Schema {
     /// Whether pruning leaves everything in this place alone.
     pub fn is_opaque(&self) -> bool {
@@ -156,16 +151,6 @@ impl Schema {
     /// Where a dotted path of properties leads: `spec.replicas`.
     pub fn at(&self, path: &str) -> Option<&Schema> {
         path.split('.').filter(|p| !p.is_empty()).try_fold(self, |schema, name| schema.properties.get(name))
-    }
-}
-
-impl Pattern {
-    /// Whether a text matches; why the expression is none otherwise.
-    pub fn matches(&self, text: &str) -> Result<bool, String> {
-        match &self.compiled {
-            Some(compiled) => compiled.as_ref().map(|r| r.is_match(text)).map_err(Clone::clone),
-            None => crate::re2::compile(&self.text).map(|r| r.is_match(text)),
-        }
     }
 }
 

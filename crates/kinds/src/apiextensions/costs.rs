@@ -20,12 +20,17 @@ const NAMED_MAX: usize = 4;
 #[derive(Default)]
 pub struct Costs {
     /// Single expressions may cost what they do: the schema has not changed.
-    pub unchanged: bool,
+    unchanged: bool,
     total: u64,
     most: Vec<(u64, String)>,
 }
 
 impl Costs {
+    /// `unchanged` says that an update leaves the schema as it was.
+    pub fn new(unchanged: bool) -> Self {
+        Self { unchanged, ..Self::default() }
+    }
+
     /// Errors of one rule: what it costs, and why it does not compile.
     pub fn rule(&mut self, compiled: &Compiled, decl: &Decl, cardinality: Option<u64>, given: &Value, p: &Path<'_>, e: &mut ErrorList) {
         let times = cardinality.unwrap_or_else(|| decl.cardinality_max());
@@ -58,7 +63,7 @@ impl Costs {
         self.total = self.total.saturating_add(cost);
         if cost >= SCHEMA_MAX / 100 {
             self.most.push((cost, at.to_string()));
-            self.most.sort_by(|a, b| b.0.cmp(&a.0));
+            self.most.sort_by_key(|(cost, _)| std::cmp::Reverse(*cost));
             self.most.truncate(NAMED_MAX);
         }
     }

@@ -115,7 +115,7 @@ impl Defaults<'_> {
     fn rules(&mut self, schema: &Schema, default: &Value, at: &Path<'_>, errors: &mut ErrorList) {
         let rules = Rules::of_part(schema);
         if !rules.is_empty() {
-            errors.extend(rules.evaluate_at(schema, default, Some(default), Place::at(*at), &mut self.budget));
+            errors.extend(rules.evaluate_default(schema, default, Place::at(*at), &mut self.budget));
         }
     }
 }

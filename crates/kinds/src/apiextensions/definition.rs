@@ -385,7 +385,7 @@ fn validation(given: &Value, version: &str, has_status: bool, options: &Options,
                 }
             }
             if found.is_empty() {
-                costs = Some(Costs { unchanged: options.unchanged.iter().any(|v| v == version), ..Costs::default() });
+                costs = Some(Costs::new(options.unchanged.iter().any(|v| v == version)));
             }
             e.extend(found);
         }

@@ -62,26 +62,32 @@ fn node(schema: &Schema, root: bool) -> Option<Node> {
     (!empty).then_some(made)
 }
 
-/// Everything but its own metadata that a custom resource must hold to. Rules are not run where they could not rely on the
-/// schema.
+impl Rules {
+    /// The last of all checks: what was found before decides whether rules can rely on the schema.
+    pub fn check(&self, schema: &Schema, new: &Value, old: Option<&Value>, errors: &mut ErrorList) {
+        if self.is_empty() {
+            return;
+        }
+        if errors.iter().any(blocks) {
+            const NOT_CHECKED: &str =
+                "some validation rules were not checked because the object was invalid; correct the existing errors to complete validation";
+            errors.push(Error {
+                kind: ErrorType::Invalid,
+                field: "<nil>".to_owned(),
+                value: "null".to_owned(),
+                detail: NOT_CHECKED.to_owned(),
+            });
+            return;
+        }
+        let mut budget = cel::Budget::new(cel::RUNTIME_BUDGET);
+        errors.extend(self.evaluate(schema, new, old, &mut budget));
+    }
+}
+
+/// Everything but its own metadata and its scale that a custom resource must hold to.
 pub fn validate(schema: &Schema, rules: &Rules, meta: ObjectMeta<'_>, new: &Value, old: Option<&Value>) -> ErrorList {
     let mut errors = schema.validate(meta, new, old);
-    if rules.is_empty() {
-        return errors;
-    }
-    if errors.iter().any(blocks) {
-        const NOT_CHECKED: &str =
-            "some validation rules were not checked because the object was invalid; correct the existing errors to complete validation";
-        errors.push(Error {
-            kind: ErrorType::Invalid,
-            field: "<nil>".to_owned(),
-            value: "null".to_owned(),
-            detail: NOT_CHECKED.to_owned(),
-        });
-        return errors;
-    }
-    let mut budget = cel::Budget::new(cel::RUNTIME_BUDGET);
-    errors.extend(rules.evaluate(schema, new, old, &mut budget));
+    rules.check(schema, new, old, &mut errors);
     errors
 }
 

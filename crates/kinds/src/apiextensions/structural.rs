@@ -161,7 +161,7 @@ fn value_validation(v: &Value, skip_any: bool, skip_first_all: bool, p: &Path<'_
         nested(not, false, &p.child("not"), e);
     }
     let pattern = s(v, "pattern");
-    if let Some(why) = Some(pattern).filter(|p| !p.is_empty()).and_then(|p| re2::compile(p).err()) {
+    if let Some(why) = Some(pattern).filter(|p| !p.is_empty()).and_then(|p| re2::check(p).err()) {
         let text = format!("must be a valid regular expression, but isn't: {why}");
         e.push(Error::invalid_str(&p.child("pattern"), pattern, text));
     }

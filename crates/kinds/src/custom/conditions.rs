@@ -200,7 +200,6 @@ fn remove(definition: &mut Value, kind: &str) {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "tests")]
     use super::*;
 
     const NOW: &str = "2026-01-02T03:04:05Z";

@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 
 use super::columns::Cell;
 use super::{ScalePaths, object_meta};
+use crate::apiextensions::rules::Rules;
 use crate::strategy::{Context, MetaRules, Strategy};
 use crate::validate::tree::{opt, strings};
 
@@ -15,6 +16,7 @@ const STANDARD_FINALIZERS: [&str; 3] = ["orphan", "foregroundDeletion", "kuberne
 
 pub struct CustomResources {
     schema: Arc<Schema>,
+    rules: Arc<Rules>,
     has_status: bool,
     scale: Option<ScalePaths>,
     cells: Vec<Cell>,
@@ -23,13 +25,15 @@ pub struct CustomResources {
 
 struct Status {
     schema: Arc<Schema>,
+    rules: Arc<Rules>,
     scale: Option<ScalePaths>,
 }
 
 impl CustomResources {
     pub fn new(schema: Arc<Schema>, has_status: bool, scale: Option<ScalePaths>, cells: Vec<Cell>) -> Self {
-        let status = Status { schema: schema.clone(), scale: scale.clone() };
-        Self { schema, has_status, scale, cells, status }
+        let rules = Arc::new(Rules::of(&schema));
+        let status = Status { schema: schema.clone(), rules: rules.clone(), scale: scale.clone() };
+        Self { schema, rules, has_status, scale, cells, status }
     }
 }
 
@@ -52,7 +56,7 @@ impl Strategy for CustomResources {
     }
 
     fn validate(&self, _ctx: &Context, object: &Value) -> ErrorList {
-        validate(&self.schema, self.scale.as_ref(), object, None)
+        validate(&self.schema, &self.rules, self.scale.as_ref(), object, None)
     }
 
     fn prepare_for_update(&self, _ctx: &Context, new: &mut Value, old: &Value) {
@@ -69,7 +73,7 @@ impl Strategy for CustomResources {
     }
 
     fn validate_update(&self, _ctx: &Context, new: &Value, old: &Value) -> ErrorList {
-        validate(&self.schema, self.scale.as_ref(), new, Some(old))
+        validate(&self.schema, &self.rules, self.scale.as_ref(), new, Some(old))
     }
 
     fn warnings(&self, _ctx: &Context, new: &Value, old: Option<&Value>) -> Vec<String> {
@@ -120,7 +124,7 @@ impl Strategy for Status {
     }
 
     fn validate_update(&self, _ctx: &Context, new: &Value, old: &Value) -> ErrorList {
-        validate(&self.schema, self.scale.as_ref(), new, Some(old))
+        validate(&self.schema, &self.rules, self.scale.as_ref(), new, Some(old))
     }
 }
 
@@ -130,13 +134,14 @@ fn content(object: &Value) -> Option<Map<String, Value>> {
     Some(map)
 }
 
-fn validate(schema: &Schema, scale: Option<&ScalePaths>, object: &Value, old: Option<&Value>) -> ErrorList {
+fn validate(schema: &Schema, rules: &Rules, scale: Option<&ScalePaths>, object: &Value, old: Option<&Value>) -> ErrorList {
     let mut errors = schema.validate(object_meta(), object, old);
     if let Some(scale) = scale {
         replicas(object, &scale.spec_replicas, &mut errors);
         replicas(object, &scale.status_replicas, &mut errors);
         label_selector(object, scale, &mut errors);
     }
+    rules.check(schema, object, old, &mut errors);
     errors
 }
 

@@ -5,15 +5,13 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::{Additional, Checks, Kind, ListType, Pattern, Rule, Schema};
-use crate::re2;
+use super::pattern::Patterns;
+use super::{Additional, Checks, Kind, ListType, Rule, Schema};
 
 /// Deeper than any decoded tree: JSON may nest 120 levels, and a schema takes two for each of its own.
 const DEPTH_MAX: usize = 128;
 /// More than fits into a stored definition.
 const SCHEMAS_MAX: usize = 200_000;
-/// All compiled regular expressions of a schema may take this much memory.
-const PATTERNS_BYTES_MAX: usize = 32 << 20;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ParseError {
@@ -26,15 +24,14 @@ pub enum ParseError {
 impl Schema {
     /// Parses `openAPIV3Schema`. A value that is no object is a schema that says nothing.
     pub fn parse(tree: &Value) -> Result<Self, ParseError> {
-        Parser { left: SCHEMAS_MAX, pattern_bytes_left: PATTERNS_BYTES_MAX, compiled: BTreeMap::new() }.schema(tree, 0)
+        Parser { left: SCHEMAS_MAX, patterns: Patterns::new() }.schema(tree, 0)
     }
 }
 
 /// What is left of the bounds, and the patterns seen so far.
 struct Parser {
     left: usize,
-    pattern_bytes_left: usize,
-    compiled: BTreeMap<String, Result<regex::Regex, String>>,
+    patterns: Patterns,
 }
 
 impl Parser {
@@ -79,30 +76,6 @@ impl Parser {
             rules: list(tree, "x-kubernetes-validations").iter().map(rule).collect(),
             checks: self.checks(tree, depth)?,
         })
-    }
-
-    fn pattern(&mut self, text: &str) -> Pattern {
-        if let Some(compiled) = self.compiled.get(text) {
-            return Pattern { text: text.to_owned(), compiled: Some(compiled.clone()) };
-        }
-        let mut compiled = None;
-        for bytes in [1 << 14, 1 << 16, 1 << 18, re2::BYTES_MAX] {
-            if bytes > self.pattern_bytes_left {
-                compiled = None;
-                break;
-            }
-            let made = re2::compile_within(text, bytes);
-            let sound = made.is_ok();
-            compiled = Some(made);
-            if sound {
-                self.pattern_bytes_left -= bytes;
-                break;
-            }
-        }
-        if let Some(compiled) = &compiled {
-            self.compiled.insert(text.to_owned(), compiled.clone());
-        }
-        Pattern { text: text.to_owned(), compiled }
     }
 
     fn boxed(&mut self, tree: &Value, key: &str, depth: usize) -> Result<Option<Box<Schema>>, ParseError> {
@@ -152,7 +125,7 @@ impl Parser {
             multiple_of: number("multipleOf"),
             max_length: count("maxLength"),
             min_length: count("minLength"),
-            pattern: Some(text(tree, "pattern")).filter(|p| !p.is_empty()).map(|p| self.pattern(p)),
+            pattern: Some(text(tree, "pattern")).filter(|p| !p.is_empty()).map(|p| self.patterns.get(p)),
             max_items: count("maxItems"),
             min_items: count("minItems"),
             unique_items: flag("uniqueItems"),
@@ -233,7 +206,7 @@ mod tests {
         for odd in [json!(null), json!([]), json!("x"), json!({"type": 1, "properties": [], "items": 7, "enum": {}, "maxLength": "a"})] {
             assert!(Schema::parse(&odd).is_ok());
         }
-        let greedy = json!({"pattern": "(((a{100}){100}){100}){100}"});
+        let greedy = json!({"pattern": "((((a{100}){100}){100}){100}){100}"});
         assert!(Schema::parse(&greedy).unwrap().checks.unwrap().pattern.unwrap().matches("a").is_err());
     }
 }

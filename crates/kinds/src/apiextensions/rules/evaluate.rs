@@ -19,15 +19,19 @@ const OUT_OF_BUDGET: &str = "validation failed due to running out of cost budget
 impl Rules {
     /// Errors of an object whose types are sound. After the budget is spent no rule is run any more.
     pub fn evaluate(&self, schema: &Schema, new: &Value, old: Option<&Value>, budget: &mut Budget) -> ErrorList {
-        self.evaluate_at(schema, new, old, Place::root(), budget)
+        let same = old.map_or(Same::Unknown, |old| Same::If(new, old));
+        self.walk(schema, new, At { old, same, place: Place::root(), top: true }, budget)
     }
 
-    /// As [`Self::evaluate`], for a value that stands somewhere.
-    pub fn evaluate_at(&self, schema: &Schema, new: &Value, old: Option<&Value>, place: Place<'_>, budget: &mut Budget) -> ErrorList {
+    /// Errors of a default, which stands somewhere and replaces itself; nothing is forgiven it for that.
+    pub fn evaluate_default(&self, schema: &Schema, default: &Value, place: Place<'_>, budget: &mut Budget) -> ErrorList {
+        self.walk(schema, default, At { old: Some(default), same: Same::Never, place, top: true }, budget)
+    }
+
+    fn walk(&self, schema: &Schema, new: &Value, at: At<'_>, budget: &mut Budget) -> ErrorList {
         let mut walk = Walk { budget, errors: ErrorList::new(), stopped: false };
         if let Some(node) = &self.root {
-            let same = old.map_or(Same::Unknown, |old| Same::If(new, old));
-            walk.node(node, schema, new, At { old, same, place, top: true });
+            walk.node(node, schema, new, at);
         }
         walk.errors
     }
@@ -36,14 +40,24 @@ impl Rules {
 /// Whether errors here count for nothing: the nearest value that can be told to be the same one has not changed.
 #[derive(Clone, Copy)]
 enum Same<'a> {
+    /// Nowhere here or below.
+    Never,
     Unknown,
     If(&'a Value, &'a Value),
 }
 
-impl Same<'_> {
+impl<'a> Same<'a> {
+    /// Of a value with an old one, below this.
+    fn with(self, new: &'a Value, old: Option<&'a Value>) -> Self {
+        match (self, old) {
+            (Self::Never, _) | (_, None) => self,
+            (_, Some(old)) => Self::If(new, old),
+        }
+    }
+
     fn holds(self) -> bool {
         match self {
-            Self::Unknown => false,
+            Self::Never | Self::Unknown => false,
             Self::If(new, old) => new == old,
         }
     }
@@ -96,7 +110,7 @@ impl Walk<'_> {
                 return;
             }
             let old = if before.is_empty() { None } else { before.get(&keys(item)).copied() };
-            let same = old.map_or(at.same, |old| Same::If(item, old));
+            let same = at.same.with(item, old);
             self.node(below, item_schema, item, At { old, same, place: at.place.index(index), top: false });
         }
     }
@@ -108,12 +122,9 @@ impl Walk<'_> {
                 return;
             }
             let old = before.and_then(|map| map.get(name));
-            let same = match old {
-                // What version an object is of is not for it to keep.
-                _ if at.top && matches!(name.as_str(), "apiVersion" | "kind") => Same::Unknown,
-                Some(old) => Same::If(item, old),
-                None => at.same,
-            };
+            // What version an object is of is not for it to keep.
+            let own = at.top && matches!(name.as_str(), "apiVersion" | "kind");
+            let same = if own { Same::Never } else { at.same.with(item, old) };
             if let Some((below, property)) = node.properties.get(name).zip(schema.properties.get(name)) {
                 self.node(below, property, item, At { old, same, place: at.place.child(name), top: false });
             } else if let (Some(below), Some(values), false) =
