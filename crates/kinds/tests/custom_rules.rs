@@ -1,5 +1,7 @@
 //! Rules in CEL of custom resources, end to end without a server: a schema, an object, what it replaces, and the errors.
 
+#![expect(clippy::unwrap_used, reason = "tests")]
+
 use kinds::apiextensions::rules::{Rules, validate};
 use machinery::structural::Schema;
 use serde_json::{Value, json};
