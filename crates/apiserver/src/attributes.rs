@@ -32,7 +32,7 @@ pub fn source<'a>(resource: &'a Resource, label: &str) -> Option<(Source, &'a st
         ("metadata.name", _) => Source::Name,
         ("metadata.namespace", _) => Source::Namespace,
         (_, "") => Source::Absent,
-        _ => positions(&resource.storage_prefix).iter().position(|(_, l)| *l == label).map_or(Source::Absent, Source::Field),
+        _ => positions(resource).iter().position(|(_, l)| *l == label).map_or(Source::Absent, Source::Field),
     };
     Some((source, &known.default))
 }
@@ -40,14 +40,15 @@ pub fn source<'a>(resource: &'a Resource, label: &str) -> Option<(Source, &'a st
 /// The position of the indexed field, if the resource has one.
 pub fn indexed(resource: &Resource) -> Option<usize> {
     let (prefix, label) = INDEXED;
-    (resource.storage_prefix == prefix).then(|| positions(prefix).iter().position(|(_, l)| *l == label)).flatten()
+    (resource.storage_prefix == prefix).then(|| positions(resource).iter().position(|(_, l)| *l == label)).flatten()
 }
 
 /// The fields of all versions under a storage prefix: the row that has it, and its label.
-fn positions(storage_prefix: &str) -> Vec<(&'static Resource, &'static str)> {
-    let rows = kinds::table().resources().iter().filter(|r| r.storage_prefix == storage_prefix);
+fn positions(resource: &Resource) -> Vec<(&Resource, &str)> {
+    // A version of a custom resource has a cache of its own.
+    let shared = kinds::table().resources().iter().filter(|r| resource.custom.is_none() && r.storage_prefix == resource.storage_prefix);
     let mut out: Vec<(&Resource, &str)> = Vec::new();
-    for row in rows {
+    for row in shared.map(|r| &**r).chain(resource.custom.is_some().then_some(resource)) {
         for known in &row.selectable {
             let special = known.path.is_empty() || matches!(known.label.as_str(), "metadata.name" | "metadata.namespace");
             if !special && out.iter().all(|(_, label)| *label != known.label) {
@@ -63,14 +64,14 @@ pub fn extract(resource: &Resource) -> Extract {
     let mut stored = Node::default();
     stored.at("metadata.labels").labels = true;
     // Fields that only another version of the kind has, with how to read them there.
-    let mut converted: Vec<(usize, &'static Resource, &'static str)> = Vec::new();
-    let positions = positions(&resource.storage_prefix);
+    let mut converted: Vec<(usize, Arc<Resource>, Box<str>)> = Vec::new();
+    let positions = positions(resource);
     for (position, (row, label)) in positions.iter().enumerate() {
         let Some(known) = row.selectable.iter().find(|s| s.label == *label) else { continue };
         if verbs::view::stored_as_served(row) {
             stored.at(&known.path).leaf = Some(position);
         } else {
-            converted.push((position, row, &known.path));
+            converted.push((position, Arc::new((*row).clone()), known.path.as_str().into()));
         }
     }
     let count = positions.len();
@@ -85,15 +86,15 @@ pub fn extract(resource: &Resource) -> Extract {
         }
         out
     };
-    Extract { read: Arc::new(read), index: indexed(resource) }
+    Extract { read: Arc::new(read), index: indexed(resource), serve: None }
 }
 
-fn other_versions(bytes: &[u8], wanted: &[(usize, &'static Resource, &'static str)], out: &mut Attributes) {
+fn other_versions(bytes: &[u8], wanted: &[(usize, Arc<Resource>, Box<str>)], out: &mut Attributes) {
     let stored = crate::codec::decode(bytes, store::Revision(0));
     let mut last: Option<(&Resource, serde_json::Value)> = None;
     for (position, row, path) in wanted {
         let object = match last.take() {
-            Some((of, object)) if std::ptr::eq(of, *row) => object,
+            Some((of, object)) if of.gvk() == row.gvk() => object,
             _ => conversion::from_storage(row, stored.clone()),
         };
         if let Some(text) = machinery::object::at(&object, path).and_then(serde_json::Value::as_str) {

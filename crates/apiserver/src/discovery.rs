@@ -81,7 +81,7 @@ fn resources(call: &Call, gv: &GroupVersion) -> Answer {
     let mut list: Vec<Value> = Vec::new();
     for row in rows(&call.api.registry.snapshot(), gv) {
         let mut one = json!({
-            "name": row.resource, "singularName": row.singular, "namespaced": row.namespaced, "kind": row.kind, "verbs": row.verbs,
+            "name": row.resource, "singularName": row.singular, "namespaced": row.namespaced, "kind": row.kind, "verbs": verbs(row),
         });
         for (key, words) in [("shortNames", &row.short_names), ("categories", &row.categories)] {
             if !words.is_empty() {
@@ -109,6 +109,13 @@ fn resources(call: &Call, gv: &GroupVersion) -> Answer {
         document["apiVersion"] = json!("v1");
     }
     respond::value(200, &call.negotiated, &document)
+}
+
+fn verbs(row: &Resource) -> Value {
+    match &row.custom {
+        Some(custom) if custom.terminating => json!(kinds::custom::TERMINATING_VERBS),
+        _ => json!(row.verbs),
+    }
 }
 
 /// The version of the aggregated form the client asks for first.
@@ -170,7 +177,7 @@ fn discovered(registry: &Snapshot, group: &str) -> Value {
 fn discovered_resource(row: &Resource) -> Value {
     let mut one = json!({
         "resource": row.resource, "responseKind": {"group": row.group, "version": row.version, "kind": row.kind},
-        "scope": if row.namespaced { "Namespaced" } else { "Cluster" }, "singularResource": row.singular, "verbs": row.verbs,
+        "scope": if row.namespaced { "Namespaced" } else { "Cluster" }, "singularResource": row.singular, "verbs": verbs(row),
     });
     for (key, words) in [("shortNames", &row.short_names), ("categories", &row.categories)] {
         if !words.is_empty() {

@@ -14,6 +14,7 @@ mod codec;
 pub mod config;
 mod connect;
 mod conversion;
+mod custom;
 mod discovery;
 pub mod error;
 pub mod features;

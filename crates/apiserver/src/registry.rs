@@ -58,6 +58,10 @@ impl Registry {
         built_in.cloned().or_else(|| self.shared.current.load().by_kind.get(gvk).cloned())
     }
 
+    pub fn is_built_in(&self, gvk: &GroupVersionKind) -> bool {
+        kinds::table().by_kind(gvk).is_some() || kinds::table().type_of(gvk).is_some()
+    }
+
     pub fn has_group_version(&self, group: &str, version: &str) -> bool {
         self.shared.current.load().has_group_version(group, version)
     }

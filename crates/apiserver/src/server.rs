@@ -67,6 +67,7 @@ impl Server {
         bootstrap::run(&api, &mut tasks, &cancel).await?;
         Aggregation::run(&api, &mut tasks, &cancel).await?;
         api.start_caches();
+        crate::custom::start(&api, &mut tasks, &cancel).await?;
         flow::follow::start(&api, &mut tasks, &cancel).await?;
         api.ready.store(true, Ordering::Release);
         Ok(Handle { local_addr, api, closed, cancel, tasks })
@@ -136,6 +137,7 @@ async fn state(
         store,
         pki,
         registry,
+        definitions: crate::custom::Definitions::default(),
         authn,
         authorizer,
         metrics: Arc::new(Metrics::default()),

@@ -13,7 +13,7 @@ use crate::aggregation::Aggregation;
 use crate::audit::Audit;
 use crate::authn::Authenticators;
 use crate::authz::Authorizer;
-use crate::cache::{Cache, Caches};
+use crate::cache::{Cache, Caches, Extract};
 use crate::config::Config;
 use crate::connect::Connections;
 use crate::flow::Flow;
@@ -29,6 +29,8 @@ pub struct Api {
     pub caches: Caches,
     pub pki: Arc<Pki>,
     pub registry: Registry,
+    /// The definitions of custom resources.
+    pub definitions: crate::custom::Definitions,
     pub authn: Authenticators,
     pub authorizer: Authorizer,
     pub plugins: Plugins,
@@ -55,13 +57,32 @@ pub struct Api {
 }
 
 impl Api {
-    /// The watch cache of a resource, which all versions of its kind share.
-    pub fn cache(&self, resource: &Resource) -> Arc<Cache> {
-        self.caches.get(&registry::prefix(resource, ""), || attributes::extract(resource))
+    /// The watch cache of a resource, which all versions of a built-in kind share; each version of a custom resource has its own.
+    pub fn cache(self: &Arc<Self>, resource: &Resource) -> Arc<Cache> {
+        let prefix = registry::prefix(resource, "");
+        let Some(custom) = &resource.custom else { return self.caches.get(&prefix, || attributes::extract(resource)) };
+        let id = cache_id(resource, custom);
+        let cache = self.caches.get_as(&id, &prefix, || Extract {
+            serve: Some(crate::custom::convert::for_cache(self, resource)),
+            ..attributes::extract(resource)
+        });
+        let current = self.registry.resource(&resource.group, &resource.version, &resource.resource);
+        if current.is_none_or(|row| row.custom.as_ref().is_none_or(|c| !Arc::ptr_eq(c, custom))) {
+            // The definition has changed meanwhile: nobody would ever end this cache.
+            self.caches.remove(&id);
+        }
+        cache
+    }
+
+    /// Ends the watch cache of a custom resource, and with it all watches.
+    pub(crate) fn forget_cache(&self, resource: &Resource) {
+        if let Some(custom) = &resource.custom {
+            self.caches.remove(&cache_id(resource, custom));
+        }
     }
 
     /// Starts the watch caches of all kinds, so that watches can begin at any revision from now on.
-    pub(crate) fn start_caches(&self) {
+    pub(crate) fn start_caches(self: &Arc<Self>) {
         for resource in attributes::stored_kinds(&self.registry.snapshot()) {
             self.cache(resource);
         }
@@ -92,9 +113,15 @@ impl Api {
     /// Returns when this server's own decisions know of a write.
     pub async fn caught_up(&self, key: &str, revision: Revision) {
         self.authorizer.caught_up(key, revision).await;
+        self.definitions.caught_up(key, revision).await;
         self.hooks.caught_up(key, revision).await;
         self.aggregation.caught_up(key, revision).await;
     }
+}
+
+/// Names the cache of one making of a row.
+fn cache_id(resource: &Resource, custom: &Arc<kinds::Custom>) -> String {
+    format!("{}/{}@{:p}", resource.storage_prefix, resource.version, Arc::as_ptr(custom))
 }
 
 /// A failed store, for a client.

@@ -157,12 +157,12 @@ impl Custom {
 }
 
 /// The rows of a definition, by its accepted names.
-pub fn rows(definition: &Value) -> Result<Vec<Arc<Resource>>, ParseError> {
+pub fn rows(definition: &Value) -> Result<Vec<Resource>, ParseError> {
     let shared = Arc::new(Definition::read(definition)?);
     let terminating = conditions::is_true(definition, "Terminating");
     let versions = at(definition, "spec").map_or(&[][..], |spec| list(spec, "versions"));
     let served = versions.iter().zip(&shared.versions).filter(|(_, v)| v.served);
-    Ok(served.map(|(given, version)| Arc::new(row(definition, given, version, &shared, terminating))).collect())
+    Ok(served.map(|(given, version)| row(definition, given, version, &shared, terminating)).collect())
 }
 
 fn row(definition: &Value, given: &Value, version: &Version, shared: &Arc<Definition>, terminating: bool) -> Resource {
@@ -174,7 +174,13 @@ fn row(definition: &Value, given: &Value, version: &Version, shared: &Arc<Defini
     let subresources = opt(given, "subresources");
     let scale = subresources.and_then(|s| opt(s, "scale")).map(ScalePaths::read);
     let has_status = subresources.is_some_and(|s| has(s, "status"));
-    let strategy = strategy::CustomResources::new(version.schema.clone(), has_status, scale.clone(), columns::cells_of(given));
+    let strategy = strategy::CustomResources::new(
+        GroupVersionKind::new(shared.group.clone(), version.name.clone(), shared.kind.clone()),
+        version.schema.clone(),
+        has_status,
+        scale.clone(),
+        columns::cells_of(given),
+    );
     let strategy: Arc<dyn Strategy> = Arc::new(strategy);
     Resource {
         resource: plural.clone(),

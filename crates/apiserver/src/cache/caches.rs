@@ -30,22 +30,27 @@ impl Caches {
 
     /// The cache of a prefix (`/registry/pods/`); `extract` is asked for only when it is not there yet.
     pub fn get(&self, prefix: &str, extract: impl FnOnce() -> Extract) -> Arc<Cache> {
+        self.get_as(prefix, prefix, extract)
+    }
+
+    /// As [`Caches::get`], where several caches have the same prefix.
+    pub fn get_as(&self, id: &str, prefix: &str, extract: impl FnOnce() -> Extract) -> Arc<Cache> {
         let mut all = self.by_prefix.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(started) = all.get(prefix) {
+        if let Some(started) = all.get(id) {
             return started.cache.clone();
         }
         let cancel = self.cancel.child_token();
         let (cache, task) = Cache::new(self.store.clone(), prefix, extract(), self.limits, cancel.clone());
         self.tasks.spawn(task);
-        all.insert(prefix.into(), Started { cache: cache.clone(), cancel });
+        all.insert(id.into(), Started { cache: cache.clone(), cancel });
         cache
     }
 
     /// Ends a cache: its resource is gone, or its objects are to be understood anew. Its watches end with
     /// [`super::Error::Closed`].
-    pub fn remove(&self, prefix: &str) {
+    pub fn remove(&self, id: &str) {
         let mut all = self.by_prefix.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(started) = all.remove(prefix) {
+        if let Some(started) = all.remove(id) {
             started.cancel.cancel();
         }
     }

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::{Bytes, BytesMut};
+use futures::future::BoxFuture;
 use store::{Key, KeyValue, Revision};
 
 use super::splice;
@@ -52,7 +53,11 @@ pub struct Extract {
     pub read: Arc<Read>,
     /// The position of the field that lists and watches often ask for one value of.
     pub index: Option<usize>,
+    /// Brings what is stored into the form the cache is to hold, in the same order; `None` where it is that already.
+    pub serve: Option<Serve>,
 }
+
+pub type Serve = Arc<dyn Fn(Vec<KeyValue>) -> BoxFuture<'static, Result<Vec<KeyValue>, String>> + Send + Sync>;
 
 /// Names another encoding of an object (protobuf, a table row, metadata only, another version). The caller gives out the numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -146,7 +146,8 @@ impl Cache {
             return Ok(snapshot);
         }
         let options = ListOptions { revision: Some(revision), ..ListOptions::default() };
-        let listing = self.store.list(&self.prefix, options).await.map_err(|e| too_old(e, revision))?;
+        let mut listing = self.store.list(&self.prefix, options).await.map_err(|e| too_old(e, revision))?;
+        listing.items = self.served(listing.items).await.map_err(from_store)?;
         let snapshot = Snapshot { revision, state: self.entries(&listing) };
         self.keep(&snapshot);
         Ok(snapshot)
@@ -184,7 +185,8 @@ impl Cache {
     }
 
     async fn fill_and_follow(&self) -> store::Result<std::convert::Infallible> {
-        let listing = self.store.list(&self.prefix, ListOptions::default()).await?;
+        let mut listing = self.store.list(&self.prefix, ListOptions::default()).await?;
+        listing.items = self.served(listing.items).await?;
         let entries = self.entries(&listing);
         let mut stream = self.store.watch(&self.prefix, listing.revision).await?;
         let all = self.lock().replace(entries, listing.revision);
@@ -192,12 +194,33 @@ impl Cache {
         self.announce();
         while let Some(item) = stream.next().await {
             match item? {
-                WatchItem::Events(events) => self.apply(&events),
+                WatchItem::Events(events) => self.apply(&self.served_events(events).await?),
                 WatchItem::Progress(revision) => self.lock().advance(revision),
             }
             self.announce();
         }
         Err(store::Error::Unavailable("the watch ended".into()))
+    }
+
+    /// In the form the cache holds.
+    async fn served(&self, items: Vec<store::KeyValue>) -> store::Result<Vec<store::KeyValue>> {
+        match &self.extract.serve {
+            Some(serve) if !items.is_empty() => serve(items).await.map_err(store::Error::Unavailable),
+            _ => Ok(items),
+        }
+    }
+
+    async fn served_events(&self, mut events: Vec<Event>) -> store::Result<Vec<Event>> {
+        if self.extract.serve.is_some() {
+            let stored = events.iter().filter_map(|e| e.value.clone()).collect();
+            let mut served = self.served(stored).await?.into_iter();
+            for value in events.iter_mut().filter_map(|e| e.value.as_mut()) {
+                if let Some(next) = served.next() {
+                    *value = next;
+                }
+            }
+        }
+        Ok(events)
     }
 
     fn apply(&self, events: &[Event]) {

@@ -23,7 +23,7 @@ mod tests;
 pub use caches::Caches;
 pub use core::Limits;
 pub use cursor::{Batch, Cursor, Filter, WatchEvent, WatchKind};
-pub use entry::{Attributes, Encoding, Entry, Extract};
+pub use entry::{Attributes, Encoding, Entry, Extract, Serve};
 pub use follow::Cache;
 pub use interest::Interest;
 pub use splice::{insertion_point, splice};

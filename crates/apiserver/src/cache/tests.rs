@@ -20,7 +20,7 @@ fn extract() -> Extract {
         let color = object["metadata"]["labels"]["color"].as_str().unwrap_or_default();
         Attributes { labels: vec![("color".into(), color.into())], fields: vec![color.into()] }
     };
-    Extract { read: Arc::new(read), index: Some(0) }
+    Extract { read: Arc::new(read), index: Some(0), serve: None }
 }
 
 fn bytes(name: &str, color: u8, n: usize) -> Bytes {

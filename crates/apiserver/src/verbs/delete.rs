@@ -193,7 +193,8 @@ pub async fn delete_as(ctx: &Ctx, target: &Target, options: &DeleteOptions, admi
         } else if value == old {
             return Ok((old, false));
         } else {
-            put(ctx, target, value, expect).await
+            let stored = super::write::stored_form(&ctx.api, &target.resource, value.clone()).await?;
+            put(ctx, target, value, &stored, expect).await
         };
         match done {
             Ok(object) => return Ok((object, now_gone)),
@@ -242,6 +243,10 @@ fn begin(ctx: &Ctx, target: &Target, options: &DeleteOptions, value: &mut Value)
             mark(ctx, value, seconds);
             return Ok(false);
         }
+    }
+    if resource.kind == "CustomResourceDefinition" && resource.group == "apiextensions.k8s.io" && !was_deleting {
+        crate::custom::begin_deletion(value, &ctx.now);
+        return Ok(false);
     }
     let held = metadata_mut(value).get("finalizers").and_then(Value::as_array).is_some_and(|f| !f.is_empty());
     if resource.kind == "Namespace" && resource.group.is_empty() {

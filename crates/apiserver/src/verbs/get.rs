@@ -27,6 +27,12 @@ pub async fn get(call: Call, target: Target) -> Result<Answer, StatusError> {
         cache.get(&target.key()).map(|entry| (entry.bytes.clone(), entry.revision))
     };
     let Some((bytes, revision)) = found else { return Err(target.not_found()) };
+    if let (Some(custom), true) = (&target.resource.custom, matches!(version, "" | "0")) {
+        let stored = vec![codec::decode(&bytes, revision)];
+        let shown = crate::custom::convert::served(&call.api, &target.resource, custom, stored).await?;
+        let object = shown.first().ok_or_else(|| target.not_found())?;
+        return view::object(&call, &negotiated, &target.resource, 200, object);
+    }
     let plain = negotiated.view == View::Object && negotiated.encoding == Encoding::Json && !negotiated.pretty;
     if plain && view::stored_as_served(&target.resource) {
         return Ok(respond::bytes(200, Encoding::Json.content_type(), codec::splice(&bytes, revision)));

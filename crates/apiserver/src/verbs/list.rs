@@ -83,14 +83,18 @@ pub fn answer(call: &Call, negotiated: &Negotiated, resource: &Resource, page: P
     if !page.continue_token.is_empty() {
         metadata["continue"] = json!(page.continue_token);
     }
+    if resource.custom.is_some() && negotiated.view == View::Object {
+        // Upstream prints a list without a type, and with it what is empty.
+        metadata["continue"] = json!(page.continue_token);
+    }
     if let Some(remaining) = page.remaining {
         metadata["remainingItemCount"] = json!(remaining);
     }
     if negotiated.encoding == Encoding::Json
         && !(negotiated.pretty || negotiated.beta)
         && view::stored_as_served(resource)
-        && let Some(form) = Form::of(negotiated.view)
-        && (form == Form::Objects || view::metadata_as_stored(resource))
+        && let Some(form) = Form::of(negotiated.view, resource)
+        && (form != Form::Metadata || view::metadata_as_stored(resource))
     {
         return Ok(Splicing::answer(form, resource, &metadata, page.items));
     }
@@ -103,8 +107,8 @@ pub fn answer(call: &Call, negotiated: &Negotiated, resource: &Resource, page: P
     let objects = page.items.iter().map(|entry| view::served(resource, codec::decode(&entry.bytes, entry.revision)));
     let list = match negotiated.view {
         View::Object => {
-            let items: Vec<Value> = objects.map(untyped).collect();
-            json!({"kind": format!("{}List", resource.kind), "apiVersion": resource.gvk().api_version(), "metadata": metadata, "items": items})
+            let items: Vec<Value> = objects.map(|o| if resource.custom.is_some() { o } else { untyped(o) }).collect();
+            json!({"kind": resource.list_kind(), "apiVersion": resource.gvk().api_version(), "metadata": metadata, "items": items})
         }
         View::PartialObjectMetadata => {
             return Err(StatusError::not_acceptable(format!(
@@ -139,12 +143,15 @@ fn untyped(mut object: Value) -> Value {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Form {
     Objects,
+    /// Those of a list without a type, with kind and apiVersion.
+    Whole,
     Metadata,
 }
 
 impl Form {
-    fn of(view: View) -> Option<Self> {
+    fn of(view: View, resource: &Resource) -> Option<Self> {
         match view {
+            View::Object if resource.custom.is_some() => Some(Self::Whole),
             View::Object => Some(Self::Objects),
             View::PartialObjectMetadataList => Some(Self::Metadata),
             _ => None,
@@ -164,7 +171,7 @@ struct Splicing {
 impl Splicing {
     fn answer(form: Form, resource: &Resource, metadata: &Value, items: Vec<Arc<Entry>>) -> Answer {
         let (kind, api_version) = match form {
-            Form::Objects => (format!("{}List", resource.kind), resource.gvk().api_version()),
+            Form::Objects | Form::Whole => (resource.list_kind(), resource.gvk().api_version()),
             Form::Metadata => ("PartialObjectMetadataList".to_owned(), "meta.k8s.io/v1".to_owned()),
         };
         let open = if form == Form::Metadata && items.is_empty() { "null" } else { "[" };
@@ -187,6 +194,7 @@ impl Splicing {
         }
         match self.form {
             Form::Objects => entry.append_item_json(out),
+            Form::Whole => entry.append_json(out, entry.revision),
             Form::Metadata => view::append_partial(out, entry, entry.revision),
         }
     }

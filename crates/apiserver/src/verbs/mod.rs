@@ -51,7 +51,11 @@ impl Target {
 
 pub async fn serve(call: Call, request: Request<RequestBody>) -> Result<Answer, StatusError> {
     let info = &call.info;
-    let Some(resource) = call.api.registry.resource(&info.group, &info.version, &info.resource) else {
+    let found = match call.api.registry.resource(&info.group, &info.version, &info.resource) {
+        None if !info.group.is_empty() => call.api.definitions.awaited(&call.api.registry, info).await,
+        found => found,
+    };
+    let Some(resource) = found else {
         let known = call.api.registry.snapshot().group_versions().iter().any(|gv| gv.group == info.group);
         return if known { Err(no_such_resource()) } else { Ok(respond::page_not_found()) };
     };

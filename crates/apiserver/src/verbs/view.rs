@@ -17,8 +17,12 @@ pub fn has_protobuf(resource: &Resource) -> bool {
     crate::protobuf::has(resource)
 }
 
-/// Whether the stored bytes are what this version serves.
+/// Whether the bytes in the watch cache are what this version serves. Those of custom resources are: each version has a cache of
+/// its own, filled with what it shows.
 pub fn stored_as_served(resource: &Resource) -> bool {
+    if resource.custom.is_some() {
+        return true;
+    }
     resource.storage_version.group == resource.group && resource.storage_version.version == resource.version
 }
 
@@ -68,6 +72,9 @@ pub fn versioned(negotiated: &Negotiated, mut shown: Value) -> Value {
 
 /// What upstream calls the kind's internal type.
 pub fn go_type(resource: &Resource) -> String {
+    if resource.custom.is_some() {
+        return "unstructured.Unstructured".to_owned();
+    }
     let package = match resource.group.split('.').next().unwrap_or_default() {
         "" | "events" => "core",
         "internal" => "apiserverinternal",

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use machinery::field::{Error, ErrorList, Path};
+use machinery::gvk::GroupVersionKind;
 use machinery::structural::Schema;
 use serde_json::{Map, Value, json};
 
@@ -15,6 +16,7 @@ use crate::validate::tree::{opt, strings};
 const STANDARD_FINALIZERS: [&str; 3] = ["orphan", "foregroundDeletion", "kubernetes"];
 
 pub struct CustomResources {
+    gvk: GroupVersionKind,
     schema: Arc<Schema>,
     rules: Arc<Rules>,
     has_status: bool,
@@ -30,10 +32,20 @@ struct Status {
 }
 
 impl CustomResources {
-    pub fn new(schema: Arc<Schema>, has_status: bool, scale: Option<ScalePaths>, cells: Vec<Cell>) -> Self {
+    pub fn new(gvk: GroupVersionKind, schema: Arc<Schema>, has_status: bool, scale: Option<ScalePaths>, cells: Vec<Cell>) -> Self {
         let rules = Arc::new(Rules::of(&schema));
         let status = Status { schema: schema.clone(), rules: rules.clone(), scale: scale.clone() };
-        Self { schema, rules, has_status, scale, cells, status }
+        Self { gvk, schema, rules, has_status, scale, cells, status }
+    }
+}
+
+impl CustomResources {
+    fn type_meta(&self, object: &Value) -> ErrorList {
+        let wanted = [("kind", self.gvk.kind.clone()), ("apiVersion", self.gvk.api_version())];
+        let differing = wanted.iter().filter(|(key, word)| crate::validate::tree::s(object, key) != word);
+        differing
+            .map(|(key, word)| Error::invalid_str(&Path::new(key), crate::validate::tree::s(object, key), format!("must be {word}")))
+            .collect()
     }
 }
 
@@ -56,7 +68,9 @@ impl Strategy for CustomResources {
     }
 
     fn validate(&self, _ctx: &Context, object: &Value) -> ErrorList {
-        validate(&self.schema, &self.rules, self.scale.as_ref(), object, None)
+        let mut errors = self.type_meta(object);
+        errors.extend(validate(&self.schema, &self.rules, self.scale.as_ref(), object, None));
+        errors
     }
 
     fn prepare_for_update(&self, _ctx: &Context, new: &mut Value, old: &Value) {
@@ -73,7 +87,9 @@ impl Strategy for CustomResources {
     }
 
     fn validate_update(&self, _ctx: &Context, new: &Value, old: &Value) -> ErrorList {
-        validate(&self.schema, &self.rules, self.scale.as_ref(), new, Some(old))
+        let mut errors = self.type_meta(new);
+        errors.extend(validate(&self.schema, &self.rules, self.scale.as_ref(), new, Some(old)));
+        errors
     }
 
     fn warnings(&self, _ctx: &Context, new: &Value, old: Option<&Value>) -> Vec<String> {

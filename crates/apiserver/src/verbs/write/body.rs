@@ -168,6 +168,11 @@ pub async fn of_resource(
     resource: &Resource,
     validation: FieldValidation,
 ) -> Result<Decoded, StatusError> {
+    if resource.custom.is_some() && form_of(request.headers())? == Form::Protobuf {
+        let known = "application/json, application/yaml";
+        let text = format!("the body of the request was in an unknown format - accepted media types include: {known}");
+        return Err(StatusError::unsupported_media_type(text));
+    }
     let normalise = |value: &mut Value| resource.decode(value).map_err(|e| e.to_string());
     decode_as(&raw(request).await?, registry, &resource.gvk(), &normalise, validation)
 }
@@ -208,7 +213,26 @@ fn judge(
 }
 
 /// Fills in kind and version where they are missing; refuses others.
+/// What a custom resource says it is: missing words are filled in, another kind is validation's to refuse.
+fn check_custom(value: &mut Value, want: &GroupVersionKind) -> Result<(), StatusError> {
+    let wanted = want.api_version();
+    let given = str_at(value, "apiVersion").to_owned();
+    if !given.is_empty() && given != wanted {
+        let text = format!("the API version in the data ({given}) does not match the expected API version ({wanted})");
+        return Err(StatusError::bad_request(text));
+    }
+    for (key, word) in [("apiVersion", wanted), ("kind", want.kind.clone())] {
+        if str_at(value, key).is_empty() {
+            machinery::object::map_mut(value, "").insert(key.to_owned(), Value::String(word));
+        }
+    }
+    Ok(())
+}
+
 fn check_kind(value: &mut Value, registry: &Registry, want: &GroupVersionKind) -> Result<(), StatusError> {
+    if !registry.is_built_in(want) && registry.versioned_kind(want).is_some() {
+        return check_custom(value, want);
+    }
     let (kind, api_version) = (str_at(value, "kind").to_owned(), str_at(value, "apiVersion").to_owned());
     let given =
         if api_version.is_empty() { want.group_version() } else { GroupVersion::parse(&api_version).map_err(StatusError::bad_request)? };

@@ -25,6 +25,9 @@ pub async fn serve(call: Call, request: Request<RequestBody>, target: Target) ->
         return Err(crate::verbs::not_allowed());
     }
     let negotiated = negotiate::negotiate(&call.headers, &call.query, true, view::has_protobuf(&target.resource))?;
+    if target.resource.custom.as_ref().is_some_and(|c| c.terminating) {
+        return Err(StatusError::method_not_supported(&target.resource.group_resource(), "create"));
+    }
     let options = WriteOptions::parse(&call, "CreateOptions")?;
     let decoded = body::of_resource(request, &call.api.registry, &target.resource, options.validation).await?;
     let ctx = Ctx::new(&call, options);
@@ -99,7 +102,8 @@ pub async fn create_as(ctx: &Ctx, target: &Target, mut value: Value, by: Managed
         resource.defaults.apply(&mut value);
         strategy.default(&context, &mut value);
         super::as_stored(&place, &mut value);
-        match put(ctx, &place, value.clone(), expect(ctx, &place).await?).await {
+        let stored = super::stored_form(&ctx.api, resource, value.clone()).await?;
+        match put(ctx, &place, value.clone(), &stored, expect(ctx, &place).await?).await {
             Ok(object) => return Ok(Written { object, warnings, created: true }),
             Err(store::Error::Conflict(_)) => {
                 claims.release(&ctx.api).await;

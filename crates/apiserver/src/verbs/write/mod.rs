@@ -10,7 +10,7 @@ pub mod update;
 use std::sync::Arc;
 
 use auth::User;
-use kinds::Context;
+use kinds::{Context, Resource};
 use serde_json::Value;
 use store::{Expect, Op, Revision};
 
@@ -52,15 +52,33 @@ pub struct Written {
     pub created: bool,
 }
 
-/// Puts an object of the row's version into the store; the answer is it with its new revision.
-pub async fn put(ctx: &Ctx, target: &Target, object: Value, expect: Expect) -> Result<Value, store::Error> {
+/// An object of the row's version as it is stored.
+pub async fn stored_form(api: &Arc<Api>, resource: &Resource, object: Value) -> Result<Value, StatusError> {
+    match &resource.custom {
+        Some(custom) => crate::custom::convert::stored(api, resource, custom, object).await,
+        None => Ok(conversion::to_storage(resource, object)),
+    }
+}
+
+/// A stored object in the row's version.
+pub async fn served_form(api: &Arc<Api>, resource: &Resource, stored: Value) -> Result<Value, StatusError> {
+    match &resource.custom {
+        Some(custom) => {
+            let mut all = crate::custom::convert::served(api, resource, custom, vec![stored]).await?;
+            all.pop().ok_or_else(|| StatusError::internal("conversion lost an object"))
+        }
+        None => Ok(super::view::served(resource, stored)),
+    }
+}
+
+/// Puts an object of the row's version into the store as its stored form; the answer is it with its new revision.
+pub async fn put(ctx: &Ctx, target: &Target, object: Value, stored: &Value, expect: Expect) -> Result<Value, store::Error> {
     if ctx.options.dry_run {
         return Ok(object);
     }
     let key = target.key();
-    let stored = conversion::to_storage(&target.resource, object.clone());
     let ttl = target.resource.expires.then_some(ctx.api.config.event_ttl);
-    let op = Op::Put { key: key.as_str().into(), value: codec::encode(&stored), expect, ttl };
+    let op = Op::Put { key: key.as_str().into(), value: codec::encode(stored), expect, ttl };
     let (revision, _) = ctx.api.store.write(op).await?;
     ctx.api.caught_up(&key, revision).await;
     Ok(with_revision(object, revision))
@@ -84,14 +102,19 @@ pub async fn remove(ctx: &Ctx, target: &Target, object: Value, expect: Expect) -
 }
 
 /// The stored object in the row's version, with its revision.
-pub async fn fetch(api: &Api, target: &Target) -> Result<Option<(Value, Revision)>, StatusError> {
+pub async fn fetch(api: &Arc<Api>, target: &Target) -> Result<Option<(Value, Revision)>, StatusError> {
     let (_, found) = api.store.get(&target.key()).await.map_err(store_error)?;
-    Ok(found.map(|kv| (super::view::served(&target.resource, codec::decode(&kv.value, kv.mod_revision)), kv.mod_revision)))
+    let Some(kv) = found else { return Ok(None) };
+    let stored = codec::decode(&kv.value, kv.mod_revision);
+    Ok(Some((served_form(api, &target.resource, stored).await?, kv.mod_revision)))
 }
 
 /// Brings the object back into the form of its type after plugins and defaults touched it.
 pub fn normalise(target: &Target, value: &mut Value) -> Result<(), StatusError> {
     target.resource.decode(value).map_err(|e| StatusError::internal(e.to_string()))?;
+    if target.resource.custom.is_some() {
+        target.resource.strategy.default(&Context::default(), value);
+    }
     Ok(())
 }
 

@@ -40,6 +40,16 @@ pub fn kind_of(headers: &HeaderMap) -> Option<Kind> {
     }
 }
 
+/// Custom resources have no Go type whose tags a strategic merge would follow.
+pub fn check_kind_of(headers: &HeaderMap, resource: &kinds::Resource) -> Result<(), StatusError> {
+    if resource.custom.is_none() || !matches!(kind_of(headers), None | Some(Kind::Strategic)) {
+        return Ok(());
+    }
+    let known = "application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml";
+    let text = format!("the body of the request was in an unknown format - accepted media types include: {known}");
+    Err(StatusError::unsupported_media_type(text))
+}
+
 /// Reads the patch of a request.
 pub async fn read(request: Request<RequestBody>) -> Result<Patch, StatusError> {
     let (parts, stream) = request.into_parts();

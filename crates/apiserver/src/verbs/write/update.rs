@@ -51,6 +51,7 @@ pub async fn serve(call: Call, request: Request<RequestBody>, target: Target) ->
     let options = WriteOptions::parse(&call, if patching { "PatchOptions" } else { "UpdateOptions" })?;
     let mut warnings = Vec::new();
     let change = if patching {
+        patch::check_kind_of(request.headers(), &target.resource)?;
         Change::Patch(patch::read(request).await?)
     } else {
         let decoded = body::of_resource(request, &call.api.registry, &target.resource, options.validation).await?;
@@ -197,8 +198,8 @@ async fn commit(
     super::as_stored(target, &mut value);
     super::settle_times(&mut value, old);
     let claims = service::allocate(ctx, target, &mut value, Some(old)).await?;
-    let same =
-        codec::encode(&conversion::to_storage(resource, value.clone())) == codec::encode(&conversion::to_storage(resource, old.clone()));
+    let stored = super::stored_form(&ctx.api, resource, value.clone()).await?;
+    let same = is_stored(ctx, target, &stored, old, revision).await?;
     // A value written with an old key is written anew, even if nothing else changed.
     if same && !ctx.api.store.is_stale(&target.key()).await.map_err(store_error)? {
         return Ok(Written { object: old.clone(), warnings, created: false });
@@ -212,7 +213,7 @@ async fn commit(
             gone
         })
     } else {
-        put(ctx, target, value, expect).await
+        put(ctx, target, value, &stored, expect).await
     };
     match written {
         Ok(object) => {
@@ -229,6 +230,17 @@ async fn commit(
             })
         }
     }
+}
+
+/// Whether the store has just this. What is stored of a custom resource may be of another version or older schema than was
+/// shown: then writing the same again stores it anew.
+async fn is_stored(ctx: &Ctx, target: &Target, stored: &Value, old: &Value, revision: Revision) -> Result<bool, StatusError> {
+    let bytes = codec::encode(stored);
+    if target.resource.custom.is_none() {
+        return Ok(bytes == codec::encode(&conversion::to_storage(&target.resource, old.clone())));
+    }
+    let (_, found) = ctx.api.store.get(&target.key()).await.map_err(store_error)?;
+    Ok(found.is_some_and(|kv| kv.mod_revision == revision && kv.value == bytes))
 }
 
 fn strategy_of<'a>(target: &'a Target, change: &Change) -> Result<&'a dyn Strategy, StatusError> {

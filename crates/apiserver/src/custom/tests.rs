@@ -1,0 +1,155 @@
+//! Custom resources over HTTP: a definition is posted, its objects are written and read at once.
+
+use serde_json::{Value, json};
+
+use crate::testing::Cluster;
+
+const DEFINITIONS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+const THINGS: &str = "/apis/g.io/v1/namespaces/default/things";
+
+fn definition(versions: &Value) -> Value {
+    json!({"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition", "metadata": {"name": "things.g.io"},
+        "spec": {"group": "g.io", "scope": "Namespaced", "versions": versions,
+            "names": {"plural": "things", "kind": "Thing", "shortNames": ["tg"], "categories": ["all"]}}})
+}
+
+fn version(name: &str, storage: bool, schema: &Value) -> Value {
+    json!({"name": name, "served": true, "storage": storage, "subresources": {"status": {}}, "schema": {"openAPIV3Schema": schema}})
+}
+
+fn schema() -> Value {
+    json!({"type": "object", "properties": {
+        "spec": {"type": "object", "properties": {
+            "a": {"type": "string"}, "n": {"type": "integer", "minimum": 1, "default": 3}}},
+        "status": {"type": "object", "properties": {"r": {"type": "integer"}}},
+    }})
+}
+
+fn thing(version: &str, name: &str, spec: &Value) -> Value {
+    json!({"apiVersion": format!("g.io/{version}"), "kind": "Thing", "metadata": {"name": name}, "spec": spec})
+}
+
+async fn established(cluster: &Cluster) {
+    for _ in 0..100 {
+        let found = cluster.ask("GET", &format!("{DEFINITIONS}/things.g.io"), &Value::Null).await;
+        if kinds::custom::conditions::is_true(&found.body, "Established") {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    panic!("never established");
+}
+
+#[tokio::test]
+async fn a_definition_is_served_at_once_and_its_objects_keep_to_it() {
+    let cluster = Cluster::start().await;
+    let made = cluster.ask("POST", DEFINITIONS, &definition(&json!([version("v1", true, &schema())]))).await;
+    assert_eq!(made.code, 201, "{}", made.body);
+    // No wait: the first request waits itself.
+    let made = cluster.ask("POST", THINGS, &thing("v1", "t", &json!({"a": "x", "odd": 1}))).await;
+    assert_eq!((made.code, &made.body["spec"]), (201, &json!({"a": "x", "n": 3})), "{}", made.body);
+    assert_eq!(made.body["metadata"]["generation"], 1);
+    assert!(made.warnings()[0].starts_with("unknown field"), "{:?}", made.warnings());
+    let refused = cluster.ask("POST", &format!("{THINGS}?fieldValidation=Strict"), &thing("v1", "u", &json!({"odd": 1}))).await;
+    assert_eq!(refused.code, 400, "{}", refused.body);
+    let refused = cluster.ask("POST", THINGS, &thing("v1", "u", &json!({"n": 0}))).await;
+    assert_eq!((refused.code, refused.body["details"]["causes"][0]["field"].as_str()), (422, Some("spec.n")), "{}", refused.body);
+    let list = cluster.ask("GET", THINGS, &Value::Null).await;
+    assert_eq!((&list.body["kind"], &list.body["items"][0]["kind"]), (&json!("ThingList"), &json!("Thing")), "{}", list.body);
+    let patched = cluster
+        .ask_as("PATCH", &format!("{THINGS}/t/status"), "application/merge-patch+json", &json!({"status": {"r": 1}, "spec": {"a": "no"}}))
+        .await;
+    assert_eq!(
+        (&patched.body["spec"]["a"], &patched.body["status"]["r"], &patched.body["metadata"]["generation"]),
+        (&json!("x"), &json!(1), &json!(1)),
+        "{}",
+        patched.body
+    );
+    let applied = cluster
+        .ask_as(
+            "PATCH",
+            &format!("{THINGS}/t?fieldManager=m&force=true"),
+            "application/apply-patch+yaml",
+            &thing("v1", "t", &json!({"a": "y"})),
+        )
+        .await;
+    assert_eq!(
+        (applied.code, &applied.body["spec"]["a"], &applied.body["metadata"]["generation"]),
+        (200, &json!("y"), &json!(2)),
+        "{}",
+        applied.body
+    );
+    let groups = cluster.ask("GET", "/apis/g.io/v1", &Value::Null).await;
+    assert_eq!(groups.body["resources"][0]["shortNames"], json!(["tg"]), "{}", groups.body);
+}
+
+#[tokio::test]
+async fn versions_are_converted_and_a_changed_schema_holds_for_what_is_stored() {
+    let cluster = Cluster::start().await;
+    let two = json!([
+        version("v1", true, &schema()),
+        version(
+            "v2",
+            false,
+            &json!({"type": "object", "properties": {
+        "spec": {"type": "object", "properties": {"a": {"type": "string"}}}}})
+        )
+    ]);
+    cluster.ask("POST", DEFINITIONS, &definition(&two)).await;
+    cluster.ask("POST", THINGS, &thing("v1", "t", &json!({"a": "x"}))).await;
+    let two_path = "/apis/g.io/v2/namespaces/default/things";
+    let seen = cluster.ask("GET", &format!("{two_path}/t"), &Value::Null).await;
+    assert_eq!((&seen.body["apiVersion"], &seen.body["spec"]), (&json!("g.io/v2"), &json!({"a": "x"})), "{}", seen.body);
+    let seen = cluster.ask("GET", two_path, &Value::Null).await;
+    assert_eq!(seen.body["items"][0]["spec"], json!({"a": "x"}), "{}", seen.body);
+    // A new default is seen in what was stored before; a field that is no longer known is not.
+    let mut newer = schema();
+    newer["properties"]["spec"]["properties"] = json!({"b": {"type": "string", "default": "B"}, "n": {"type": "integer"}});
+    let patch = json!({"spec": {"versions": [version("v1", true, &newer)]}});
+    let done = cluster.ask_as("PATCH", &format!("{DEFINITIONS}/things.g.io"), "application/merge-patch+json", &patch).await;
+    assert_eq!(done.code, 200, "{}", done.body);
+    for path in [format!("{THINGS}/t"), THINGS.to_owned()] {
+        let seen = cluster.ask("GET", &path, &Value::Null).await;
+        let spec = seen.body.pointer("/items/0/spec").unwrap_or(&seen.body["spec"]).clone();
+        assert_eq!(spec, json!({"b": "B", "n": 3}), "{path}: {}", seen.body);
+    }
+    let gone = cluster.ask("GET", two_path, &Value::Null).await;
+    assert_eq!(gone.code, 404, "{}", gone.body);
+}
+
+#[tokio::test]
+async fn a_deleted_definition_takes_its_objects_along_and_can_be_made_again() {
+    let cluster = Cluster::start().await;
+    let one = definition(&json!([version("v1", true, &schema())]));
+    cluster.ask("POST", DEFINITIONS, &one).await;
+    cluster.ask("POST", THINGS, &thing("v1", "free", &json!({}))).await;
+    let mut held = thing("v1", "held", &json!({}));
+    held["metadata"]["finalizers"] = json!(["g.io/x"]);
+    cluster.ask("POST", THINGS, &held).await;
+    established(&cluster).await;
+    let path = format!("{DEFINITIONS}/things.g.io");
+    let deleted = cluster.ask("DELETE", &path, &Value::Null).await;
+    assert_eq!(deleted.body["metadata"]["finalizers"], json!(["customresourcecleanup.apiextensions.k8s.io"]), "{}", deleted.body);
+    let refused = cluster.ask("POST", THINGS, &thing("v1", "new", &json!({}))).await;
+    assert_eq!(refused.code, 405, "{}", refused.body);
+    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+    let waiting = cluster.ask("GET", &path, &Value::Null).await;
+    let terminating = kinds::custom::conditions::condition(&waiting.body, "Terminating").unwrap();
+    assert_eq!(terminating["reason"], "InstanceDeletionInProgress", "{}", waiting.body);
+    assert_eq!(cluster.ask("GET", &format!("{THINGS}/free"), &Value::Null).await.code, 404);
+    let freed = cluster
+        .ask_as("PATCH", &format!("{THINGS}/held"), "application/merge-patch+json", &json!({"metadata": {"finalizers": null}}))
+        .await;
+    assert_eq!(freed.code, 200, "{}", freed.body);
+    for attempt in 0.. {
+        if cluster.ask("GET", &path, &Value::Null).await.code == 404 {
+            break;
+        }
+        assert!(attempt < 200, "the definition stays");
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    assert_eq!(cluster.ask("GET", THINGS, &Value::Null).await.code, 404);
+    assert_eq!(cluster.ask("POST", DEFINITIONS, &one).await.code, 201);
+    let list = cluster.ask("GET", THINGS, &Value::Null).await;
+    assert_eq!((list.code, &list.body["items"]), (200, &json!([])), "{}", list.body);
+}
