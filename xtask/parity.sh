@@ -13,7 +13,7 @@ skiff=${SKIFF:-${CARGO_TARGET_DIR:-target}/release/skiff}
 [ -x "$skiff" ] || { echo "$skiff is missing: run cargo build --release -p skiff"; exit 1; }
 data=$(mktemp -d)
 port=${PORT:-16443}
-"$skiff" kube-apiserver --data-dir "$data" --secure-port "$port" >"$data/log" 2>&1 &
+"$skiff" kube-apiserver --data-dir "$data" --secure-port "$port" --service-cluster-ip-range 10.96.0.0/12 >"$data/log" 2>&1 &
 server=$!
 trap 'kill $server 2>/dev/null; wait $server 2>/dev/null || true; rm -rf "$data"' EXIT
 for _ in $(seq 200); do [ -s "$data/admin.kubeconfig" ] && break; sleep 0.05; done

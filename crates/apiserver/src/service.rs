@@ -24,7 +24,7 @@ pub async fn allocate(ctx: &Ctx, target: &Target, value: &mut Value, old: Option
     if !is_service(target) || !str_at(value, "metadata.deletionTimestamp").is_empty() {
         return Ok(claims);
     }
-    plan::families(&ctx.api.config, value);
+    plan::families(&ctx.api.config, target, value)?;
     let mut result = plan::addresses(ctx, target, value, old, &mut claims).await;
     if result.is_ok() {
         result = plan::ports(ctx, target, value, old, &mut claims).await;

@@ -34,6 +34,8 @@ use std::sync::Arc;
 
 use crate::strategy::{Plain, Strategy};
 
+pub use resource_claim::asks_admin_access;
+
 /// The strategy of a resource; [`Plain`] for kinds without rules.
 pub fn strategy_for(group: &str, resource: &str) -> Arc<dyn Strategy> {
     match (group, resource) {

@@ -20,6 +20,8 @@ pub struct Context {
     pub uid: String,
     pub groups: Vec<String>,
     pub extra: std::collections::BTreeMap<String, Vec<String>>,
+    /// The object's namespace is labelled for administrative access to devices.
+    pub admin_access: bool,
 }
 
 /// How a kind's strategy calls the shared metadata rules.

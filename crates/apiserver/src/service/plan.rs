@@ -38,13 +38,13 @@ fn is_headless(value: &Value) -> bool {
 }
 
 /// `ipFamilies` and `ipFamilyPolicy`, where they were left out.
-pub fn families(config: &Config, value: &mut Value) {
+pub fn families(config: &Config, target: &Target, value: &mut Value) -> Result<(), StatusError> {
     if str_at(value, "spec.type") == "ExternalName" {
         let spec = map_mut(value, "spec");
         for key in ["ipFamilies", "ipFamilyPolicy"] {
             spec.remove(key);
         }
-        return;
+        return Ok(());
     }
     let ranges = ranges(config);
     let asked_by_address: Vec<&str> = list(value, "spec.clusterIPs")
@@ -68,9 +68,15 @@ pub fn families(config: &Config, value: &mut Value) {
     if policy != "SingleStack" && families.len() == 1 {
         families.extend(ranges.iter().map(family).find(|f| *f != families[0]).map(str::to_owned));
     }
+    if policy == "RequireDualStack" && ranges.len() < 2 {
+        let text = "this cluster is not configured for dual-stack services";
+        let error = Error::invalid(&Path::new("spec.ipFamilyPolicy"), &json!(policy), text);
+        return Err(StatusError::invalid(&target.resource.group_kind(), machinery::object::name(value), &[error]));
+    }
     let spec = map_mut(value, "spec");
     spec.insert("ipFamilyPolicy".into(), json!(policy));
     spec.insert("ipFamilies".into(), json!(families));
+    Ok(())
 }
 
 fn needs_addresses(value: &Value) -> bool {
@@ -113,14 +119,11 @@ async fn named(ctx: &Ctx, target: &Target, value: &Value, ip: &str, claims: &mut
     let ranges = ranges(&ctx.api.config);
     if !ranges.iter().any(|r| r.contains(parsed)) {
         let valid: Vec<&str> = ctx.api.config.service_cluster_ip_ranges.iter().map(String::as_str).collect();
-        return Err(refuse(
-            target,
-            value,
-            &[ip],
-            &format!("the provided network does not match the current range; the range of valid IPs is {}", valid.join(",")),
-        ));
+        let why = format!("the provided IP ({ip}) is not in the valid range. The range of valid IPs is {}", valid.join(","));
+        return Err(refuse(target, value, &[ip], &why));
     }
-    if claims.address(ctx, target, value, ip).await? {
+    // As upstream's allocators, a dry run does not look who has it.
+    if ctx.options.dry_run || claims.address(ctx, target, value, ip).await? {
         return Ok(ip.to_owned());
     }
     Err(refuse(target, value, &[ip], "provided IP is already allocated"))
@@ -133,6 +136,11 @@ async fn any(ctx: &Ctx, target: &Target, value: &Value, family_wanted: &str, cla
         let error = Error::invalid(&Path::new("spec.ipFamilies[0]"), &json!(family_wanted), "not configured on this cluster");
         return Err(StatusError::invalid(&target.resource.group_kind(), machinery::object::name(value), &[error]));
     };
+    if ctx.options.dry_run
+        && let Some(ip) = range.nth(0)
+    {
+        return Ok(ip.to_string());
+    }
     // Neither the network's own address nor, in IPv4, broadcast.
     let last = range.size().saturating_sub(if range.is_ipv6() { 1 } else { 2 }).min(1 << 20);
     let first = reserved(range).min(last);
@@ -210,7 +218,13 @@ async fn named_port(
     claims: &mut Claims,
 ) -> Result<(), StatusError> {
     let (low, high) = ctx.api.config.service_node_ports;
-    let why = if port < i64::from(low) || port > i64::from(high) {
+    let why = if ctx.options.dry_run {
+        // Only what another has is refused: the range is looked at when a port is taken.
+        if claims.port(ctx, target, protocol, port).await? {
+            return Ok(());
+        }
+        "provided port is already allocated".to_owned()
+    } else if port < i64::from(low) || port > i64::from(high) {
         format!("provided port is not in the valid range. The range of valid ports is {low}-{high}")
     } else if claims.port(ctx, target, protocol, port).await? {
         return Ok(());

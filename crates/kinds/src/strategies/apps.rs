@@ -341,8 +341,9 @@ impl Strategy for DaemonSets {
     }
 
     fn validate_update(&self, ctx: &Context, new: &Value, old: &Value) -> ErrorList {
-        let mut e = self.validate(ctx, new);
+        let mut e = ErrorList::new();
         selector_immutable(new, old, &mut e);
+        e.extend(self.validate(ctx, new));
         e
     }
 

@@ -164,7 +164,7 @@ fn generated_selector(object: &Value, p: &Path<'_>, e: &mut ErrorList) {
     let at_meta = template.child("metadata");
     let at_labels = at_meta.child("labels");
     for (key, want) in
-        [(UID_LABEL, s(meta, "uid")), ("controller-uid", s(meta, "uid")), (NAME_LABEL, s(meta, "name")), ("job-name", s(meta, "name"))]
+        [("controller-uid", s(meta, "uid")), ("job-name", s(meta, "name")), (UID_LABEL, s(meta, "uid")), (NAME_LABEL, s(meta, "name"))]
     {
         match labels.get(key).and_then(Value::as_str) {
             None => e.push(Error::required(&at_labels.key(key), format!("must be '{want}'"))),

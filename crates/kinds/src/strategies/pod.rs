@@ -48,6 +48,7 @@ impl Strategy for Pods {
         if let Some(spec) = object.get_mut("spec") {
             pod_defaults::drop_disabled(spec, None);
         }
+        pod_defaults::match_label_keys(object);
         let qos = qos_class(object);
         let mut status = json!({"phase": "Pending", "qosClass": qos});
         if opt(object, "spec").is_some_and(|spec| !is_empty(spec, "schedulingGates")) {

@@ -75,6 +75,43 @@ pub fn drop_disabled(spec: &mut Value, old: Option<&Value>) {
     }
 }
 
+/// Label keys whose values a pod's own labels give become requirements of the selectors beside them.
+pub fn match_label_keys(pod: &mut Value) {
+    let labels = map(pod.get("metadata").unwrap_or(&Value::Null), "labels").cloned().unwrap_or_default();
+    let Some(spec) = pod.get_mut("spec") else { return };
+    for constraint in list_mut(spec, "topologySpreadConstraints") {
+        merge_keys(constraint, &labels);
+    }
+    let Some(affinity) = spec.get_mut("affinity").filter(|a| a.is_object()) else { return };
+    for kind in ["podAffinity", "podAntiAffinity"] {
+        let Some(terms) = affinity.get_mut(kind) else { continue };
+        for term in list_mut(terms, "requiredDuringSchedulingIgnoredDuringExecution") {
+            merge_keys(term, &labels);
+        }
+        for weighted in list_mut(terms, "preferredDuringSchedulingIgnoredDuringExecution") {
+            if let Some(term) = weighted.get_mut("podAffinityTerm") {
+                merge_keys(term, &labels);
+            }
+        }
+    }
+}
+
+/// `applyLabelKeysToLabelSelector`; without a selector there is nothing to narrow.
+fn merge_keys(term: &mut Value, labels: &Map<String, Value>) {
+    let mut more: Vec<Value> = Vec::new();
+    for (field, operator) in [("matchLabelKeys", "In"), ("mismatchLabelKeys", "NotIn")] {
+        for key in list(term, field).iter().filter_map(Value::as_str) {
+            if let Some(value) = labels.get(key) {
+                more.push(json!({"key": key, "operator": operator, "values": [value]}));
+            }
+        }
+    }
+    let Some(selector) = term.get_mut("labelSelector").filter(|s| s.is_object() && !more.is_empty()) else { return };
+    let mut all = list(selector, "matchExpressions").to_vec();
+    all.extend(more);
+    set(selector, "matchExpressions", all);
+}
+
 /// What only pods themselves get.
 pub fn alone(spec: &mut Value) {
     if !spec.is_object() {

@@ -61,7 +61,53 @@ fn default_counts(devices: Option<&mut Value>) {
     }
 }
 
+const ADMIN_TEXT: &str =
+    "admin access to devices requires the `resource.kubernetes.io/admin-access: true` label on the containing namespace";
+
+fn is_admin(request: &Value) -> bool {
+    opt(request, "exactly").unwrap_or(request).get("adminAccess").and_then(Value::as_bool) == Some(true)
+}
+
+/// Whether a claim, or a template of one, asks for administrative access to devices, which its namespace must allow.
+pub fn asks_admin_access(resource: &crate::resource::Resource, object: &Value) -> bool {
+    resource.group == "resource.k8s.io"
+        && resource.namespaced
+        && ["spec.devices", "spec.spec.devices", "status.allocation.devices"]
+            .iter()
+            .any(|path| at(object, path).is_some_and(|d| list(d, "requests").iter().chain(list(d, "results")).any(is_admin)))
+}
+
+/// `AuthorizedForAdmin`: the first request that asks for it is named.
+fn admin(ctx: &Context, devices: Option<&Value>, e: &mut ErrorList) {
+    let asking = devices.and_then(|d| list(d, "requests").iter().position(is_admin));
+    if let Some(i) = asking.filter(|_| !ctx.admin_access) {
+        let p = Path::new("spec.devices.requests");
+        e.push(Error::forbidden(&p.index(i).child("adminAccess"), ADMIN_TEXT));
+    }
+}
+
 pub struct ResourceClaims;
+
+/// `status`
+struct ClaimStatus;
+
+impl Strategy for ClaimStatus {
+    fn prepare_for_update(&self, ctx: &Context, new: &mut Value, old: &Value) {
+        StatusOnly(claim_status).prepare_for_update(ctx, new, old);
+    }
+
+    fn validate_update(&self, ctx: &Context, new: &Value, old: &Value) -> ErrorList {
+        let mut e = ErrorList::new();
+        let results = |o: &Value| at(o, "status.allocation.devices").map_or(Vec::new(), |d| list(d, "results").to_vec());
+        let had = results(old).iter().any(is_admin);
+        if let Some(i) = results(new).iter().position(is_admin).filter(|_| !had && !ctx.admin_access) {
+            let p = Path::new("status.allocation.devices.results");
+            e.push(Error::forbidden(&p.index(i).child("adminAccess"), ADMIN_TEXT));
+        }
+        claim_status(new, old, &mut e);
+        e
+    }
+}
 
 impl Strategy for ResourceClaims {
     fn default(&self, _ctx: &Context, object: &mut Value) {
@@ -76,8 +122,9 @@ impl Strategy for ResourceClaims {
         keep_status(new, old);
     }
 
-    fn validate(&self, _ctx: &Context, object: &Value) -> ErrorList {
+    fn validate(&self, ctx: &Context, object: &Value) -> ErrorList {
         let (mut e, empty) = (ErrorList::new(), json!({}));
+        admin(ctx, at(object, "spec.devices"), &mut e);
         claim(at(object, "spec.devices").unwrap_or(&empty), &Path::new("spec.devices"), &mut e);
         e
     }
@@ -87,12 +134,14 @@ impl Strategy for ResourceClaims {
         if !same_at(new, old, "spec") {
             e.push(go::invalid(&Path::new("spec"), opt(new, "spec").unwrap_or(&json!({})), "resource.v1.ResourceClaimSpec", IMMUTABLE));
         }
-        e.extend(self.validate(ctx, new));
+        // Who may ask for what was judged when the claim was made: its spec never changes.
+        let allowed = Context { admin_access: true, ..ctx.clone() };
+        e.extend(self.validate(&allowed, new));
         e
     }
 
     fn subresource(&self, name: &str) -> Option<&dyn Strategy> {
-        (name == "status").then_some(&StatusOnly(claim_status) as &dyn Strategy)
+        (name == "status").then_some(&ClaimStatus as &dyn Strategy)
     }
 
     fn cells(&self, o: &Value, now: i64) -> Option<Vec<Value>> {
@@ -245,8 +294,9 @@ impl Strategy for ResourceClaimTemplates {
         default_counts(object.pointer_mut("/spec/spec/devices"));
     }
 
-    fn validate(&self, _ctx: &Context, object: &Value) -> ErrorList {
+    fn validate(&self, ctx: &Context, object: &Value) -> ErrorList {
         let (mut e, empty) = (ErrorList::new(), json!({}));
+        admin(ctx, at(object, "spec.spec.devices"), &mut e);
         template_metadata(opt(object, "spec").unwrap_or(&empty), &Path::new("spec"), &mut e);
         claim(at(object, "spec.spec.devices").unwrap_or(&empty), &Path::new("spec.spec.devices"), &mut e);
         e

@@ -76,7 +76,19 @@ impl Strategy for Services {
     /// Addresses are looked at first, where they are chosen.
     fn validate_first(&self, object: &Value) -> ErrorList {
         let mut e = ErrorList::new();
-        families(opt(object, "spec").unwrap_or(&Value::Null), &Path::new("spec"), &mut e);
+        let (v, p) = (opt(object, "spec").unwrap_or(&Value::Null), Path::new("spec"));
+        families(v, &p, &mut e);
+        // A number serves a protocol once.
+        let (at, all) = (p.child("ports"), list(v, "ports"));
+        let taken = |(i, one): &(usize, &Value)| {
+            let same = |o: &Value| int0(o, "nodePort") == int0(one, "nodePort") && s(o, "protocol") == s(one, "protocol");
+            int0(one, "nodePort") != 0 && all[..*i].iter().any(same)
+        };
+        let twice = all.iter().enumerate().find(taken).filter(|_| e.is_empty() && matches!(s(v, "type"), "NodePort" | "LoadBalancer"));
+        if let Some((i, one)) = twice {
+            let port = &one["nodePort"];
+            e.push(Error::invalid(&at.index(i).child("nodePort"), port, "provided port is already allocated"));
+        }
         e
     }
 
@@ -185,10 +197,6 @@ fn ports(v: &Value, p: &Path<'_>, e: &mut ErrorList) {
         }
     }
     for (i, one) in all.iter().enumerate() {
-        let node = int0(one, "nodePort");
-        if node != 0 && all[..i].iter().any(|o| int0(o, "nodePort") == node && s(o, "protocol") == s(one, "protocol")) {
-            e.push(Error::duplicate(&at.index(i).child("nodePort"), &json!(node)));
-        }
         let same = |o: &&Value| int0(o, "port") == int0(one, "port") && s(o, "protocol") == s(one, "protocol");
         if all[..i].iter().any(|o| same(&o)) {
             let plain = json!({"protocol": s(one, "protocol"), "port": int0(one, "port"), "targetPort": 0});
@@ -349,6 +357,15 @@ fn families(v: &Value, p: &Path<'_>, e: &mut ErrorList) {
         }
         return;
     }
+    let at = p.child("clusterIPs");
+    let single = s(v, "clusterIP");
+    if single.is_empty() {
+        if !ips.is_empty() {
+            e.push(Error::invalid(&at, &json!(ips), "must be empty when `clusterIP` is not specified"));
+        }
+    } else if ips.is_empty() || ips[0] != single {
+        e.push(Error::invalid(&at, &json!(ips), "first value must match `clusterIP`"));
+    }
     let at = p.child("ipFamilies");
     let mut seen: Vec<&str> = Vec::new();
     for (i, family) in families.iter().enumerate() {
@@ -362,14 +379,6 @@ fn families(v: &Value, p: &Path<'_>, e: &mut ErrorList) {
         one_of(&p.child("ipFamilyPolicy"), policy, &POLICIES, e);
     }
     let at = p.child("clusterIPs");
-    let single = s(v, "clusterIP");
-    if single.is_empty() {
-        if !ips.is_empty() {
-            e.push(Error::invalid(&at, &json!(ips), "must be empty when `clusterIP` is not specified"));
-        }
-    } else if ips.is_empty() || ips[0] != single {
-        e.push(Error::invalid(&at, &json!(ips), "first value must match `clusterIP`"));
-    }
     if ips.first() == Some(&"None") && ips.len() > 1 {
         e.push(Error::invalid(&at, &json!(ips), "'None' must be the first and only value"));
     }

@@ -287,8 +287,8 @@ impl Strategy for StorageClasses {
         e
     }
 
-    fn validate_update(&self, _ctx: &Context, new: &Value, old: &Value) -> ErrorList {
-        let mut e = ErrorList::new();
+    fn validate_update(&self, ctx: &Context, new: &Value, old: &Value) -> ErrorList {
+        let mut e = self.validate(ctx, new);
         if !same_at(new, old, "parameters") {
             e.push(Error::forbidden(&Path::new("parameters"), "updates to parameters are forbidden."));
         }

@@ -1,4 +1,8 @@
-//! The unified diff that upstream puts into "pod updates may not change fields other than": of indented JSON, line by line.
+//! The unified diff that upstream puts into "pod updates may not change fields other than": of indented JSON,
+//! line by line, found as Python's `difflib` finds it.
+
+use std::collections::HashMap;
+use std::fmt::Write as _;
 
 /// Indents compact JSON by one space a level.
 pub fn indent(json: &str) -> Vec<String> {
@@ -53,89 +57,133 @@ pub fn indent(json: &str) -> Vec<String> {
     out
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Edit {
-    Keep(usize, usize),
-    Remove(usize),
-    Add(usize),
+/// A run of lines: `a[i1..i2]` became `b[j1..j2]`.
+#[derive(Clone, Copy)]
+struct Step {
+    equal: bool,
+    a: (usize, usize),
+    b: (usize, usize),
 }
 
-/// The longest common subsequence, found on the part between equal heads and tails.
-fn edits(a: &[String], b: &[String]) -> Vec<Edit> {
-    let head = a.iter().zip(b).take_while(|(x, y)| x == y).count();
-    let tail = a[head..].iter().rev().zip(b[head..].iter().rev()).take_while(|(x, y)| x == y).count();
-    let (ma, mb) = (&a[head..a.len() - tail], &b[head..b.len() - tail]);
-    let mut out: Vec<Edit> = (0..head).map(|i| Edit::Keep(i, i)).collect();
-    // Bounded work: middles too large to compare are replaced whole.
-    if ma.len().saturating_mul(mb.len()) > 4_000_000 {
-        out.extend((0..ma.len()).map(|i| Edit::Remove(head + i)));
-        out.extend((0..mb.len()).map(|j| Edit::Add(head + j)));
-    } else {
-        let width = mb.len() + 1;
-        let mut table = vec![0u32; (ma.len() + 1) * width];
-        for i in (0..ma.len()).rev() {
-            for j in (0..mb.len()).rev() {
-                table[i * width + j] = if ma[i] == mb[j] {
-                    table[(i + 1) * width + j + 1] + 1
-                } else {
-                    table[(i + 1) * width + j].max(table[i * width + j + 1])
-                };
+/// Where each line of `b` stands. In long texts lines that come often are no anchors, as in Python's `difflib`.
+fn anchors(b: &[String]) -> HashMap<&str, Vec<usize>> {
+    const LONG: usize = 200;
+    let mut out: HashMap<&str, Vec<usize>> = HashMap::new();
+    for (j, line) in b.iter().enumerate() {
+        out.entry(line).or_default().push(j);
+    }
+    if b.len() >= LONG {
+        let often = b.len() / 100 + 1;
+        out.retain(|_, at| at.len() <= often);
+    }
+    out
+}
+
+type Block = (usize, usize, usize);
+
+/// The longest run both have within the bounds, and the earliest of those.
+fn longest(a: &[String], b: &[String], at: &HashMap<&str, Vec<usize>>, (alo, ahi): (usize, usize), (blo, bhi): (usize, usize)) -> Block {
+    let (mut i0, mut j0, mut size) = (alo, blo, 0);
+    let mut before: HashMap<usize, usize> = HashMap::new();
+    for (i, line) in a.iter().enumerate().take(ahi).skip(alo) {
+        let mut now: HashMap<usize, usize> = HashMap::new();
+        for &j in at.get(line.as_str()).into_iter().flatten().filter(|j| (blo..bhi).contains(*j)) {
+            let k = j.checked_sub(1).and_then(|j| before.get(&j)).copied().unwrap_or(0) + 1;
+            now.insert(j, k);
+            if k > size {
+                (i0, j0, size) = (i + 1 - k, j + 1 - k, k);
             }
         }
-        let (mut i, mut j) = (0, 0);
-        while i < ma.len() || j < mb.len() {
-            if i < ma.len() && j < mb.len() && ma[i] == mb[j] {
-                out.push(Edit::Keep(head + i, head + j));
-                i += 1;
-                j += 1;
-            } else if i < ma.len() && (j >= mb.len() || table[(i + 1) * width + j] >= table[i * width + j + 1]) {
-                out.push(Edit::Remove(head + i));
-                i += 1;
-            } else {
-                out.push(Edit::Add(head + j));
-                j += 1;
+        before = now;
+    }
+    while i0 > alo && j0 > blo && a[i0 - 1] == b[j0 - 1] {
+        (i0, j0, size) = (i0 - 1, j0 - 1, size + 1);
+    }
+    while i0 + size < ahi && j0 + size < bhi && a[i0 + size] == b[j0 + size] {
+        size += 1;
+    }
+    (i0, j0, size)
+}
+
+/// Ratcliff and Obershelp's way, as `difflib` goes it: the longest run first, then what is left and right of it.
+fn steps(a: &[String], b: &[String]) -> Vec<Step> {
+    // Bounded work: texts too large to compare are replaced whole.
+    const WORK_MAX: usize = 25_000_000;
+    let mut blocks: Vec<Block> = Vec::new();
+    if a.len().saturating_mul(b.len()) <= WORK_MAX {
+        let at = anchors(b);
+        let mut queue = vec![((0, a.len()), (0, b.len()))];
+        while let Some((ra, rb)) = queue.pop() {
+            let (i, j, size) = longest(a, b, &at, ra, rb);
+            if size > 0 {
+                blocks.push((i, j, size));
+                queue.push(((ra.0, i), (rb.0, j)));
+                queue.push(((i + size, ra.1), (j + size, rb.1)));
             }
         }
     }
-    out.extend((0..tail).map(|k| Edit::Keep(a.len() - tail + k, b.len() - tail + k)));
+    blocks.sort_unstable();
+    blocks.push((a.len(), b.len(), 0));
+    let (mut out, mut i, mut j): (Vec<Step>, usize, usize) = (Vec::new(), 0, 0);
+    for (bi, bj, size) in blocks {
+        if i < bi || j < bj {
+            out.push(Step { equal: false, a: (i, bi), b: (j, bj) });
+        }
+        (i, j) = (bi + size, bj + size);
+        match out.last_mut().filter(|last| last.equal && size > 0) {
+            Some(last) => (last.a.1, last.b.1) = (i, j),
+            None if size > 0 => out.push(Step { equal: true, a: (bi, i), b: (bj, j) }),
+            None => {}
+        }
+    }
     out
 }
 
 /// `@@ -1,4 +1,4 @@` and three lines around each change.
 pub fn unified(a: &[String], b: &[String]) -> String {
     const CONTEXT: usize = 3;
-    let edits = edits(a, b);
-    let changed: Vec<usize> = edits.iter().enumerate().filter(|(_, e)| !matches!(e, Edit::Keep(..))).map(|(i, _)| i).collect();
-    let mut out = String::new();
-    let mut at = 0;
-    while at < changed.len() {
-        let mut end = at;
-        while end + 1 < changed.len() && changed[end + 1] - changed[end] <= 2 * CONTEXT {
-            end += 1;
-        }
-        let from = changed[at].saturating_sub(CONTEXT);
-        let to = (changed[end] + CONTEXT + 1).min(edits.len());
-        hunk(&edits, from, to, a, b, &mut out);
-        at = end + 1;
+    let mut all = steps(a, b);
+    if let Some(first) = all.first_mut().filter(|s| s.equal) {
+        (first.a.0, first.b.0) = (first.a.1.saturating_sub(CONTEXT).max(first.a.0), first.b.1.saturating_sub(CONTEXT).max(first.b.0));
     }
+    if let Some(last) = all.last_mut().filter(|s| s.equal) {
+        (last.a.1, last.b.1) = (last.a.1.min(last.a.0 + CONTEXT), last.b.1.min(last.b.0 + CONTEXT));
+    }
+    let mut out = String::new();
+    let mut group: Vec<Step> = Vec::new();
+    for mut step in all {
+        if step.equal && step.a.1 - step.a.0 > 2 * CONTEXT {
+            group.push(Step { equal: true, a: (step.a.0, step.a.0 + CONTEXT), b: (step.b.0, step.b.0 + CONTEXT) });
+            hunk(&std::mem::take(&mut group), a, b, &mut out);
+            (step.a.0, step.b.0) = (step.a.1 - CONTEXT, step.b.1 - CONTEXT);
+        }
+        group.push(step);
+    }
+    hunk(&group, a, b, &mut out);
     out
 }
 
-fn hunk(edits: &[Edit], from: usize, to: usize, a: &[String], b: &[String], out: &mut String) {
-    use std::fmt::Write as _;
-    let before = |wanted: fn(&Edit) -> bool, range: std::ops::Range<usize>| edits[range].iter().filter(|e| wanted(e)).count();
-    let in_a = |e: &Edit| !matches!(e, Edit::Add(_));
-    let in_b = |e: &Edit| !matches!(e, Edit::Remove(_));
-    let (a0, b0) = (before(in_a, 0..from), before(in_b, 0..from));
-    let (an, bn) = (before(in_a, from..to), before(in_b, from..to));
-    let _ = writeln!(out, "@@ -{},{an} +{},{bn} @@", a0 + 1, b0 + 1);
-    for edit in &edits[from..to] {
-        let (sign, line) = match *edit {
-            Edit::Keep(i, _) => (' ', &a[i]),
-            Edit::Remove(i) => ('-', &a[i]),
-            Edit::Add(j) => ('+', &b[j]),
-        };
-        let _ = writeln!(out, "{sign}{line}");
+fn hunk(group: &[Step], a: &[String], b: &[String], out: &mut String) {
+    let (Some(first), Some(last)) = (group.first(), group.last()) else { return };
+    if group.iter().all(|s| s.equal) {
+        return;
+    }
+    let range = |from: usize, to: usize| match to - from {
+        1 => (from + 1).to_string(),
+        0 => format!("{from},0"),
+        n => format!("{},{n}", from + 1),
+    };
+    let _ = writeln!(out, "@@ -{} +{} @@", range(first.a.0, last.a.1), range(first.b.0, last.b.1));
+    for step in group {
+        let sign = if step.equal { ' ' } else { '-' };
+        for line in &a[step.a.0..step.a.1] {
+            let _ = writeln!(out, "{sign}{line}");
+        }
+        if !step.equal {
+            for line in &b[step.b.0..step.b.1] {
+                let _ = writeln!(out, "+{line}");
+            }
+        }
     }
 }
 

@@ -183,12 +183,12 @@ pub fn typed(value: &mut Value, ty: TypeId) -> Result<Vec<String>, String> {
 }
 
 pub fn cannot_handle(want: &GroupVersionKind, why: &str) -> StatusError {
-    cannot_handle_as(want, &want.kind, why)
+    cannot_handle_as(want, want, why)
 }
 
 /// As [`cannot_handle`], of an object that says it is of another kind.
-fn cannot_handle_as(want: &GroupVersionKind, given: &str, why: &str) -> StatusError {
-    StatusError::bad_request(format!("{given} in version {:?} cannot be handled as a {}: {why}", want.version, want.kind))
+fn cannot_handle_as(want: &GroupVersionKind, given: &GroupVersionKind, why: &str) -> StatusError {
+    StatusError::bad_request(format!("{} in version {:?} cannot be handled as a {}: {why}", given.kind, given.version, want.kind))
 }
 
 /// `repeated` are keys that came twice, `strict` what decoding found.
@@ -242,17 +242,17 @@ fn check_kind(value: &mut Value, registry: &Registry, want: &GroupVersionKind) -
         let scheme = scheme_of(&want.group);
         if !known || scheme_of(&given.group) != scheme {
             let why = format!("no kind {:?} is registered for version {:?} in scheme {scheme:?}", given.kind, given.api_version());
-            return Err(cannot_handle_as(want, &given.kind, &why));
+            return Err(cannot_handle_as(want, &given, &why));
         }
         if given.group_kind() != want.group_kind() {
             // It is decoded as what it says it is before anybody sees that this is something else.
             if let Some(ty) = kinds::table().type_of(&given)
                 && let Err(why) = typed(&mut value.clone(), ty)
             {
-                return Err(cannot_handle_as(want, &given.kind, &why));
+                return Err(cannot_handle_as(want, &given, &why));
             }
             let why = format!("converting ({}.{}) to ({}.{}): unknown conversion", given.version, given.kind, package_of(want), want.kind);
-            return Err(cannot_handle_as(want, &given.kind, &why));
+            return Err(cannot_handle_as(want, &given, &why));
         }
     }
     if let Some(map) = value.as_object_mut() {

@@ -59,7 +59,7 @@ pub async fn create_as(ctx: &Ctx, target: &Target, mut value: Value, by: Managed
     let versioned = !matches!(object::resource_version(&value), "" | "0");
     resource.defaults.apply(&mut value);
     let strategy = &resource.strategy;
-    let context = ctx.strategy(target);
+    let context = ctx.strategy_for(target, &value).await?;
     strategy.default(&context, &mut value);
     let prefix = object::str_at(&value, "metadata.generateName").to_owned();
     let generated = object::name(&value).is_empty() && !prefix.is_empty();

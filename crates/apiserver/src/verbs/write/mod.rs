@@ -41,7 +41,20 @@ impl Ctx {
 
     pub fn strategy(&self, target: &Target) -> Context {
         let User { name, uid, groups, extra } = self.user.clone();
-        Context { version: target.resource.version.clone(), now: self.now.clone(), user: name, uid, groups, extra }
+        Context { version: target.resource.version.clone(), now: self.now.clone(), user: name, uid, groups, extra, admin_access: false }
+    }
+
+    /// As [`Self::strategy`], with what has to be looked up.
+    pub async fn strategy_for(&self, target: &Target, value: &Value) -> Result<Context, StatusError> {
+        let mut context = self.strategy(target);
+        if kinds::strategies::asks_admin_access(&target.resource, value) {
+            let Some(resource) = self.api.registry.kind("", "Namespace") else { return Ok(context) };
+            let place = Target { resource, namespace: String::new(), name: target.namespace.clone(), subresource: String::new() };
+            let namespace = fetch(&self.api, &place).await?.map(|(namespace, _)| namespace).unwrap_or_default();
+            let label = namespace.pointer("/metadata/labels/resource.kubernetes.io~1admin-access");
+            context.admin_access = label.and_then(Value::as_str) == Some("true");
+        }
+        Ok(context)
     }
 }
 

@@ -144,7 +144,7 @@ async fn once(ctx: &Ctx, target: &Target, change: &Change, old: Value, revision:
     }
     let insists = insists(target, change, &mut value, &old)?;
     let strategy = strategy_of(target, change)?;
-    let context = ctx.strategy(target);
+    let context = ctx.strategy_for(target, &value).await?;
     if !matches!(change, Change::Edit(..)) {
         resource.defaults.apply(&mut value);
         resource.strategy.default(&context, &mut value);
