@@ -210,14 +210,29 @@ impl RuntimeService for Service {
             return Err(Status::invalid_argument("tty and stderr cannot both be true"));
         }
         let container = self.0.running(&request.container_id)?.id;
-        let url = self.0.streams.ticket("exec", Ticket::Exec { container, command: request.cmd, tty: request.tty, stdin: request.stdin });
+        let url = self.0.streams.ticket(
+            "exec",
+            Ticket::Exec {
+                container,
+                command: request.cmd,
+                tty: request.tty,
+                stdin: request.stdin,
+                stdout: request.stdout,
+                stderr: request.stderr,
+            },
+        );
         ok(ExecResponse { url })
     }
 
     async fn attach(&self, request: Request<AttachRequest>) -> Answer<AttachResponse> {
         let request = request.into_inner();
         let container = self.0.running(&request.container_id)?.id;
-        ok(AttachResponse { url: self.0.streams.ticket("attach", Ticket::Attach { container, stdin: request.stdin }) })
+        ok(AttachResponse {
+            url: self.0.streams.ticket(
+                "attach",
+                Ticket::Attach { container, tty: request.tty, stdin: request.stdin, stdout: request.stdout, stderr: request.stderr },
+            ),
+        })
     }
 
     async fn port_forward(&self, request: Request<PortForwardRequest>) -> Answer<PortForwardResponse> {

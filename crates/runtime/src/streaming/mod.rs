@@ -1,8 +1,10 @@
 //! Exec, attach and port-forward: an HTTP server on loopback behind single-use URLs, speaking Kubernetes' WebSocket
 //! subprotocols, and SPDY for port-forward. The API server reaches it through the kubelet.
 
+mod command;
 mod descriptor;
 mod forward;
+mod pump;
 mod session;
 mod spdy;
 mod websocket;
@@ -31,14 +33,15 @@ use crate::server::Server;
 const TICKET_AGE_MAX: Duration = Duration::from_secs(60);
 const SPDY: &str = "SPDY/3.1";
 const PROTOCOLS: &str = "x-stream-protocol-version";
+const ACCEPTED: &str = "x-accepted-stream-protocol-versions";
 const FORWARD: &str = "portforward.k8s.io";
 const TICKETS_MAX: usize = 1000;
 
 /// What a URL stands for.
 #[derive(Clone, Debug)]
 pub enum Ticket {
-    Exec { container: String, command: Vec<String>, tty: bool, stdin: bool },
-    Attach { container: String, stdin: bool },
+    Exec { container: String, command: Vec<String>, tty: bool, stdin: bool, stdout: bool, stderr: bool },
+    Attach { container: String, tty: bool, stdin: bool, stdout: bool, stderr: bool },
     PortForward { sandbox: String, ports: Vec<u16> },
 }
 
@@ -116,14 +119,28 @@ fn refuse(status: StatusCode, text: &str) -> Response<Full<Bytes>> {
     response
 }
 
-/// Port-forward of older clients.
+/// What a client of SPDY may ask for.
+fn spoken(ticket: &Ticket) -> &'static [&'static str] {
+    if matches!(ticket, Ticket::PortForward { .. }) { &[FORWARD] } else { &command::PROTOCOLS }
+}
+
+/// Streams of older clients.
 fn answer_spdy(server: &Arc<Server>, mut request: Request<Incoming>) -> Response<Full<Bytes>> {
-    let offered = request.headers().get_all(PROTOCOLS).iter().filter_map(|v| v.to_str().ok());
-    if !offered.flat_map(|v| v.split(',')).any(|name| name.trim() == FORWARD) {
-        return refuse(StatusCode::FORBIDDEN, "unable to upgrade: only portforward.k8s.io is served over SPDY");
-    }
-    let Some(Ticket::PortForward { sandbox, .. }) = server.streams.redeem(request.uri().path()) else {
-        return refuse(StatusCode::NOT_FOUND, "unknown or used token");
+    let Some(ticket) = server.streams.redeem(request.uri().path()) else { return refuse(StatusCode::NOT_FOUND, "unknown or used token") };
+    let offered: Vec<&str> = request.headers().get_all(PROTOCOLS).iter().filter_map(|v| v.to_str().ok()).collect();
+    let offered = offered.join(",");
+    let chosen = match &ticket {
+        Ticket::PortForward { .. } => offered.split(',').any(|name| name.trim() == FORWARD).then_some(FORWARD),
+        _ => command::choose(&offered),
+    };
+    let Some(protocol) = chosen else {
+        let known = spoken(&ticket);
+        let why = format!("unable to upgrade: unable to negotiate protocol: client supports [{offered}], server accepts {known:?}");
+        let mut response = refuse(StatusCode::FORBIDDEN, &why);
+        for name in known {
+            response.headers_mut().append(ACCEPTED, header::HeaderValue::from_static(name));
+        }
+        return response;
     };
     let upgrade = hyper::upgrade::on(&mut request);
     let task = Arc::clone(server);
@@ -132,10 +149,16 @@ fn answer_spdy(server: &Arc<Server>, mut request: Request<Incoming>) -> Response
             Ok(upgraded) => TokioIo::new(upgraded),
             Err(error) => return tracing::debug!(%error, "upgrade a stream"),
         };
+        let served = async {
+            match &ticket {
+                Ticket::PortForward { sandbox, .. } => forward::serve(&task, sandbox, upgraded).await,
+                _ => command::serve(&task, upgraded, ticket, protocol).await,
+            }
+        };
         tokio::select! {
             biased;
             () = task.cancel.cancelled() => {}
-            () = forward::serve(&task, &sandbox, upgraded) => {}
+            () = served => {}
         }
     });
     let mut response = Response::new(Full::default());
@@ -143,7 +166,7 @@ fn answer_spdy(server: &Arc<Server>, mut request: Request<Incoming>) -> Response
     let headers = response.headers_mut();
     headers.insert(header::CONNECTION, header::HeaderValue::from_static("Upgrade"));
     headers.insert(header::UPGRADE, header::HeaderValue::from_static(SPDY));
-    headers.insert(PROTOCOLS, header::HeaderValue::from_static(FORWARD));
+    headers.insert(PROTOCOLS, header::HeaderValue::from_static(protocol));
     response
 }
 
@@ -183,7 +206,8 @@ fn answer(server: &Arc<Server>, mut request: Request<Incoming>) -> Response<Full
         (header::SEC_WEBSOCKET_ACCEPT, accept.as_str()),
         (header::SEC_WEBSOCKET_PROTOCOL, protocol.name()),
     ] {
-        if let Ok(value) = value.parse() {
+        let unnamed = name == header::SEC_WEBSOCKET_PROTOCOL && offered.is_empty();
+        if let (false, Ok(value)) = (unnamed, value.parse()) {
             response.headers_mut().insert(name, value);
         }
     }

@@ -60,6 +60,11 @@ impl Session {
         Ok(Self { pid: 0, stdin: input.filter(|_| stdin), stdout, stderr, terminal, end: None })
     }
 
+    #[cfg(test)]
+    pub fn of_parts(pid: i32, stdin: Option<Arc<Descriptor>>, stdout: Option<Arc<Descriptor>>, end: StdUnixStream) -> io::Result<Self> {
+        Ok(Self { pid, stdin, stdout, stderr: None, terminal: None, end: Some(to_async(end)?) })
+    }
+
     /// The exit code of an exec. An attach has none.
     pub async fn wait(&mut self) -> io::Result<Option<i32>> {
         let Some(end) = &mut self.end else { return Ok(None) };

@@ -67,12 +67,21 @@ enum Frame {
     Data(u32, Bytes, bool),
     Ping(u32),
     Reset(u32),
+    /// The last there is.
+    Leave(u32),
 }
 
 impl Output {
     /// Sends data, and whether it is the last. `false`: the connection is gone.
     pub async fn send(&self, data: Bytes, last: bool) -> bool {
         self.frames.send(Frame::Data(self.id, data, last)).await.is_ok()
+    }
+
+    /// Ends the connection when all that was sent before is written.
+    pub async fn leave(&self) {
+        if self.frames.send(Frame::Leave(self.id)).await.is_err() {
+            tracing::debug!("a connection was gone before its end");
+        }
     }
 }
 
@@ -95,8 +104,12 @@ async fn write(mut to: impl AsyncWrite + Unpin, mut queue: mpsc::Receiver<Frame>
     let mut deflate = Compress::new(Compression::fast(), true);
     deflate.set_dictionary(&DICTIONARY).map_err(io::Error::other)?;
     while let Some(frame) = queue.recv().await {
+        let last = matches!(frame, Frame::Leave(_));
         to.write_all(&encode(&mut deflate, frame)?).await?;
         to.flush().await?;
+        if last {
+            return to.shutdown().await;
+        }
     }
     Ok(())
 }
@@ -127,6 +140,7 @@ fn encode(deflate: &mut Compress, frame: Frame) -> io::Result<BytesMut> {
             out.extend_from_slice(&data);
             Ok(out)
         }
+        Frame::Leave(id) => control(GOAWAY, &[id.to_be_bytes(), 0u32.to_be_bytes()].concat()),
         Frame::Ping(id) => control(PING, &id.to_be_bytes()),
         Frame::Reset(id) => control(RST_STREAM, &[id.to_be_bytes(), REFUSED.to_be_bytes()].concat()),
     }
@@ -254,12 +268,58 @@ fn parse(mut block: &[u8]) -> io::Result<BTreeMap<String, String>> {
     Ok(out)
 }
 
+/// The other side, for tests.
+#[cfg(test)]
+pub mod client {
+    use super::*;
+
+    pub struct Client<I> {
+        pub io: I,
+        deflate: Compress,
+    }
+
+    #[derive(Debug)]
+    pub enum Event {
+        Data(u32, Bytes, bool),
+        Control,
+    }
+
+    impl<I: AsyncRead + AsyncWrite + Unpin> Client<I> {
+        pub fn new(io: I) -> Self {
+            let mut deflate = Compress::new(Compression::best(), true);
+            deflate.set_dictionary(&DICTIONARY).unwrap();
+            Self { io, deflate }
+        }
+
+        pub async fn open(&mut self, id: u32, headers: &[(&str, &str)]) -> io::Result<()> {
+            let frame = tests::syn(&mut self.deflate, id, headers);
+            self.io.write_all(&frame).await
+        }
+
+        pub async fn data(&mut self, id: u32, data: &[u8], last: bool) -> io::Result<()> {
+            let frame = encode(&mut self.deflate, Frame::Data(id, Bytes::copy_from_slice(data), last))?;
+            self.io.write_all(&frame).await
+        }
+
+        /// The next frame; `None` at the end.
+        pub async fn next(&mut self) -> io::Result<Option<Event>> {
+            let Ok(first) = self.io.read_u32().await else { return Ok(None) };
+            let second = self.io.read_u32().await?;
+            let mut payload = vec![0; (second & 0x00ff_ffff) as usize];
+            self.io.read_exact(&mut payload).await?;
+            let event =
+                if first & 0x8000_0000 == 0 { Event::Data(first, payload.into(), (second >> 24) as u8 & FIN != 0) } else { Event::Control };
+            Ok(Some(event))
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     /// A client's SYN_STREAM.
-    fn syn(deflate: &mut Compress, id: u32, headers: &[(&str, &str)]) -> BytesMut {
+    pub fn syn(deflate: &mut Compress, id: u32, headers: &[(&str, &str)]) -> BytesMut {
         let mut plain = Vec::new();
         plain.put_u32(u32::try_from(headers.len()).unwrap());
         for text in headers.iter().flat_map(|(name, value)| [name, value]) {

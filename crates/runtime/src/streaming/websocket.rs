@@ -5,12 +5,12 @@
 
 use std::sync::Arc;
 
+use base64::Engine as _;
 use bytes::Bytes;
 use futures::stream::{SplitSink, SplitStream};
-use futures::{SinkExt, StreamExt};
+use futures::{SinkExt, Stream, StreamExt};
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
-use serde::Deserialize;
 use tokio::net::TcpSocket;
 use tokio::sync::mpsc;
 use tokio_tungstenite::WebSocketStream;
@@ -19,7 +19,7 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 
-use super::descriptor::Descriptor;
+use super::pump::{self, Channel, Input};
 use super::{Session, Ticket};
 use crate::server::Server;
 use crate::shim::protocol::Request;
@@ -34,6 +34,10 @@ const MESSAGE_BYTES_MAX: usize = 1 << 20;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
+    /// `channel.k8s.io`, or no name at all: without a Status at the end.
+    V1,
+    Base64V1,
+    Base64V4,
     V4,
     V5,
     /// SPDY frames as messages, for port-forward.
@@ -43,10 +47,21 @@ pub enum Protocol {
 impl Protocol {
     pub fn name(self) -> &'static str {
         match self {
+            Protocol::V1 => "channel.k8s.io",
+            Protocol::Base64V1 => "base64.channel.k8s.io",
+            Protocol::Base64V4 => "v4.base64.channel.k8s.io",
             Protocol::V4 => "v4.channel.k8s.io",
             Protocol::V5 => "v5.channel.k8s.io",
             Protocol::Tunnel => "SPDY/3.1+portforward.k8s.io",
         }
+    }
+
+    fn is_base64(self) -> bool {
+        matches!(self, Protocol::Base64V1 | Protocol::Base64V4)
+    }
+
+    fn tells_status(self) -> bool {
+        !matches!(self, Protocol::V1 | Protocol::Base64V1)
     }
 }
 
@@ -56,6 +71,9 @@ pub fn choose(offered: &str, ticket: &Ticket) -> Option<Protocol> {
     offered.split(',').map(str::trim).find_map(|name| match name {
         "v5.channel.k8s.io" if !forward => Some(Protocol::V5),
         "v4.channel.k8s.io" => Some(Protocol::V4),
+        "v4.base64.channel.k8s.io" if !forward => Some(Protocol::Base64V4),
+        "" | "channel.k8s.io" if !forward => Some(Protocol::V1),
+        "base64.channel.k8s.io" if !forward => Some(Protocol::Base64V1),
         "SPDY/3.1+portforward.k8s.io" if forward => Some(Protocol::Tunnel),
         _ => None,
     })
@@ -75,22 +93,6 @@ pub fn normal_end() -> Message {
     Message::Close(Some(CloseFrame { code: CloseCode::Normal, reason: Utf8Bytes::default() }))
 }
 
-/// The Status that ends an exec, in upstream's form.
-fn final_status(outcome: &Result<Option<i32>, String>) -> serde_json::Value {
-    match outcome {
-        Ok(None | Some(0)) => serde_json::json!({ "metadata": {}, "status": "Success" }),
-        Ok(Some(code)) => serde_json::json!({
-            "metadata": {}, "status": "Failure", "reason": "NonZeroExitCode",
-            "message": format!("command terminated with non-zero exit code: exit status {code}"),
-            "details": { "causes": [{ "reason": "ExitCode", "message": code.to_string() }] },
-        }),
-        Err(text) => serde_json::json!({
-            "metadata": {}, "status": "Failure", "reason": "InternalError", "message": format!("Internal error occurred: {text}"),
-            "details": { "causes": [{ "message": text }] }, "code": 500,
-        }),
-    }
-}
-
 /// Does what the ticket says over the upgraded connection.
 pub async fn run(server: &Arc<Server>, upgraded: Upgraded, ticket: Ticket, protocol: Protocol) {
     let config = WebSocketConfig::default().max_message_size(Some(MESSAGE_BYTES_MAX)).max_frame_size(Some(MESSAGE_BYTES_MAX));
@@ -100,34 +102,74 @@ pub async fn run(server: &Arc<Server>, upgraded: Upgraded, ticket: Ticket, proto
     }
     let (sink, source) = socket.split();
     let (send, receive) = mpsc::channel(16);
-    let session = match ticket {
-        Ticket::PortForward { sandbox, ports } => {
-            let writer = write(sink, receive);
-            tokio::join!(writer, forward(server, sandbox, ports, source, send));
-            return;
-        }
-        Ticket::Exec { container, command, tty, stdin } => {
-            let session = server.exec(&container, command, tty, stdin).await;
-            session.map_err(|s| format!("error executing command in container: {}", s.message()))
-        }
-        Ticket::Attach { container, stdin } => {
-            attach(server, &container, stdin).await.map_err(|e| format!("error attaching to container: {e}"))
-        }
-    };
+    if let Ticket::PortForward { sandbox, ports } = ticket {
+        let writer = write(sink, receive, protocol);
+        tokio::join!(writer, forward(server, sandbox, ports, source, send));
+        return;
+    }
     let work = async {
-        let outcome = match session {
-            Ok(session) => pump(session, source, &send, protocol).await,
+        let outcome = match session(server, &ticket).await {
+            Ok(session) => pump::pump(session, inputs(source, protocol), &Sender(&send)).await,
             Err(text) => Err(text),
         };
-        let status = final_status(&outcome).to_string();
-        for last in [message(ERROR, status.as_bytes()), normal_end()] {
+        let last = pump::last_words(&outcome, protocol.tells_status());
+        for last in [message(ERROR, &last), normal_end()] {
             if send.send(last).await.is_err() {
                 return; // the client left
             }
         }
         drop(send);
     };
-    tokio::join!(write(sink, receive), work);
+    tokio::join!(write(sink, receive, protocol), work);
+}
+
+/// Starts what an exec or attach is about.
+pub async fn session(server: &Server, ticket: &Ticket) -> Result<Session, String> {
+    match ticket {
+        Ticket::Exec { container, command, tty, stdin, .. } => {
+            let session = server.exec(container, command.clone(), *tty, *stdin).await;
+            session.map_err(|s| format!("error executing command in container: {}", s.message()))
+        }
+        Ticket::Attach { container, stdin, .. } => {
+            attach(server, container, *stdin).await.map_err(|e| format!("error attaching to container: {e}"))
+        }
+        Ticket::PortForward { .. } => Err("a port-forward is no command".to_owned()),
+    }
+}
+
+/// Where a WebSocket client takes output.
+struct Sender<'a>(&'a mpsc::Sender<Message>);
+
+impl pump::Output for Sender<'_> {
+    async fn send(&self, channel: Channel, data: &[u8]) -> bool {
+        let number = if channel == Channel::Stdout { STDOUT } else { STDERR };
+        self.0.send(message(number, data)).await.is_ok()
+    }
+}
+
+/// What a client says, until it leaves.
+fn inputs(source: SplitStream<Socket>, protocol: Protocol) -> impl Stream<Item = Input> {
+    let said = source.take_while(|received| std::future::ready(received.is_ok()));
+    said.filter_map(move |received| std::future::ready(received.ok().and_then(|m| input(m, protocol))))
+}
+
+fn input(received: Message, protocol: Protocol) -> Option<Input> {
+    let bytes = match received {
+        Message::Text(text) if protocol.is_base64() => {
+            let (digit, rest) = text.split_at_checked(1)?;
+            let decoded = base64::engine::general_purpose::STANDARD.decode(rest).ok()?;
+            Bytes::from([&[digit.parse::<u8>().ok()?][..], &decoded].concat())
+        }
+        Message::Binary(bytes) => bytes,
+        _ => return None,
+    };
+    let data = bytes.slice(1.min(bytes.len())..);
+    match *bytes.first()? {
+        STDIN => Some(Input::Stdin(data)),
+        RESIZE => Some(Input::Resize(data)),
+        CLOSE if protocol == Protocol::V5 && data.first() == Some(&STDIN) => Some(Input::StdinEnds),
+        _ => None,
+    }
 }
 
 async fn attach(server: &Server, container: &str, stdin: bool) -> Result<Session, String> {
@@ -136,100 +178,20 @@ async fn attach(server: &Server, container: &str, stdin: bool) -> Result<Session
     Session::attach(answer, stdin).map_err(|e| e.to_string())
 }
 
-async fn write(mut sink: SplitSink<Socket, Message>, mut messages: mpsc::Receiver<Message>) {
+async fn write(mut sink: SplitSink<Socket, Message>, mut messages: mpsc::Receiver<Message>, protocol: Protocol) {
     while let Some(message) = messages.recv().await {
+        let message = match message {
+            Message::Binary(bytes) if protocol.is_base64() => {
+                let channel = char::from(b'0' + bytes.first().copied().unwrap_or(0));
+                let text = base64::engine::general_purpose::STANDARD.encode(bytes.get(1..).unwrap_or_default());
+                Message::Text(format!("{channel}{text}").into())
+            }
+            other => other,
+        };
         if let Err(error) = sink.send(message).await {
             return tracing::debug!(%error, "the client of a stream left");
         }
     }
-}
-
-async fn copy_out(from: Option<Arc<Descriptor>>, channel: u8, send: &mpsc::Sender<Message>) {
-    let Some(from) = from else { return };
-    let mut chunk = vec![0; 16 * 1024];
-    while let Ok(count) = from.read(&mut chunk).await {
-        if count == 0 || send.send(message(channel, &chunk[..count])).await.is_err() {
-            return;
-        }
-    }
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct Size {
-    width: u16,
-    height: u16,
-}
-
-/// Copies both ways until the process ends (an exec), its output does (an attach), or the client leaves.
-async fn pump(
-    mut session: Session,
-    source: SplitStream<Socket>,
-    send: &mpsc::Sender<Message>,
-    protocol: Protocol,
-) -> Result<Option<i32>, String> {
-    let (stdout, stderr) = (session.stdout.take(), session.stderr.take());
-    let (stdin, terminal) = (session.stdin.take(), session.terminal.take());
-    let is_exec = session.pid != 0;
-    let input = copy_in(source, stdin, terminal, protocol);
-    let output = async { tokio::join!(copy_out(stdout, STDOUT, send), copy_out(stderr, STDERR, send)) };
-    tokio::pin!(input, output);
-    let (mut input_open, mut output_open) = (true, true);
-    loop {
-        tokio::select! {
-            biased;
-            left = &mut input, if input_open => {
-                input_open = false;
-                if left {
-                    return Err("the client left".into());
-                }
-            }
-            _ = &mut output, if output_open => {
-                output_open = false;
-                if !is_exec {
-                    return Ok(None);
-                }
-            }
-            code = session.wait(), if is_exec => {
-                if output_open && tokio::time::timeout(std::time::Duration::from_millis(500), &mut output).await.is_err() {
-                    tracing::debug!("a process left behind holds the command's output");
-                }
-                return code.map_err(|e| e.to_string());
-            }
-        }
-    }
-}
-
-/// Feeds stdin and resizes. Returns whether the client left (true) or only closed stdin.
-async fn copy_in(
-    mut source: SplitStream<Socket>,
-    mut stdin: Option<Arc<Descriptor>>,
-    terminal: Option<Arc<Descriptor>>,
-    protocol: Protocol,
-) -> bool {
-    while let Some(Ok(received)) = source.next().await {
-        let Message::Binary(bytes) = received else { continue };
-        let Some((channel, data)) = bytes.split_first() else { continue };
-        match *channel {
-            STDIN => {
-                if let Some(to) = &stdin
-                    && to.write_all(data).await.is_err()
-                {
-                    stdin = None;
-                }
-            }
-            RESIZE => {
-                if let (Some(terminal), Ok(size)) = (&terminal, serde_json::from_slice::<Size>(data))
-                    && let Err(error) = terminal.resize(size.width, size.height)
-                {
-                    tracing::debug!(%error, "resize a terminal");
-                }
-            }
-            CLOSE if protocol == Protocol::V5 && data.first() == Some(&STDIN) => stdin = None,
-            _ => {}
-        }
-    }
-    true
 }
 
 /// Two channels per port, data and error; each begins with the port's number, little endian.
@@ -307,22 +269,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ends_are_told_as_upstream_tells_them() {
-        assert_eq!(final_status(&Ok(Some(0)))["status"], "Success");
-        let failed = final_status(&Ok(Some(7)));
-        assert_eq!((&failed["reason"], &failed["details"]["causes"][0]["message"]), (&"NonZeroExitCode".into(), &"7".into()));
-        let broken = final_status(&Err("error executing command in container: no".to_owned()));
-        assert_eq!(broken["message"], "Internal error occurred: error executing command in container: no");
-    }
-
-    #[test]
     fn chooses_what_the_client_prefers() {
-        let exec = Ticket::Exec { container: String::new(), command: Vec::new(), tty: false, stdin: false };
+        let exec = Ticket::Exec { container: String::new(), command: Vec::new(), tty: false, stdin: false, stdout: true, stderr: true };
         let forward = Ticket::PortForward { sandbox: String::new(), ports: Vec::new() };
         assert_eq!(choose("v5.channel.k8s.io, v4.channel.k8s.io", &exec), Some(Protocol::V5));
         assert_eq!(choose("v3.channel.k8s.io,v4.channel.k8s.io", &exec), Some(Protocol::V4));
         assert_eq!(choose("v5.channel.k8s.io", &forward), None);
         assert_eq!(choose("SPDY/3.1+portforward.k8s.io", &forward), Some(Protocol::Tunnel));
-        assert_eq!(choose("", &exec), None);
+        assert_eq!(choose("", &exec), Some(Protocol::V1));
+        assert_eq!(choose("base64.channel.k8s.io", &exec), Some(Protocol::Base64V1));
+        assert_eq!(choose("", &forward), None);
+        assert_eq!(choose("other", &exec), None);
     }
 }

@@ -1,0 +1,142 @@
+//! A session joined to a client, whatever the client speaks: `websocket` and `command` bring the client's side as a stream of
+//! inputs and a place for output.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::{Stream, StreamExt};
+use serde::Deserialize;
+
+use super::descriptor::Descriptor;
+use super::session::Session;
+
+/// What a client says.
+pub enum Input {
+    Stdin(Bytes),
+    StdinEnds,
+    /// A terminal's size, as JSON.
+    Resize(Bytes),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Channel {
+    Stdout,
+    Stderr,
+}
+
+/// Where output goes. `false`: nobody is there any more.
+pub trait Output: Sync {
+    fn send(&self, channel: Channel, data: &[u8]) -> impl Future<Output = bool> + Send;
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Size {
+    width: u16,
+    height: u16,
+}
+
+/// The Status that ends an exec, in upstream's form.
+pub fn final_status(outcome: &Result<Option<i32>, String>) -> serde_json::Value {
+    match outcome {
+        Ok(None | Some(0)) => serde_json::json!({ "metadata": {}, "status": "Success" }),
+        Ok(Some(code)) => serde_json::json!({
+            "metadata": {}, "status": "Failure", "reason": "NonZeroExitCode",
+            "message": format!("command terminated with non-zero exit code: exit status {code}"),
+            "details": { "causes": [{ "reason": "ExitCode", "message": code.to_string() }] },
+        }),
+        Err(text) => serde_json::json!({
+            "metadata": {}, "status": "Failure", "reason": "InternalError", "message": format!("Internal error occurred: {text}"),
+            "details": { "causes": [{ "message": text }] }, "code": 500,
+        }),
+    }
+}
+
+/// What the error channel says at the end: a Status, or, to clients older than protocol 4, the text of a failure alone.
+pub fn last_words(outcome: &Result<Option<i32>, String>, as_status: bool) -> Vec<u8> {
+    let status = final_status(outcome);
+    if as_status {
+        return status.to_string().into_bytes();
+    }
+    let text = if status["status"] == "Success" { "" } else { status["message"].as_str().unwrap_or_default() };
+    text.as_bytes().to_vec()
+}
+
+async fn copy_out(from: Option<Arc<Descriptor>>, channel: Channel, to: &impl Output) {
+    let Some(from) = from else { return };
+    let mut chunk = vec![0; 16 * 1024];
+    while let Ok(count) = from.read(&mut chunk).await {
+        if count == 0 || !to.send(channel, &chunk[..count]).await {
+            return;
+        }
+    }
+}
+
+/// Feeds stdin and resizes until the client says no more.
+async fn copy_in(inputs: impl Stream<Item = Input>, mut stdin: Option<Arc<Descriptor>>, terminal: Option<Arc<Descriptor>>) {
+    let mut inputs = std::pin::pin!(inputs);
+    while let Some(input) = inputs.next().await {
+        match input {
+            Input::Stdin(data) => {
+                if let Some(to) = &stdin
+                    && to.write_all(&data).await.is_err()
+                {
+                    stdin = None;
+                }
+            }
+            Input::StdinEnds => stdin = None,
+            Input::Resize(size) => {
+                if let (Some(terminal), Ok(size)) = (&terminal, serde_json::from_slice::<Size>(&size))
+                    && let Err(error) = terminal.resize(size.width, size.height)
+                {
+                    tracing::debug!(%error, "resize a terminal");
+                }
+            }
+        }
+    }
+}
+
+/// Copies both ways until the process ends (an exec), its output does (an attach), or the client leaves: its inputs end then.
+pub async fn pump(mut session: Session, inputs: impl Stream<Item = Input>, to: &impl Output) -> Result<Option<i32>, String> {
+    let (stdout, stderr) = (session.stdout.take(), session.stderr.take());
+    let (stdin, terminal) = (session.stdin.take(), session.terminal.take());
+    let is_exec = session.pid != 0;
+    let input = copy_in(inputs, stdin, terminal);
+    let output = async { tokio::join!(copy_out(stdout, Channel::Stdout, to), copy_out(stderr, Channel::Stderr, to)) };
+    tokio::pin!(input, output);
+    let mut output_open = true;
+    loop {
+        tokio::select! {
+            biased;
+            () = &mut input => return Err("the client left".into()),
+            _ = &mut output, if output_open => {
+                output_open = false;
+                if !is_exec {
+                    return Ok(None);
+                }
+            }
+            code = session.wait(), if is_exec => {
+                if output_open && tokio::time::timeout(std::time::Duration::from_millis(500), &mut output).await.is_err() {
+                    tracing::debug!("a process left behind holds the command's output");
+                }
+                return code.map_err(|e| e.to_string());
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ends_are_told_as_upstream_tells_them() {
+        assert_eq!(final_status(&Ok(Some(0)))["status"], "Success");
+        let failed = final_status(&Ok(Some(7)));
+        assert_eq!((&failed["reason"], &failed["details"]["causes"][0]["message"]), (&"NonZeroExitCode".into(), &"7".into()));
+        let broken = final_status(&Err("error executing command in container: no".to_owned()));
+        assert_eq!(broken["message"], "Internal error occurred: error executing command in container: no");
+        assert_eq!(last_words(&Ok(Some(0)), false), b"");
+        assert_eq!(last_words(&Ok(Some(7)), false), b"command terminated with non-zero exit code: exit status 7");
+    }
+}
