@@ -247,7 +247,7 @@ async fn pass(
     let (mut parts, body) = request.into_parts();
     // What the headers say of who asks is gone after this.
     let attempted = if parts.headers.contains_key(AUTHORIZATION) { "bearer" } else { "x509" };
-    let authenticated = authn::authenticate(&api, &origin, &mut parts.headers).await;
+    let authenticated = authn::authenticate(&api, &origin, &mut parts.headers, &info.path).await;
     let user = authenticated.as_ref().ok().map(|a| &a.user);
     let id = passage.id.to_str().unwrap_or_default();
     let asked =

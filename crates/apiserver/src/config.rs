@@ -102,6 +102,12 @@ impl Config {
         self.advertise_address.or(bound).or_else(route_address).unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST))
     }
 
+    /// Every issuer name that is this server's.
+    pub(crate) fn own_issuers(&self) -> Vec<String> {
+        let more = self.authentication.service_account.accepted_issuers.iter();
+        std::iter::once(&self.service_account_issuer).chain(more).cloned().collect()
+    }
+
     pub(crate) fn audiences(&self) -> Vec<String> {
         if self.api_audiences.is_empty() { vec![self.service_account_issuer.clone()] } else { self.api_audiences.clone() }
     }

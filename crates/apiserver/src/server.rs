@@ -63,6 +63,7 @@ impl Server {
         pending.start(&api, &mut tasks, &cancel);
         keep_encryption(&api, &mut tasks, &cancel);
         let closed = CancellationToken::new();
+        tasks.spawn(crate::authn::Issuers::follow(api.clone(), cancel.clone()));
         tasks.spawn(listen::accept(listener, acceptor, api.clone(), closed.clone(), cancel.clone()));
         bootstrap::run(&api, &mut tasks, &cancel).await?;
         Aggregation::run(&api, &mut tasks, &cancel).await?;

@@ -7,6 +7,7 @@ pub mod bootstrap;
 pub mod bootstrap_token;
 pub mod jwt;
 pub mod node;
+pub mod oidc;
 pub mod rbac;
 pub mod user;
 

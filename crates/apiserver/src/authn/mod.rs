@@ -2,6 +2,7 @@
 //! per authenticator; [`token`] asks those of bearer tokens one after another.
 
 pub mod impersonate;
+mod issuers;
 mod legacy_token;
 pub mod options;
 mod request_header;
@@ -87,7 +88,10 @@ pub struct Authenticators {
     clients: Verifier,
     front_proxy: Verifier,
     static_tokens: Option<static_token::Tokens>,
+    pub(crate) issuers: issuers::Issuers,
 }
+
+pub use issuers::Issuers;
 
 impl Authenticators {
     pub fn new(config: &Config, pki: &Pki) -> Result<Self> {
@@ -95,6 +99,7 @@ impl Authenticators {
         Ok(Self {
             clients: authority(options.client_ca_file.as_deref(), pki.ca.pem())?,
             front_proxy: authority(options.request_header.client_ca_file.as_deref(), pki.front_proxy_ca.pem())?,
+            issuers: issuers::Issuers::new(options, config.own_issuers())?,
             static_tokens: options.token_auth_file.as_deref().map(static_token::Tokens::load).transpose()?,
         })
     }
@@ -123,7 +128,7 @@ pub struct Authenticated {
 }
 
 /// The user, or 401 for credentials that are no good. Removes what names the user from the headers.
-pub async fn authenticate(api: &Api, origin: &Origin, headers: &mut HeaderMap) -> Result<Authenticated, StatusError> {
+pub async fn authenticate(api: &Arc<Api>, origin: &Origin, headers: &mut HeaderMap, path: &str) -> Result<Authenticated, StatusError> {
     let peer = match origin {
         Origin::InProcess(user) => return Ok(Authenticated { user: user.clone(), warnings: Vec::new() }),
         Origin::Network(peer) => peer,
@@ -150,7 +155,7 @@ pub async fn authenticate(api: &Api, origin: &Origin, headers: &mut HeaderMap) -
             Err(_) => failed = true,
         }
     }
-    if failed || !api.config.anonymous_auth {
+    if failed || !api.authn.issuers.anonymous(path).unwrap_or(api.config.anonymous_auth) {
         return Err(StatusError::unauthorized());
     }
     known(User::anonymous())

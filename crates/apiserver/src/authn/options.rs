@@ -13,6 +13,16 @@ pub struct Options {
     /// `--enable-bootstrap-token-auth`
     pub bootstrap_tokens: bool,
     pub service_account: ServiceAccount,
+    /// `--authentication-config`
+    pub authentication_config: Option<PathBuf>,
+    /// How often that file is looked at.
+    pub reload: Option<Duration>,
+    /// `--oidc-*`
+    pub oidc: Option<auth::oidc::Flags>,
+    /// `--authentication-token-webhook-config-file`
+    pub webhook_config_file: Option<PathBuf>,
+    /// `--authentication-token-webhook-cache-ttl`
+    pub webhook_cache_ttl: Duration,
 }
 
 /// `--requestheader-*`: whom a front proxy may vouch for.
@@ -52,6 +62,11 @@ impl Default for Options {
             token_auth_file: None,
             bootstrap_tokens: true,
             service_account: ServiceAccount::default(),
+            authentication_config: None,
+            reload: None,
+            oidc: None,
+            webhook_config_file: None,
+            webhook_cache_ttl: Duration::from_secs(120),
         }
     }
 }

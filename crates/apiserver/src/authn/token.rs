@@ -1,5 +1,7 @@
 //! A bearer token as an identity: each authenticator is asked in upstream's order, the first that knows the token decides.
 
+use std::sync::Arc;
+
 use auth::{User, bootstrap_token};
 
 use super::service_account;
@@ -22,7 +24,7 @@ pub enum Verdict {
 }
 
 /// `Err` is what a TokenReview shows.
-pub async fn authenticate(api: &Api, token: &str, audiences: &[String]) -> Result<Found, String> {
+pub async fn authenticate(api: &Arc<Api>, token: &str, audiences: &[String]) -> Result<Found, String> {
     let mut refusals: Vec<String> = Vec::new();
     let mut take = |verdict: Verdict| match verdict {
         Verdict::Found(found) => Some(*found),
@@ -41,6 +43,15 @@ pub async fn authenticate(api: &Api, token: &str, audiences: &[String]) -> Resul
     let user = if api.config.authentication.bootstrap_tokens { bootstrap(api, token).await } else { None };
     if let Some(found) = take(plain(api, audiences, || user)) {
         return Ok(found);
+    }
+    match api.authn.issuers.authenticate(api, token).await {
+        Some(Ok(user)) => {
+            if let Some(found) = take(plain(api, audiences, || Some(user))) {
+                return Ok(found);
+            }
+        }
+        Some(Err(why)) => refusals.push(why),
+        None => {}
     }
     let invalid = "invalid bearer token".to_owned();
     if refusals.is_empty() {

@@ -1,7 +1,7 @@
 //! Certificates for requests of others: subject, key and alternative names are taken over byte for byte, everything else is the
 //! signer's to say. Written here because a subject may name many organizations, one per group of a user.
 
-use rcgen::{KeyPair, PublicKeyData as _, SigningKey as _};
+use rcgen::{KeyPair, SigningKey as _};
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, CertificateSigningRequestDer};
 use x509_parser::certification_request::X509CertificationRequest;

@@ -61,7 +61,7 @@ pub async fn post(api: &Arc<Api>, to: &Endpoint, body: &Value, manner: Manner) -
     let query = if manner.tell_timeout { format!("timeout={}", seconds(manner.timeout)) } else { String::new() };
     let url = to.url(&query);
     let body = Bytes::from(body.to_string());
-    let sent = api.webhooks.send(api, to, &query, body);
+    let sent = api.webhooks.send(api, to, &query, Some(body));
     let answer = match tokio::time::timeout(manner.timeout, sent).await {
         Err(_) => return Err(CallError::Deadline { url }),
         Ok(Err(pool::SendError::Config(why))) => return Err(CallError::Config(why)),
@@ -69,6 +69,20 @@ pub async fn post(api: &Arc<Api>, to: &Endpoint, body: &Value, manner: Manner) -
         Ok(Ok(answer)) => answer,
     };
     reply::read(answer)
+}
+
+/// Gets a JSON document. `Err` says why there is none.
+pub async fn get(api: &Arc<Api>, to: &Endpoint, timeout: Duration) -> Result<Value, String> {
+    let url = to.url("");
+    let answer = match tokio::time::timeout(timeout, api.webhooks.send(api, to, "", None)).await {
+        Err(_) => return Err(format!("Get \"{url}\": context deadline exceeded")),
+        Ok(Err(pool::SendError::Config(why) | pool::SendError::Io(why))) => return Err(format!("Get \"{url}\": {why}")),
+        Ok(Ok(answer)) => answer,
+    };
+    if answer.code != 200 {
+        return Err(format!("Get \"{url}\": unexpected status code {}", answer.code));
+    }
+    serde_json::from_slice(&answer.body).map_err(|_| format!("Get \"{url}\": the answer is not JSON"))
 }
 
 /// Go's text of whole seconds, rounded up.

@@ -48,8 +48,8 @@ impl Pool {
         self.endpoints.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Posts a body; answers what came back, whatever it is.
-    pub async fn send(&self, api: &Arc<Api>, to: &Endpoint, query: &str, body: Bytes) -> Result<Answer, SendError> {
+    /// Posts a body, or gets without one; answers what came back, whatever it is.
+    pub async fn send(&self, api: &Arc<Api>, to: &Endpoint, query: &str, body: Option<Bytes>) -> Result<Answer, SendError> {
         let tls = self.tls(to)?;
         let mut request = request(to, query, body).map_err(SendError::Config)?;
         while let Some(mut sender) = self.take(to) {
@@ -118,9 +118,11 @@ impl Pool {
     }
 }
 
-fn request(to: &Endpoint, query: &str, body: Bytes) -> Result<Request<Full<Bytes>>, String> {
+fn request(to: &Endpoint, query: &str, body: Option<Bytes>) -> Result<Request<Full<Bytes>>, String> {
     let value = |text: &str| HeaderValue::from_str(text).map_err(|e| e.to_string());
-    let mut request = Request::post(to.path(query)).body(Full::new(body)).map_err(|e| e.to_string())?;
+    let method = if body.is_some() { http::Method::POST } else { http::Method::GET };
+    let request = Request::builder().method(method).uri(to.path(query)).body(Full::new(body.unwrap_or_default()));
+    let mut request = request.map_err(|e| e.to_string())?;
     let headers = request.headers_mut();
     headers.insert(HOST, value(&to.authority())?);
     headers.insert(ACCEPT, HeaderValue::from_static("application/json, */*"));

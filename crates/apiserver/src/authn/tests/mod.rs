@@ -19,6 +19,8 @@ use tower::ServiceExt as _;
 use crate::pki::{Identity, Usage};
 use crate::{Config, Handle, Server, tls};
 
+mod issuers;
+
 const WHO: &str = "/apis/authentication.k8s.io/v1/selfsubjectreviews";
 
 pub(crate) struct Cluster {
