@@ -1,6 +1,7 @@
 //! OpenAPI v3 (an index, a document per group version) and v2, made from the facts of types and the table, with
 //! the words of `descriptions`. kubectl takes field validation, patch keys and `explain`'s structure from here.
 
+pub mod custom;
 mod gnostic;
 mod paths;
 mod schemas;
@@ -89,6 +90,10 @@ fn merged(form: &V2, parts: &[(String, Arc<Value>)]) -> Document {
     }
     let mut all = v2();
     for (root, theirs) in parts {
+        if root.starts_with("custom/") {
+            custom::merge(&mut all, theirs);
+            continue;
+        }
         aggregated::merge(&mut all, root, theirs);
     }
     let bytes = if matches!(form, V2::Json) { all.to_string().into() } else { gnostic::document(&all) };
@@ -113,7 +118,11 @@ pub async fn serve(call: &Call, path: &str) -> Answer {
 }
 
 fn own(call: &Call, path: &str) -> Answer {
-    let parts = if path == "/openapi/v2" { aggregated::parts(&call.api) } else { Vec::new() };
+    let mut parts = Vec::new();
+    if path == "/openapi/v2" {
+        parts = call.api.openapi.parts(&call.api.registry.snapshot());
+        parts.extend(aggregated::parts(&call.api));
+    }
     if !parts.is_empty() {
         return match v2_form(call) {
             Some(form) => answer(call, &merged(&form, &parts), if matches!(form, V2::Json) { "application/json" } else { V2_PROTOBUF }),
@@ -197,7 +206,7 @@ fn name_of(gv: &GroupVersion) -> String {
 fn document(call: &Call, name: &str) -> Option<Document> {
     let registry = call.api.registry.snapshot();
     let gv = registry.group_versions().iter().find(|gv| name_of(gv) == name)?;
-    Some(cached(name, || v3(gv).to_string().into()))
+    call.api.openapi.v3(&registry, gv).or_else(|| Some(cached(name, || v3(gv).to_string().into())))
 }
 
 fn index(call: &Call) -> Value {
@@ -218,6 +227,10 @@ fn index(call: &Call) -> Value {
 fn v3(gv: &GroupVersion) -> Value {
     let mut schemas = schemas::Schemas::new(paths::Dialect::V3, words());
     let paths = paths::of(gv, &mut schemas, paths::Dialect::V3);
+    v3_of(paths, schemas)
+}
+
+fn v3_of(paths: Value, schemas: schemas::Schemas) -> Value {
     json!({
         "openapi": "3.0.0", "info": {"title": "Kubernetes", "version": "1.36"}, "paths": paths,
         "components": {

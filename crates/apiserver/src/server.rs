@@ -138,6 +138,7 @@ async fn state(
         store,
         pki,
         registry,
+        openapi: crate::openapi::custom::Documents::default(),
         definitions: crate::custom::Definitions::default(),
         authn,
         authorizer,

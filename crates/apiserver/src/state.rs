@@ -29,6 +29,8 @@ pub struct Api {
     pub caches: Caches,
     pub pki: Arc<Pki>,
     pub registry: Registry,
+    /// OpenAPI of custom resources.
+    pub openapi: crate::openapi::custom::Documents,
     /// The definitions of custom resources.
     pub definitions: crate::custom::Definitions,
     pub authn: Authenticators,

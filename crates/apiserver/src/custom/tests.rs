@@ -118,6 +118,73 @@ async fn versions_are_converted_and_a_changed_schema_holds_for_what_is_stored() 
 }
 
 #[tokio::test]
+async fn discovery_and_openapi_follow_the_definitions() {
+    let cluster = Cluster::start().await;
+    let mut one = schema();
+    one["properties"]["spec"]["description"] = json!("What is wanted.");
+    one["properties"]["spec"]["properties"]["p"] = json!({"x-kubernetes-int-or-string": true});
+    one["properties"]["spec"]["properties"]["z"] = json!({"type": "string", "nullable": true});
+    cluster.ask("POST", DEFINITIONS, &definition(&json!([version("v1", true, &one)]))).await;
+    established(&cluster).await;
+    let v3 = cluster.ask("GET", "/openapi/v3/apis/g.io/v1", &Value::Null).await;
+    let thing = &v3.body["components"]["schemas"]["io.g.v1.Thing"];
+    assert_eq!(thing["properties"]["spec"]["description"], "What is wanted.", "{thing}");
+    assert_eq!(thing["properties"]["spec"]["properties"]["p"]["anyOf"], json!([{"type": "integer"}, {"type": "string"}]));
+    assert_eq!(thing["x-kubernetes-group-version-kind"], json!([{"group": "g.io", "version": "v1", "kind": "Thing"}]));
+    assert!(v3.body["paths"]["/apis/g.io/v1/namespaces/{namespace}/things/{name}"]["patch"].is_object());
+    let url = |index: &Value| index["paths"]["apis/g.io/v1"]["serverRelativeURL"].as_str().unwrap_or_default().to_owned();
+    let before = url(&cluster.ask("GET", "/openapi/v3", &Value::Null).await.body);
+    assert!(before.contains("hash="), "{before}");
+    let v2 = cluster.ask("GET", "/openapi/v2", &Value::Null).await;
+    let thing = &v2.body["definitions"]["io.g.v1.Thing"];
+    assert_eq!(thing["properties"]["spec"]["properties"]["z"].get("type"), None, "{thing}");
+    assert_eq!(thing["properties"]["metadata"]["$ref"], "#/definitions/io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta");
+    let groups = cluster.ask("GET", "/apis", &Value::Null).await;
+    assert!(groups.body["groups"].as_array().is_some_and(|g| g.iter().any(|g| g["name"] == "g.io")));
+    // A changed schema is another document.
+    let patch = json!([{"op": "remove", "path": "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/z"}]);
+    let done = cluster.ask_as("PATCH", &format!("{DEFINITIONS}/things.g.io"), "application/json-patch+json", &patch).await;
+    assert_eq!(done.code, 200, "{}", done.body);
+    assert_ne!(url(&cluster.ask("GET", "/openapi/v3", &Value::Null).await.body), before);
+    cluster.ask("DELETE", &format!("{DEFINITIONS}/things.g.io"), &Value::Null).await;
+    for attempt in 0.. {
+        if cluster.ask("GET", "/apis/g.io", &Value::Null).await.code == 404 {
+            break;
+        }
+        assert!(attempt < 100, "the group stays");
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    assert_eq!(url(&cluster.ask("GET", "/openapi/v3", &Value::Null).await.body), "");
+}
+
+#[tokio::test]
+async fn a_watch_follows_its_version_and_ends_with_a_changed_definition() {
+    use http_body_util::BodyExt as _;
+    use tower::ServiceExt as _;
+    let cluster = Cluster::start().await;
+    let mut selectable = version("v1", true, &schema());
+    selectable["selectableFields"] = json!([{"jsonPath": ".spec.a"}]);
+    cluster.ask("POST", DEFINITIONS, &definition(&json!([selectable]))).await;
+    established(&cluster).await;
+    let url = format!("{THINGS}?watch=1&fieldSelector=spec.a%3Dx");
+    let request = http::Request::builder().uri(&url).body(http_body_util::Full::<bytes::Bytes>::default()).unwrap();
+    let answer = cluster.api.service().oneshot(request).await.unwrap();
+    assert_eq!(answer.status(), 200);
+    let mut body = answer.into_body();
+    cluster.ask("POST", THINGS, &thing("v1", "other", &json!({"a": "y"}))).await;
+    cluster.ask("POST", THINGS, &thing("v1", "t", &json!({"a": "x"}))).await;
+    let frame = body.frame().await.unwrap().unwrap().into_data().unwrap();
+    let event: Value = serde_json::from_slice(&frame).unwrap();
+    assert_eq!((&event["type"], &event["object"]["metadata"]["name"]), (&json!("ADDED"), &json!("t")), "{event}");
+    let patch = json!({"spec": {"versions": [version("v1", true, &schema())]}});
+    cluster.ask_as("PATCH", &format!("{DEFINITIONS}/things.g.io"), "application/merge-patch+json", &patch).await;
+    let end = tokio::time::timeout(std::time::Duration::from_secs(5), body.frame()).await.unwrap();
+    assert!(end.is_none(), "the watch goes on: {end:?}");
+    let refused = cluster.ask("GET", &format!("{THINGS}?fieldSelector=spec.a%3Dx"), &Value::Null).await;
+    assert_eq!((refused.code, refused.message()), (400, "field label not supported: spec.a"));
+}
+
+#[tokio::test]
 async fn a_deleted_definition_takes_its_objects_along_and_can_be_made_again() {
     let cluster = Cluster::start().await;
     let one = definition(&json!([version("v1", true, &schema())]));

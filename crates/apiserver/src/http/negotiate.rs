@@ -75,7 +75,8 @@ pub fn kinds(accept: &str) -> Vec<&str> {
     clauses(accept).into_iter().map(|clause| clause.kind).collect()
 }
 
-/// The answer's form, or 406. `views`: Tables and metadata-only forms are on offer. `protobuf`: so is protobuf.
+/// The answer's form, or 406. `views`: Tables and metadata-only forms are on offer. `protobuf`: so is protobuf; without it, of
+/// custom resources, only for their metadata.
 pub fn negotiate(headers: &HeaderMap, query: &Query, views: bool, protobuf: bool) -> Result<Negotiated, StatusError> {
     let pretty = pretty(headers, query);
     let accept: Vec<&str> = headers.get_all(ACCEPT).iter().filter_map(|v| v.to_str().ok()).collect();
@@ -84,10 +85,7 @@ pub fn negotiate(headers: &HeaderMap, query: &Query, views: bool, protobuf: bool
     if clauses.is_empty() {
         return Ok(Negotiated { pretty, ..Negotiated::default() });
     }
-    let mut offered = vec![JSON, YAML];
-    if protobuf {
-        offered.push(PROTOBUF);
-    }
+    let offered = [JSON, YAML, PROTOBUF];
     if !clauses.iter().any(|c| c.kind == "*/*" || offered.contains(&c.kind)) {
         // Upstream's router refuses these before anybody negotiates.
         let why = format!("406: Not Acceptable\n\nAvailable representations: {}", offered.join(", "));
@@ -97,11 +95,13 @@ pub fn negotiate(headers: &HeaderMap, query: &Query, views: bool, protobuf: bool
         let encoding = match clause.kind {
             "*/*" | "application/*" | JSON => Encoding::Json,
             YAML => Encoding::Yaml,
-            PROTOBUF if protobuf => Encoding::Protobuf,
+            PROTOBUF => Encoding::Protobuf,
             _ => continue,
         };
         let param = |name: &str| clause.params.iter().find(|(k, _)| *k == name).map_or("", |(_, v)| *v);
         let view = match (param("as"), views) {
+            // Objects without a Go type have no protobuf form.
+            ("", _) if encoding == Encoding::Protobuf && !protobuf => continue,
             ("", _) => View::Object,
             (_, false) => continue,
             (name, true) => match view(name, param("g"), param("v")) {

@@ -31,13 +31,18 @@ const PATCH_TYPES: [&str; 4] = [
 ];
 
 pub fn of(gv: &GroupVersion, schemas: &mut Schemas, dialect: Dialect) -> Value {
+    let rows: Vec<&Resource> = kinds::table().of(gv).map(|r| &**r).collect();
+    of_rows(gv, &rows, schemas, dialect)
+}
+
+pub fn of_rows(gv: &GroupVersion, rows: &[&Resource], schemas: &mut Schemas, dialect: Dialect) -> Value {
     let base = if gv.group.is_empty() { format!("/api/{}", gv.version) } else { format!("/apis/{gv}") };
     let mut paths = Map::new();
-    for row in kinds::table().of(gv) {
+    for row in rows {
         let root =
             if row.namespaced { format!("{base}/namespaces/{{namespace}}/{}", row.resource) } else { format!("{base}/{}", row.resource) };
         let gvk = row.gvk();
-        let list = GroupVersionKind { kind: format!("{}List", gvk.kind), ..gvk.clone() };
+        let list = GroupVersionKind { kind: row.list_kind(), ..gvk.clone() };
         add(&mut paths, &root, row, &["list", "create", "deletecollection"], &gvk, &list, schemas, dialect);
         add(&mut paths, &format!("{root}/{{name}}"), row, &["get", "update", "patch", "delete"], &gvk, &gvk, schemas, dialect);
         if row.namespaced && row.verbs.iter().any(|v| v == "list") {
@@ -147,7 +152,7 @@ fn operation(verb: &str, gvk: &GroupVersionKind, answer: &GroupVersionKind, sche
     let body = match verb {
         "create" | "update" => Some((schemas.kind(gvk), vec!["*/*"])),
         "delete" | "deletecollection" => Some((schemas.named(&meta("DeleteOptions")), vec!["*/*"])),
-        "patch" => Some((schemas.named(&meta("Patch")), PATCH_TYPES.to_vec())),
+        "patch" => Some((schemas.named(&meta("Patch")), patch_types(gvk))),
         _ => None,
     };
     if let Some((schema, kinds)) = body {
@@ -171,4 +176,10 @@ fn operation(verb: &str, gvk: &GroupVersionKind, answer: &GroupVersionKind, sche
     operation["responses"] = json!({"200": ok, "401": {"description": "Unauthorized"}});
     operation["parameters"] = json!(params);
     operation
+}
+
+/// Custom resources have no strategic merge.
+fn patch_types(gvk: &GroupVersionKind) -> Vec<&'static str> {
+    let custom = kinds::table().type_of(gvk).is_none();
+    PATCH_TYPES.into_iter().filter(|kind| !(custom && kind.contains("strategic"))).collect()
 }

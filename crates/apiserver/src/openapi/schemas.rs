@@ -10,20 +10,51 @@ use serde_json::{Map, Value, json};
 
 use super::paths::Dialect;
 
+/// All objects and lists share the words for their first fields.
+const ANY: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.Status";
+
 pub struct Schemas {
     types: &'static Types,
     dialect: Dialect,
     words: Arc<Descriptions>,
     done: BTreeMap<String, Value>,
+    /// Names of kinds that are no built-in types.
+    provided: BTreeMap<GroupVersionKind, String>,
 }
 
 impl Schemas {
     pub fn new(dialect: Dialect, words: Arc<Descriptions>) -> Self {
-        Self { types: kinds::types(), dialect, words, done: BTreeMap::new() }
+        Self { types: kinds::types(), dialect, words, done: BTreeMap::new(), provided: BTreeMap::new() }
+    }
+
+    /// Adds a definition that does not come from built-in types. Answers the reference to it.
+    pub fn provide(&mut self, gvk: &GroupVersionKind, name: &str, schema: Value) -> Value {
+        self.provided.insert(gvk.clone(), name.to_owned());
+        self.done.insert(name.to_owned(), schema);
+        json!({"$ref": format!("{}{name}", self.dialect.prefix())})
+    }
+
+    /// The field with an object's or a list's metadata.
+    pub fn metadata(&mut self, type_name: &str, field: &str) -> Value {
+        let reference = self.named(&super::custom::meta(type_name));
+        let about = self.words.of_field(ANY, field).unwrap_or_default();
+        // Beside a reference nothing may stand but in version 2, where it is ignored.
+        match self.dialect {
+            Dialect::V2 => json!({"description": about, "$ref": reference["$ref"]}),
+            Dialect::V3 => json!({"description": about, "allOf": [reference]}),
+        }
+    }
+
+    /// The field `apiVersion` or `kind`.
+    pub fn word(&self, field: &str) -> Value {
+        json!({"description": self.words.of_field(ANY, field).unwrap_or_default(), "type": "string"})
     }
 
     /// A reference to the type of a kind.
     pub fn kind(&mut self, gvk: &GroupVersionKind) -> Value {
+        if let Some(name) = self.provided.get(gvk) {
+            return json!({"$ref": format!("{}{name}", self.dialect.prefix())});
+        }
         let Some(ty) = kinds::table().type_of(gvk) else { return json!({"type": "object"}) };
         let reference = self.schema(ty, "");
         if let Type::Struct(s) = self.types.get(ty)
@@ -124,7 +155,6 @@ impl Schemas {
 
     /// The words for a field; all objects and lists share those of their first fields.
     fn words_for(&self, s: &Struct, field: &Field) -> Option<&str> {
-        const ANY: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.Status";
         let own = self.words.of_field(&s.name, &field.name);
         own.or_else(|| {
             if matches!(field.name.as_str(), "apiVersion" | "kind" | "metadata") { self.words.of_field(ANY, &field.name) } else { None }

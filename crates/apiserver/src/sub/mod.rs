@@ -19,7 +19,7 @@ use crate::verbs::{Target, no_such_resource, not_allowed};
 
 pub async fn serve(call: Call, request: Request<RequestBody>, target: Target) -> Result<Answer, StatusError> {
     let Some(row) = target.resource.subresource(&target.subresource).cloned() else {
-        return Err(no_such_resource());
+        return Err(if target.resource.custom.is_some() { target.not_found() } else { no_such_resource() });
     };
     // Proxies take every method, OPTIONS too, which is no verb.
     let any = row.name == "proxy" && call.info.verb.is_empty();

@@ -56,7 +56,7 @@ pub async fn serve(call: Call, request: Request<RequestBody>) -> Result<Answer, 
         found => found,
     };
     let Some(resource) = found else {
-        let known = call.api.registry.snapshot().group_versions().iter().any(|gv| gv.group == info.group);
+        let known = kinds::table().group_versions().iter().any(|gv| gv.group == info.group);
         return if known { Err(no_such_resource()) } else { Ok(respond::page_not_found()) };
     };
     find(call, request, resource).await
@@ -70,11 +70,11 @@ async fn find(call: Call, request: Request<RequestBody>, resource: Arc<Resource>
     }
     // A Namespace is its own namespace in paths, but not in keys.
     let namespace = if resource.namespaced { info.namespace.clone() } else { String::new() };
-    if !resource.namespaced && !info.namespace.is_empty() && info.parts.first() != Some(&"namespaces".to_owned()) {
-        return Err(no_such_resource());
-    }
-    if resource.namespaced && namespace.is_empty() && !info.name.is_empty() && info.parts.len() > 1 {
-        return Err(no_such_resource());
+    let misplaced = (!resource.namespaced && !info.namespace.is_empty() && info.parts.first() != Some(&"namespaces".to_owned()))
+        || (resource.namespaced && namespace.is_empty() && !info.name.is_empty() && info.parts.len() > 1);
+    if misplaced {
+        // Upstream's router does not know of custom resources.
+        return if resource.custom.is_some() { Ok(respond::page_not_found()) } else { Err(no_such_resource()) };
     }
     let name = if info.parts.len() > 1 || matches!(info.verb.as_str(), "get" | "update" | "patch" | "delete") {
         info.name.clone()
