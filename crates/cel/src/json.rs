@@ -42,12 +42,21 @@ fn number<'a>(n: &serde_json::Number, of: &Type) -> Value<'a> {
 
 fn string<'a>(s: &'a str, of: &Type) -> Value<'a> {
     let read = match of {
-        Type::Timestamp => crate::time::parse_timestamp(s).map(Value::Timestamp),
+        Type::Timestamp => timestamp(s).map(Value::Timestamp),
         Type::Duration => crate::time::parse_duration(s).map(Value::Duration),
         Type::Bytes => STANDARD.decode(s).ok().map(|b| Value::Bytes(b.into())),
         _ => None,
     };
     read.unwrap_or(Value::String(Text::Borrowed(s)))
+}
+
+/// What schemas take for `date-time`, whose letters may be small, and for `date`.
+fn timestamp(s: &str) -> Option<jiff::Timestamp> {
+    use crate::time::parse_timestamp;
+    match s.len() {
+        10 => parse_timestamp(&format!("{s}T00:00:00Z")),
+        _ => parse_timestamp(s).or_else(|| parse_timestamp(&s.to_ascii_uppercase())),
+    }
 }
 
 /// The tree of a value.

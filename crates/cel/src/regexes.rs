@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use regex::{Regex, RegexBuilder};
+use regex::Regex;
 
 use crate::error::EvalError;
 
@@ -34,58 +34,7 @@ impl<'p> Regexes<'p> {
 }
 
 pub(crate) fn compile(pattern: &str) -> Result<Regex, EvalError> {
-    RegexBuilder::new(&translate(pattern))
-        .size_limit(SIZE_MAX)
-        .dfa_size_limit(SIZE_MAX)
-        .nest_limit(200)
-        .build()
-        .map_err(|_| EvalError::new(format!("error parsing regexp: invalid regular expression: `{pattern}`")))
-}
-
-/// What differs: RE2's `\d`, `\w`, `\s`, `\b` speak of ASCII, and its classes have no inner classes or set operations.
-fn translate(pattern: &str) -> String {
-    let mut out = String::with_capacity(pattern.len() + 16);
-    let mut chars = pattern.chars().peekable();
-    let mut class = false;
-    let mut first = false;
-    while let Some(c) = chars.next() {
-        let was_first = std::mem::take(&mut first);
-        match c {
-            '\\' => match chars.next() {
-                Some('d') => out.push_str(if class { "0-9" } else { "[0-9]" }),
-                Some('w') => out.push_str(if class { "0-9A-Za-z_" } else { "[0-9A-Za-z_]" }),
-                Some('s') => out.push_str(if class { r"\t\n\x0C\r " } else { r"[\t\n\x0C\r ]" }),
-                Some('D') => out.push_str("[^0-9]"),
-                Some('W') => out.push_str("[^0-9A-Za-z_]"),
-                Some('S') => out.push_str(r"[^\t\n\x0C\r ]"),
-                Some('b') if !class => out.push_str(r"(?-u:\b)"),
-                Some('B') if !class => out.push_str(r"(?-u:\B)"),
-                Some(other) => out.extend(['\\', other]),
-                None => out.push('\\'),
-            },
-            '[' if class && chars.peek() == Some(&':') => out.push('['),
-            '[' if class => out.push_str(r"\["),
-            '[' => {
-                class = true;
-                first = true;
-                out.push('[');
-                if chars.peek() == Some(&'^') {
-                    out.extend(chars.next());
-                }
-            }
-            // A bracket that opens a class stands for itself.
-            ']' if class && was_first => out.push_str(r"\]"),
-            ']' if class && out.ends_with(':') => out.push(']'),
-            ']' => {
-                class = false;
-                out.push(']');
-            }
-            '&' | '~' if class => out.extend(['\\', c]),
-            '-' if class && chars.peek() == Some(&'-') => out.push_str(r"\-"),
-            _ => out.push(c),
-        }
-    }
-    out
+    machinery::re2::compile_within(pattern, SIZE_MAX).map_err(EvalError::new)
 }
 
 #[cfg(test)]

@@ -53,18 +53,19 @@ fn rules_hold_or_say_what_is_wrong() {
 #[test]
 fn values_are_read_by_their_schema() {
     let properties = json!({
-        "time": {"type": "string", "format": "date-time"}, "wait": {"type": "string", "format": "duration"},
+        "time": {"type": "string", "format": "date-time"}, "day": {"type": "string", "format": "date"}, "wait": {"type": "string", "format": "duration"},
         "bytes": {"type": "string", "format": "byte"}, "a-b": {"type": "string"}, "ios": {"x-kubernetes-int-or-string": true},
         "set": {"type": "array", "x-kubernetes-list-type": "set", "items": {"type": "string"}},
         "map": {"type": "object", "additionalProperties": {"type": "integer"}}, "none": {"type": "string", "nullable": true},
         "float": {"type": "number"}, "emb": {"type": "object", "x-kubernetes-embedded-resource": true, "x-kubernetes-preserve-unknown-fields": true},
     });
     let object = spec(json!({
-        "time": "2026-01-02T03:04:05Z", "wait": "90s", "bytes": "aGk=", "a-b": "x", "ios": "5%", "set": ["a", "b"], "map": {"k": 1}, "none": null,
+        "time": "2026-01-02T03:04:05Z", "day": "2026-01-02", "wait": "90s", "bytes": "aGk=", "a-b": "x", "ios": "5%", "set": ["a", "b"], "map": {"k": 1}, "none": null,
         "float": 1, "emb": {"apiVersion": "v1", "kind": "E", "metadata": {"name": "e"}},
     }));
     for rule in [
         "self.time < timestamp('2027-01-01T00:00:00Z')",
+        "self.day == timestamp('2026-01-02T00:00:00Z')",
         "self.wait > duration('1m')",
         "self.bytes == b'hi'",
         "self.a__dash__b == 'x'",
