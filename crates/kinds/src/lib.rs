@@ -8,6 +8,7 @@ pub mod columns;
 pub mod custom;
 pub mod enums;
 pub mod expressions;
+pub mod podsecurity;
 pub mod quota;
 pub mod resource;
 pub mod strategies;
