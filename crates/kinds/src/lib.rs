@@ -8,6 +8,7 @@ pub mod columns;
 pub mod custom;
 pub mod enums;
 pub mod expressions;
+pub mod limits;
 pub mod podsecurity;
 pub mod quota;
 pub mod resource;

@@ -123,9 +123,9 @@ fn pod_counts(pod: &Value, now: Timestamp) -> bool {
     deleted.checked_add(SignedDuration::from_secs(grace)).is_ok_and(|end| now <= end)
 }
 
-type Amounts = BTreeMap<String, Quantity>;
+pub(crate) type Amounts = BTreeMap<String, Quantity>;
 
-fn amounts(container: &Value, kind: &str) -> Amounts {
+pub(crate) fn amounts(container: &Value, kind: &str) -> Amounts {
     let all = container["resources"][kind].as_object();
     all.into_iter().flatten().filter_map(|(name, value)| Some((name.clone(), parse(value)?))).collect()
 }
@@ -141,7 +141,7 @@ fn raise(to: &mut Amounts, other: &Amounts) {
 
 /// Containers and sidecars run together; each init container runs beside the sidecars before it. What the pod as a whole
 /// asks for takes their place, and its overhead comes on top.
-fn total(spec: &Value, kind: &str) -> Amounts {
+pub(crate) fn total(spec: &Value, kind: &str) -> Amounts {
     let mut sum = Amounts::new();
     list(spec, "containers").iter().for_each(|container| add(&mut sum, &amounts(container, kind)));
     let (mut sidecars, mut starting) = (Amounts::new(), Amounts::new());
