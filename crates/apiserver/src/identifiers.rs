@@ -80,8 +80,12 @@ pub fn generate_name(base: &str) -> String {
 
 /// RFC 3339 in seconds, as metav1.Time.
 pub fn now() -> String {
+    time_text(timestamp())
+}
+
+pub fn timestamp() -> jiff::Timestamp {
     let simulated = SIMULATED.with_borrow(|simulated| simulated.as_ref().map(|simulated| (simulated.clock)()));
-    time_text(simulated.unwrap_or_else(jiff::Timestamp::now))
+    simulated.unwrap_or_else(jiff::Timestamp::now)
 }
 
 pub fn time_text(at: jiff::Timestamp) -> String {

@@ -197,6 +197,31 @@ fn is_best_effort(spec: &Value) -> bool {
     !asks(spec) && !list(spec, "containers").iter().chain(list(spec, "initContainers")).any(asks)
 }
 
+/// Which containers leave unsaid what a quota on it counts: `cpu for: a,b; limits.memory for: a`. Empty: none does.
+pub fn unspecified(hard: &serde_json::Map<String, Value>, pod: &Value) -> String {
+    let spec = &pod["spec"];
+    let mut missing: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for name in hard.keys() {
+        let (kind, resource) = match name.split_once('.') {
+            None => ("requests", name.as_str()),
+            Some((kind @ ("requests" | "limits"), resource)) => (kind, resource),
+            _ => continue,
+        };
+        if !matches!(resource, "cpu" | "memory") || amounts(spec, kind).contains_key(resource) {
+            continue;
+        }
+        let all = list(spec, "containers").iter().chain(list(spec, "initContainers"));
+        for container in all.filter(|container| !amounts(container, kind).contains_key(resource)) {
+            missing.entry(name).or_default().push(s(container, "name"));
+        }
+    }
+    let one = |(name, mut containers): (&str, Vec<&str>)| {
+        containers.sort_unstable();
+        format!("{name} for: {}", containers.join(","))
+    };
+    missing.into_iter().map(one).collect::<Vec<_>>().join("; ")
+}
+
 fn has_cross_namespace_affinity(spec: &Value) -> bool {
     let is_cross = |term: &Value| strings(term, "namespaces").next().is_some() || has(term, "namespaceSelector");
     ["podAffinity", "podAntiAffinity"].into_iter().any(|kind| {
@@ -297,6 +322,15 @@ mod tests {
         ] {
             assert_eq!(shown(resource, &object), expected);
         }
+    }
+
+    #[test]
+    fn a_quota_wants_everything_said() {
+        let hard = json!({"cpu": "1", "limits.memory": "1Gi", "pods": "1", "requests.storage": "1Gi", "requests.example.com/gpu": "1"});
+        let pod = json!({"spec": {"containers": [{"name": "b"}, {"name": "a", "resources": {"limits": {"memory": "1"}}}]}});
+        assert_eq!(unspecified(hard.as_object().unwrap(), &pod), "cpu for: a,b; limits.memory for: b");
+        let pod = json!({"spec": {"containers": [{"name": "b"}], "resources": {"requests": {"cpu": "1"}, "limits": {"memory": "1"}}}});
+        assert_eq!(unspecified(hard.as_object().unwrap(), &pod), "", "the pod as a whole may say it");
     }
 
     #[test]

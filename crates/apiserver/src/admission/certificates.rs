@@ -2,7 +2,7 @@
 //! `system:masters`.
 
 use async_trait::async_trait;
-use auth::Attributes;
+use auth::{Attributes, Decision};
 use base64::Engine as _;
 use machinery::object::str_at;
 use machinery::status::StatusError;
@@ -32,7 +32,7 @@ impl Plugin for CertificateApproval {
 
     async fn validate(&self, request: &Request<'_>, value: &Value, old: Option<&Value>) -> Result<(), StatusError> {
         // The stored signer counts: the approval cannot change it.
-        may(request, "approve", old.unwrap_or(value))
+        may(request, "approve", old.unwrap_or(value)).await
     }
 }
 
@@ -48,12 +48,12 @@ impl Plugin for CertificateSigning {
     async fn validate(&self, request: &Request<'_>, value: &Value, old: Option<&Value>) -> Result<(), StatusError> {
         let Some(old) = old else { return Ok(()) };
         let unchanged = ["certificate", "conditions"].into_iter().all(|key| value["status"][key] == old["status"][key]);
-        if unchanged { Ok(()) } else { may(request, "sign", old) }
+        if unchanged { Ok(()) } else { may(request, "sign", old).await }
     }
 }
 
 /// Asks for the signer's name, and for all of its domain.
-fn may(request: &Request<'_>, verb: &str, object: &Value) -> Result<(), StatusError> {
+async fn may(request: &Request<'_>, verb: &str, object: &Value) -> Result<(), StatusError> {
     let signer = str_at(object, "spec.signerName");
     let domain = signer.split_once('/').map(|(domain, _)| format!("{domain}/*"));
     for name in [Some(signer.to_owned()), domain].into_iter().flatten() {
@@ -67,7 +67,7 @@ fn may(request: &Request<'_>, verb: &str, object: &Value) -> Result<(), StatusEr
             is_resource: true,
             ..Attributes::default()
         };
-        if request.api.authorizer.decide(&asked).allowed {
+        if matches!(request.api.authorizer.decide(&asked).await, Decision::Allow(_)) {
             return Ok(());
         }
     }

@@ -3,16 +3,24 @@
 //! for everything that connects, on each attempt of a write that is tried again.
 
 mod authorizer;
+mod certificates;
 mod connect;
+mod default_class;
 mod default_toleration_seconds;
+mod limit_ranger;
 mod matching;
 mod namespace_lifecycle;
 mod node_restriction;
 mod notes;
+mod persistent_volume_claim_resize;
+mod pod_security;
+mod pod_topology_labels;
 mod priority;
 mod reinvocation;
 mod request;
+mod resource_quota;
 mod review;
+mod runtime_class;
 mod service_account;
 mod storage_object_in_use_protection;
 mod taint_nodes_by_condition;
@@ -55,17 +63,28 @@ struct Row {
 /// All plugins, in the order they run.
 static TABLE: &[Row] = &[
     Row { name: "NamespaceLifecycle", on_by_default: true, plugin: &namespace_lifecycle::NamespaceLifecycle },
+    Row { name: "LimitRanger", on_by_default: true, plugin: &limit_ranger::LimitRanger },
     Row { name: "ServiceAccount", on_by_default: true, plugin: &service_account::ServiceAccount },
     Row { name: "NodeRestriction", on_by_default: true, plugin: &node_restriction::NodeRestriction },
     Row { name: "TaintNodesByCondition", on_by_default: true, plugin: &taint_nodes_by_condition::TaintNodesByCondition },
+    Row { name: "PodSecurity", on_by_default: true, plugin: &pod_security::PodSecurity },
     Row { name: "Priority", on_by_default: true, plugin: &priority::Priority },
     Row { name: "DefaultTolerationSeconds", on_by_default: true, plugin: &default_toleration_seconds::DefaultTolerationSeconds },
+    Row { name: "DefaultStorageClass", on_by_default: true, plugin: &default_class::STORAGE },
     Row {
         name: "StorageObjectInUseProtection",
         on_by_default: true,
         plugin: &storage_object_in_use_protection::StorageObjectInUseProtection,
     },
+    Row { name: "CertificateApproval", on_by_default: true, plugin: &certificates::CertificateApproval },
+    Row { name: "CertificateSigning", on_by_default: true, plugin: &certificates::CertificateSigning },
+    Row { name: "CertificateSubjectRestriction", on_by_default: true, plugin: &certificates::CertificateSubjectRestriction },
+    Row { name: "DefaultIngressClass", on_by_default: true, plugin: &default_class::INGRESS },
     Row { name: "MutatingAdmissionWebhook", on_by_default: true, plugin: &webhooks::MutatingAdmissionWebhook },
+    Row { name: "PersistentVolumeClaimResize", on_by_default: true, plugin: &persistent_volume_claim_resize::PersistentVolumeClaimResize },
+    Row { name: "PodTopologyLabels", on_by_default: true, plugin: &pod_topology_labels::PodTopologyLabels },
+    Row { name: "ResourceQuota", on_by_default: true, plugin: &resource_quota::ResourceQuota },
+    Row { name: "RuntimeClass", on_by_default: true, plugin: &runtime_class::RuntimeClass },
     Row { name: "ValidatingAdmissionWebhook", on_by_default: true, plugin: &webhooks::ValidatingAdmissionWebhook },
 ];
 

@@ -43,5 +43,7 @@ async fn grows(request: &Request<'_>, old: &Value, new: &Value) -> Result<bool, 
 }
 
 fn class_of(claim: &Value) -> &str {
-    claim["metadata"]["annotations"]["volume.beta.kubernetes.io/storage-class"].as_str().unwrap_or_else(|| str_at(claim, "spec.storageClassName"))
+    claim["metadata"]["annotations"]["volume.beta.kubernetes.io/storage-class"]
+        .as_str()
+        .unwrap_or_else(|| str_at(claim, "spec.storageClassName"))
 }

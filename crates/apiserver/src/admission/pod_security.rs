@@ -53,10 +53,11 @@ impl Plugin for PodSecurity {
             request.annotate("pod-security.kubernetes.io/error", format!("Failed to parse policy: {error}"));
         }
         match template(request) {
-            Some(pointer) => match value.pointer(pointer) {
-                Some(template) => judge(request, policy, template),
-                None => {}
-            },
+            Some(pointer) => {
+                if let Some(template) = value.pointer(pointer) {
+                    judge(request, policy, template);
+                }
+            }
             None if old.is_some_and(|old| !is_significant(value, old)) => {}
             None => {
                 enforce(request, policy, value)?;
@@ -136,7 +137,8 @@ fn warn_of_pods(request: &Request<'_>, standard: Standard) {
         ));
     }
     if !wrong.is_empty() {
-        request.warn(format!("existing pods in namespace {:?} violate the new PodSecurity enforce level \"{standard}\"", request.namespace));
+        request
+            .warn(format!("existing pods in namespace {:?} violate the new PodSecurity enforce level \"{standard}\"", request.namespace));
     }
     let mut texts: Vec<String> = wrong
         .into_iter()

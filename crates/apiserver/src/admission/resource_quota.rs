@@ -13,6 +13,7 @@ use machinery::status::StatusError;
 use serde_json::{Map, Value, json};
 
 use super::{Operation, Plugin, Request};
+use crate::identifiers;
 use crate::verbs::Target;
 use crate::verbs::options::WriteOptions;
 use crate::verbs::write::Ctx;
@@ -42,7 +43,7 @@ impl Plugin for ResourceQuota {
             return Ok(());
         }
         let resource = request.resource.group_resource().to_string();
-        let now = request.now();
+        let now = identifiers::timestamp();
         let wanted = additional(&resource, value, old, now);
         for _ in 0..ATTEMPTS {
             if charge(request, &resource, value, old, &wanted).await? {
@@ -64,13 +65,7 @@ fn additional(resource: &str, value: &Value, old: Option<&Value>, now: Timestamp
 }
 
 /// Checks all quotas, then notes the use in each. False where one changed meanwhile, and all must be looked at again.
-async fn charge(
-    request: &Request<'_>,
-    resource: &str,
-    value: &Value,
-    old: Option<&Value>,
-    wanted: &Usage,
-) -> Result<bool, StatusError> {
+async fn charge(request: &Request<'_>, resource: &str, value: &Value, old: Option<&Value>, wanted: &Usage) -> Result<bool, StatusError> {
     let mut charges: Vec<(String, String, Usage)> = Vec::new();
     for quota in request.api.read_all("", KIND, request.namespace).await? {
         if let Some(more) = check(request, &quota, resource, value, old, wanted)? {
@@ -115,17 +110,21 @@ fn check(
     let hard = amounts(quota, "/status/hard");
     let used = amounts(quota, "/status/used");
     let named: Vec<&String> = spec.keys().filter(|key| quota::resource_of(key).as_deref() == Some(resource)).collect();
-    let unknown: Vec<&str> = named.iter().filter(|key| !hard.contains_key(**key) || !used.contains_key(**key)).map(|k| k.as_str()).collect();
+    let unknown: Vec<&str> =
+        named.iter().filter(|key| !hard.contains_key(**key) || !used.contains_key(**key)).map(|k| k.as_str()).collect();
     if !unknown.is_empty() {
         let why = format!("status unknown for quota: {}, resources: {}", name(quota), unknown.join(","));
         return Err(request.forbidden(value, &why));
     }
     // Before, the object may have been outside of the quota's scope.
     let was_in = old.is_none_or(|old| quota::in_scope(&quota["spec"], resource, old));
-    let wanted = if was_in { wanted.clone() } else { quota::usage(resource, value, request.now()) };
+    let wanted = if was_in { wanted.clone() } else { quota::usage(resource, value, identifiers::timestamp()) };
     let more: Usage = wanted.into_iter().filter(|(key, _)| hard.contains_key(key)).collect();
-    let exceeded: Vec<&String> =
-        more.iter().filter(|(key, amount)| used.get(*key).copied().unwrap_or(Quantity::ZERO) + **amount > hard[*key]).map(|(key, _)| key).collect();
+    let exceeded: Vec<&String> = more
+        .iter()
+        .filter(|(key, amount)| used.get(*key).copied().unwrap_or(Quantity::ZERO) + **amount > hard[*key])
+        .map(|(key, _)| key)
+        .collect();
     if !exceeded.is_empty() {
         let shown = |of: &BTreeMap<String, Quantity>| {
             exceeded.iter().map(|key| format!("{key}={}", of.get(*key).copied().unwrap_or(Quantity::ZERO))).collect::<Vec<_>>().join(",")

@@ -75,9 +75,7 @@ fn schedule(request: &Request<'_>, pod: &mut Value, class: &Value) -> Result<(),
         let own = pod.pointer("/spec/nodeSelector").and_then(|s| s.get(key));
         if let Some(own) = own.filter(|own| *own != wanted) {
             let (wanted, own) = (wanted.as_str().unwrap_or_default(), own.as_str().unwrap_or_default());
-            let why = format!(
-                "conflict: runtimeClass.Scheduling.NodeSelector[{key}] = {wanted}; pod.Spec.NodeSelector[{key}] = {own}"
-            );
+            let why = format!("conflict: runtimeClass.Scheduling.NodeSelector[{key}] = {wanted}; pod.Spec.NodeSelector[{key}] = {own}");
             return Err(request.forbidden(pod, &why));
         }
         map_mut(pod, "spec.nodeSelector").insert(key.clone(), wanted.clone());

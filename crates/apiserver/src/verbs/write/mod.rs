@@ -39,6 +39,11 @@ impl Ctx {
         Self { api: call.api.clone(), user: call.user.clone(), options, now: identifiers::now(), notes: call.notes.clone() }
     }
 
+    /// For a write the server makes on its own behalf.
+    pub fn internal(api: &Arc<Api>, options: WriteOptions) -> Self {
+        Self { api: api.clone(), user: User::apiserver(), options, now: identifiers::now(), notes: Arc::default() }
+    }
+
     pub fn strategy(&self, target: &Target) -> Context {
         let User { name, uid, groups, extra } = self.user.clone();
         Context { version: target.resource.version.clone(), now: self.now.clone(), user: name, uid, groups, extra, admin_access: false }
