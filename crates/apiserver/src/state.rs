@@ -113,14 +113,14 @@ impl Api {
     }
 
     /// An object as the watch cache has it, which may be a moment old: for decisions that upstream takes from informers.
-    pub fn cached(&self, group: &str, kind: &str, namespace: &str, name: &str) -> Option<Value> {
+    pub fn cached(self: &Arc<Self>, group: &str, kind: &str, namespace: &str, name: &str) -> Option<Value> {
         let resource = self.registry.kind(group, kind)?;
         let entry = self.cache(&resource).get(&registry::key(&resource, namespace, name))?;
         Some(codec::decode(&entry.bytes, entry.revision))
     }
 
     /// All objects of a kind, or those in a namespace, as the watch cache has them.
-    pub fn cached_all(&self, group: &str, kind: &str, namespace: &str) -> Vec<Value> {
+    pub fn cached_all(self: &Arc<Self>, group: &str, kind: &str, namespace: &str) -> Vec<Value> {
         let Some(resource) = self.registry.kind(group, kind) else { return Vec::new() };
         let snapshot = self.cache(&resource).snapshot();
         snapshot.range(&registry::prefix(&resource, namespace), None).map(|entry| codec::decode(&entry.bytes, entry.revision)).collect()

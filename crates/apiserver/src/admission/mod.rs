@@ -76,16 +76,16 @@ static TABLE: &[Row] = &[
         on_by_default: true,
         plugin: &storage_object_in_use_protection::StorageObjectInUseProtection,
     },
+    Row { name: "PersistentVolumeClaimResize", on_by_default: true, plugin: &persistent_volume_claim_resize::PersistentVolumeClaimResize },
+    Row { name: "RuntimeClass", on_by_default: true, plugin: &runtime_class::RuntimeClass },
     Row { name: "CertificateApproval", on_by_default: true, plugin: &certificates::CertificateApproval },
     Row { name: "CertificateSigning", on_by_default: true, plugin: &certificates::CertificateSigning },
     Row { name: "CertificateSubjectRestriction", on_by_default: true, plugin: &certificates::CertificateSubjectRestriction },
     Row { name: "DefaultIngressClass", on_by_default: true, plugin: &default_class::INGRESS },
-    Row { name: "MutatingAdmissionWebhook", on_by_default: true, plugin: &webhooks::MutatingAdmissionWebhook },
-    Row { name: "PersistentVolumeClaimResize", on_by_default: true, plugin: &persistent_volume_claim_resize::PersistentVolumeClaimResize },
     Row { name: "PodTopologyLabels", on_by_default: true, plugin: &pod_topology_labels::PodTopologyLabels },
-    Row { name: "ResourceQuota", on_by_default: true, plugin: &resource_quota::ResourceQuota },
-    Row { name: "RuntimeClass", on_by_default: true, plugin: &runtime_class::RuntimeClass },
+    Row { name: "MutatingAdmissionWebhook", on_by_default: true, plugin: &webhooks::MutatingAdmissionWebhook },
     Row { name: "ValidatingAdmissionWebhook", on_by_default: true, plugin: &webhooks::ValidatingAdmissionWebhook },
+    Row { name: "ResourceQuota", on_by_default: true, plugin: &resource_quota::ResourceQuota },
 ];
 
 /// The plugins that are on.
