@@ -11,10 +11,11 @@ use machinery::status::StatusError;
 use serde_json::{Value, json};
 use store::Revision;
 
-use crate::cache::Serve;
+use crate::cache::{self, Serve};
 use crate::codec;
 use crate::identifiers;
-use crate::state::Api;
+use crate::registry;
+use crate::state::{Api, cache_error, store_error};
 use crate::webhook::{self, Endpoint, Manner};
 
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -24,6 +25,21 @@ pub async fn served(api: &Arc<Api>, row: &Resource, custom: &Custom, mut objects
     let definition = &custom.definition;
     objects.iter_mut().for_each(|object| definition.restore(object));
     to_version(api, definition, &row.version, objects).await
+}
+
+/// Why the watch cache of a row cannot answer: mostly because something stored cannot be converted, which is then said.
+pub async fn problem(api: &Arc<Api>, row: &Resource, error: cache::Error) -> StatusError {
+    if let (Some(custom), cache::Error::Unavailable(_) | cache::Error::TooLarge { .. }) = (&row.custom, &error) {
+        let listing = match api.store.list(&registry::prefix(row, ""), store::ListOptions::default()).await {
+            Ok(listing) => listing,
+            Err(error) => return store_error(error),
+        };
+        let objects = listing.items.iter().map(|item| codec::decode(&item.value, item.mod_revision)).collect();
+        if let Err(why) = served(api, row, custom, objects).await {
+            return why;
+        }
+    }
+    cache_error(error)
 }
 
 /// Fills the watch cache of a row's version with what that version shows.

@@ -184,6 +184,72 @@ async fn a_watch_follows_its_version_and_ends_with_a_changed_definition() {
     assert_eq!((refused.code, refused.message()), (400, "field label not supported: spec.a"));
 }
 
+/// Renames `spec.a` of v1 to `spec.b` of v2, and back. A name tells it to misbehave.
+async fn convert(asked: crate::testing::Asked) -> http::Response<http_body_util::Full<bytes::Bytes>> {
+    let request = &asked.body["request"];
+    let wanted = request["desiredAPIVersion"].clone();
+    let mut objects = request["objects"].as_array().cloned().unwrap_or_default();
+    let mut result = json!({"status": "Success"});
+    for object in &mut objects {
+        let (from, to) = if wanted == "g.io/v2" { ("a", "b") } else { ("b", "a") };
+        let moved = object["spec"].as_object_mut().and_then(|spec| spec.remove(from));
+        object["apiVersion"] = wanted.clone();
+        object["spec"][to] = moved.unwrap_or_default();
+        object["metadata"]["labels"] = json!({"converted": "yes"});
+        object["metadata"]["finalizers"] = json!(["not.io/allowed"]);
+        if object["metadata"]["name"] == "bad" {
+            result = json!({"status": "Failure", "message": "cannot do that"});
+        }
+        if object["metadata"]["name"] == "liar" {
+            object["metadata"]["uid"] = json!("another");
+        }
+    }
+    crate::testing::json_response(
+        200,
+        &json!({"apiVersion": asked.body["apiVersion"], "kind": "ConversionReview",
+        "response": {"uid": request["uid"], "result": result, "convertedObjects": objects}}),
+    )
+}
+
+#[tokio::test]
+async fn a_webhook_converts_between_versions_in_one_call() {
+    let (cluster, server) = (Cluster::start().await, crate::testing::HttpsServer::start(&["127.0.0.1"], convert).await);
+    let with =
+        |field: &str| json!({"type": "object", "properties": {"spec": {"type": "object", "properties": {field: {"type": "string"}}}}});
+    let mut one = definition(&json!([version("v1", true, &with("a")), version("v2", false, &with("b"))]));
+    one["spec"]["conversion"] = json!({"strategy": "Webhook", "webhook": {"conversionReviewVersions": ["v1"],
+        "clientConfig": {"url": server.url("/convert"), "caBundle": server.ca_bundle()}}});
+    cluster.ok("POST", DEFINITIONS, &one).await;
+    established(&cluster).await;
+    let other = "/apis/g.io/v2/namespaces/default/things";
+    for name in ["one", "two"] {
+        cluster.ok("POST", THINGS, &thing("v1", name, &json!({"a": name}))).await;
+    }
+    let seen = cluster.ok("GET", &format!("{other}/one"), &Value::Null).await;
+    assert_eq!((&seen["spec"], &seen["metadata"]["labels"]["converted"]), (&json!({"b": "one"}), &json!("yes")), "{seen}");
+    assert_eq!(seen["metadata"].get("finalizers"), None, "only labels and annotations may change");
+    let made = cluster.ok("POST", other, &thing("v2", "three", &json!({"b": "three"}))).await;
+    assert_eq!((&made["apiVersion"], &made["spec"]), (&json!("g.io/v2"), &json!({"b": "three"})));
+    assert_eq!(cluster.ok("GET", &format!("{THINGS}/three"), &Value::Null).await["spec"], json!({"a": "three"}));
+    let patched = cluster.ask_as("PATCH", &format!("{other}/two"), "application/merge-patch+json", &json!({"spec": {"b": "2"}})).await;
+    assert_eq!(patched.body["spec"], json!({"b": "2"}), "{}", patched.body);
+    let list = cluster.ok("GET", other, &Value::Null).await;
+    let specs: Vec<&Value> = list["items"].as_array().unwrap().iter().map(|i| &i["spec"]["b"]).collect();
+    assert_eq!(specs, ["one", "three", "2"], "{list}");
+    for (name, why) in [("bad", "cannot do that"), ("liar", "must have the same UID")] {
+        cluster.ok("POST", THINGS, &thing("v1", name, &json!({"a": "x"}))).await;
+        let failed = cluster.get(&format!("{other}/{name}")).await;
+        assert_eq!(failed.code, 500, "{}", failed.body);
+        assert!(failed.message().starts_with("conversion webhook for g.io/v1, Kind=Thing failed: "), "{}", failed.body);
+        assert!(failed.message().contains(why), "{}", failed.body);
+        // A list with one such object fails as a whole, and works again without it.
+        let failed = cluster.get(other).await;
+        assert!(failed.code == 500 && failed.message().contains(why), "{}", failed.body);
+        cluster.ok("DELETE", &format!("{THINGS}/{name}"), &Value::Null).await;
+        cluster.ok("GET", other, &Value::Null).await;
+    }
+}
+
 #[tokio::test]
 async fn a_deleted_definition_takes_its_objects_along_and_can_be_made_again() {
     let cluster = Cluster::start().await;

@@ -91,7 +91,13 @@ pub async fn read(call: &Call, target: &Target, options: &ListOptions, selection
     let prefix = registry::prefix(&target.resource, &target.namespace);
     let start = Start::of(options, &prefix)?;
     let cache = call.api.cache(&target.resource);
-    let list = snapshot(&cache, start.age).await.map_err(|e| too_old(e, options))?;
+    let list = match snapshot(&cache, start.age).await {
+        Ok(list) => list,
+        Err(e @ (cache::Error::Unavailable(_) | cache::Error::TooLarge { .. })) => {
+            return Err(crate::custom::convert::problem(&call.api, &target.resource, e).await);
+        }
+        Err(e) => return Err(too_old(e, options)),
+    };
     let page = select(&list, &prefix, &start, &selection.scope(target), selection);
     if !page.continue_token.is_empty() {
         cache.keep(&list);
