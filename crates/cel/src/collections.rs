@@ -1,4 +1,4 @@
-//! Lists and maps by what they are made of: trees, owned values, lazily computed fields.
+//! Lists and maps by what they are made of: trees, owned values, prepared fields.
 
 use serde_json::Value as Json;
 
@@ -52,7 +52,7 @@ impl<'a> Map<'a> {
             Self::Json { entries, .. } => entries.len(),
             Self::Object { .. } => self.keys().count(),
             Self::Owned(entries) => entries.len(),
-            Self::Lazy(_) => 0,
+            Self::Prepared(_) => 0,
         }
     }
 
@@ -60,7 +60,7 @@ impl<'a> Map<'a> {
         self.len() == 0
     }
 
-    /// Lazy fields are the evaluator's business: they cost.
+    /// Prepared fields are the evaluator's business: they cost.
     pub fn get(&self, key: &Key) -> Option<Value<'a>> {
         match (self, key) {
             (Self::Json { entries, value }, Key::String(name)) => entries.get(&**name).map(|v| json::read(v, value)),
@@ -75,7 +75,7 @@ impl<'a> Map<'a> {
             Self::Json { entries, value } => entries.get(name).map(|v| json::read(v, value)),
             Self::Object { entries, of } => property(entries, of, name),
             Self::Owned(entries) => entries.get(&Key::str(name)).cloned(),
-            Self::Lazy(_) => None,
+            Self::Prepared(_) => None,
         }
     }
 
@@ -87,7 +87,7 @@ impl<'a> Map<'a> {
                 there.then(|| Key::str(name))
             })),
             Self::Owned(entries) => Box::new(entries.keys().cloned()),
-            Self::Lazy(_) => Box::new(std::iter::empty()),
+            Self::Prepared(_) => Box::new(std::iter::empty()),
         }
     }
 }

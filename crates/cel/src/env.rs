@@ -1,6 +1,6 @@
 //! Environments, which know the variables an expression may use, and compiled programs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use regex::Regex;
@@ -123,6 +123,12 @@ impl Program {
     /// Whether the expression speaks of a variable, as a rule of `oldSelf` does.
     pub fn uses(&self, variable: &str) -> bool {
         plan::uses(&self.found, variable)
+    }
+
+    /// Which fields of a variable the expression names, as in `variables.x`; `None` if it uses the variable in another way.
+    pub fn fields_of(&self, variable: &str) -> Option<BTreeSet<String>> {
+        let mut out = BTreeSet::new();
+        plan::fields_of(&self.step, variable, &mut out).then_some(out)
     }
 
     /// What evaluating it costs at least and at most, given how large its inputs can get.

@@ -103,7 +103,7 @@ impl<'a> Machine<'_, 'a> {
                 Value::Optional(tree.map(|t| Arc::new(Value::json(t, of))))
             }
             Entry::Value(value) => value.clone(),
-            Entry::Lazy(fields) => Value::Map(Map::Lazy(*fields)),
+            Entry::Prepared(fields) => Value::Map(Map::Prepared(fields.clone())),
         })
     }
 
@@ -134,7 +134,7 @@ impl<'a> Machine<'_, 'a> {
 
     fn field(&mut self, value: &Value<'a>, field: &str) -> Option<Outcome<'a>> {
         match value {
-            Value::Map(Map::Lazy(fields)) => fields.field(field, self.budget),
+            Value::Map(Map::Prepared(fields)) => fields.field(field, self.budget),
             Value::Map(map) => map.get_str(field).map(Ok),
             Value::Struct(object) => object.fields.get(field).cloned().map(Ok),
             _ => None,
@@ -175,7 +175,7 @@ impl<'a> Machine<'_, 'a> {
                     found => found,
                 }
             }
-            Value::Map(Map::Lazy(_)) => match index.as_str() {
+            Value::Map(Map::Prepared(_)) => match index.as_str() {
                 Some(name) => self.field(&value, name).transpose()?,
                 None => None,
             },

@@ -79,7 +79,7 @@ pub(crate) fn write(value: &Value<'_>) -> Result<Json, EvalError> {
             Json::Object(entries.iter().map(|(k, v)| Ok((k.to_string(), write(v)?))).collect::<Result<_, EvalError>>()?)
         }
         Value::Struct(s) => Json::Object(s.fields.iter().map(|(k, v)| Ok((k.to_string(), write(v)?))).collect::<Result<_, EvalError>>()?),
-        Value::Map(Map::Lazy(_)) | Value::Type(_) | Value::Opaque(_) => {
+        Value::Map(Map::Prepared(_)) | Value::Type(_) | Value::Opaque(_) => {
             return Err(EvalError::new(format!("unsupported type to convert to JSON: {}", value.type_of())));
         }
     })

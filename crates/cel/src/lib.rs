@@ -59,4 +59,4 @@ pub use error::{CompileError, ErrorKind, EvalError};
 pub use ident::{escape, is_identifier, unescape};
 pub use types::{Field, ListSemantics, ListType, MapType, ObjectType, Type};
 pub use value::{Key, List, Map, Text, Value};
-pub use variables::{Authorizer, AuthzDecision, AuthzRequest, Lazy, Variables};
+pub use variables::{Authorizer, AuthzDecision, AuthzRequest, Prepared, Variables};

@@ -1,7 +1,7 @@
 //! From checked expressions to steps: names resolved to slots, calls to functions, constants folded as cel-go's optimizer
 //! folds them (which its costs depend on). Called by `Env::compile`; `eval` runs the steps.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use regex::Regex;
@@ -298,6 +298,44 @@ impl Step {
 /// Whether a variable is used anywhere.
 pub(crate) fn uses(found: &Findings, variable: &str) -> bool {
     found.names.values().any(|name| matches!(name, Name::Variable(v) if **v == *variable))
+}
+
+/// Collects the fields that are selected from a variable; false if it is also used in another way.
+pub(crate) fn fields_of(step: &Step, variable: &str, out: &mut BTreeSet<String>) -> bool {
+    let mut all = |steps: &mut dyn Iterator<Item = &Step>| {
+        let mut only = true;
+        for step in steps {
+            only &= fields_of(step, variable, out);
+        }
+        only
+    };
+    match step {
+        Step::Const(_) | Step::Local(_) => true,
+        Step::Variable(name) => **name != *variable,
+        Step::Select { operand, field, .. } | Step::Has { operand, field } => {
+            if matches!(&**operand, Step::Variable(name) if **name == *variable) {
+                out.insert(field.to_string());
+                return true;
+            }
+            all(&mut std::iter::once(&**operand))
+        }
+        Step::Index { operand, index, .. } => all(&mut [&**operand, &**index].into_iter()),
+        Step::And(sides) | Step::Or(sides) | Step::OptionalOr { sides, .. } => all(&mut [&sides.0, &sides.1].into_iter()),
+        Step::Condition(parts) => all(&mut [&parts.0, &parts.1, &parts.2].into_iter()),
+        Step::NotStrictlyFalse(inner) | Step::InConst(inner, _) => all(&mut std::iter::once(&**inner)),
+        Step::Call(call) => all(&mut call.args.iter()),
+        Step::List(items) => all(&mut items.iter().map(|(item, _)| item)),
+        Step::Map(entries) => all(&mut entries.iter().flat_map(|(key, value, _)| [key, value])),
+        Step::Struct { fields, .. } => all(&mut fields.iter().map(|(_, value, _)| value)),
+        Step::Fold(fold) => {
+            let steps = match &fold.step {
+                LoopStep::Any(step) => vec![step],
+                LoopStep::Append { filter, item } => filter.iter().chain([item]).collect(),
+                LoopStep::Insert { filter, what } => filter.iter().chain(what).collect(),
+            };
+            all(&mut [&fold.range, &fold.init, &fold.condition, &fold.result].into_iter().chain(steps))
+        }
+    }
 }
 
 /// The type of an expression.

@@ -10,7 +10,7 @@ use serde_json::Value as Json;
 
 use crate::opaque::Opaque;
 use crate::types::{ListSemantics, ObjectType, Type};
-use crate::variables::{Authorizer, Lazy};
+use crate::variables::{Authorizer, Prepared};
 
 /// The result of an expression or a part of one.
 #[derive(Clone)]
@@ -60,7 +60,7 @@ pub enum Map<'a> {
         of: &'a ObjectType,
     },
     Owned(Arc<BTreeMap<Key, Value<'a>>>),
-    Lazy(&'a dyn Lazy),
+    Prepared(Arc<Prepared<'a>>),
 }
 
 /// What may be a map's key. Whole numbers of any type that are equal are one key.

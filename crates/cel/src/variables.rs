@@ -1,6 +1,8 @@
-//! What an evaluation is given: values by name, an authorizer, lazily computed fields.
+//! What an evaluation is given: values by name, an authorizer, fields prepared beforehand.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::budget::Budget;
 use crate::error::EvalError;
@@ -17,13 +19,34 @@ pub(crate) enum Entry<'a> {
     /// For variables declared as `Optional`.
     OptionalJson(Option<&'a serde_json::Value>),
     Value(Value<'a>),
-    Lazy(&'a dyn Lazy),
+    Prepared(Arc<Prepared<'a>>),
 }
 
-/// Fields computed when first asked for, as `variables` of an admission policy.
-pub trait Lazy: Send + Sync {
-    /// `None` if there is no such field. What it costs is subtracted from `budget`.
-    fn field(&self, name: &str, budget: &mut Budget) -> Option<Result<Value<'_>, EvalError>>;
+/// Fields evaluated beforehand that count, and fail, only when an expression asks for them: `variables` of a policy.
+#[derive(Clone, Default)]
+pub struct Prepared<'a> {
+    fields: BTreeMap<String, Arc<Field<'a>>>,
+}
+
+struct Field<'a> {
+    value: Result<Value<'a>, EvalError>,
+    cost: u64,
+    charged: AtomicBool,
+}
+
+impl<'a> Prepared<'a> {
+    /// `cost` is subtracted from the budget of the first evaluation that asks for the field.
+    pub fn add(&mut self, name: &str, value: Result<Value<'a>, EvalError>, cost: u64) {
+        self.fields.insert(name.to_owned(), Arc::new(Field { value, cost, charged: AtomicBool::new(false) }));
+    }
+
+    pub(crate) fn field(&self, name: &str, budget: &mut Budget) -> Option<Result<Value<'a>, EvalError>> {
+        let field = self.fields.get(name)?;
+        if !field.charged.swap(true, Ordering::Relaxed) && !budget.spend(field.cost) {
+            return Some(Err(EvalError::budget()));
+        }
+        Some(field.value.clone())
+    }
 }
 
 /// What an `authorizer` variable asks.
@@ -78,8 +101,8 @@ impl<'a> Variables<'a> {
         self.value(name, Value::Null);
     }
 
-    pub fn lazy(&mut self, name: &'a str, fields: &'a dyn Lazy) {
-        self.entries.insert(name, Entry::Lazy(fields));
+    pub fn prepared(&mut self, name: &'a str, fields: Prepared<'a>) {
+        self.entries.insert(name, Entry::Prepared(Arc::new(fields)));
     }
 
     /// For a variable declared as [`crate::Type::RESOURCE_CHECK`]: `authorizer.requestResource`.

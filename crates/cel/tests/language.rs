@@ -274,3 +274,25 @@ fn evaluation_fails_with_upstreams_texts() {
         assert_eq!(run(expression).unwrap_err(), text, "{expression}");
     }
 }
+
+#[test]
+fn prepared_fields_count_and_fail_when_they_are_asked_for() {
+    let of = ObjectType::new("vars").field("good", Type::Int).field("bad", Type::Int);
+    let env = Env::new().variable("variables", Type::object(of));
+    let run = |text: &str| {
+        let program = env.compile(text).unwrap();
+        let mut prepared = cel::Prepared::default();
+        prepared.add("good", Ok(7.into()), 1000);
+        prepared.add("bad", Err(cel::EvalError::new("broken")), 0);
+        let mut variables = Variables::new();
+        variables.prepared("variables", prepared);
+        let mut budget = Budget::new(RUNTIME_BUDGET);
+        let out = program.eval(&variables, &mut budget).map(|v| v.to_json().unwrap()).map_err(|e| e.to_string());
+        (out, budget.spent(), program.fields_of("variables").map(|f| f.into_iter().collect::<Vec<_>>()))
+    };
+    let named = |names: &[&str]| Some(names.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>());
+    assert_eq!(run("variables.good + variables.good"), (Ok(json!(14)), 1005, named(&["good"])));
+    assert_eq!(run("true || variables.bad == 1"), (Ok(json!(true)), 0, named(&["bad"])));
+    assert_eq!(run("variables.bad == 1").0, Err("broken".to_owned()));
+    assert_eq!(run("size(dyn(variables)) == 0").2, None);
+}
