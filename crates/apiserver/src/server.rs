@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
-use crate::admission::{Hooks, Plugins};
+use crate::admission::{Hooks, Plugins, Policies};
 use crate::aggregation::Aggregation;
 use crate::audit::Audit;
 use crate::authn::Authenticators;
@@ -129,6 +129,7 @@ async fn state(
         webhooks: crate::webhook::Pool::default(),
         aggregation: Aggregation::start(&store, &registry, &pki, tasks, cancel).await?,
         hooks: Hooks::start(&store, &registry, tasks, cancel).await?,
+        policies: Policies::start(&store, &registry, tasks, cancel).await?,
         plugins: Plugins::new(&config),
         caches: Caches::new(store.clone(), Limits::default(), cancel.clone()),
         flow: Arc::new(Flow::new(&config)),

@@ -8,7 +8,7 @@ use machinery::status::{Cause, Details, StatusError};
 use serde_json::Value;
 use store::{Revision, Store};
 
-use crate::admission::{Hooks, Plugins};
+use crate::admission::{Hooks, Plugins, Policies};
 use crate::aggregation::Aggregation;
 use crate::audit::Audit;
 use crate::authn::Authenticators;
@@ -40,6 +40,8 @@ pub struct Api {
     pub aggregation: Aggregation,
     /// The configured admission webhooks.
     pub hooks: Hooks,
+    /// The admission policies in force.
+    pub policies: Policies,
     pub metrics: Arc<Metrics>,
     pub flow: Arc<Flow>,
     pub audit: Audit,
@@ -131,6 +133,7 @@ impl Api {
         self.authorizer.caught_up(key, revision).await;
         self.definitions.caught_up(key, revision).await;
         self.hooks.caught_up(key, revision).await;
+        self.policies.caught_up(key, revision).await;
         self.aggregation.caught_up(key, revision).await;
     }
 }

@@ -58,5 +58,5 @@ pub use env::{Env, Program};
 pub use error::{CompileError, ErrorKind, EvalError};
 pub use ident::{escape, is_identifier, unescape};
 pub use types::{Field, ListSemantics, ListType, MapType, ObjectType, Type};
-pub use value::{Key, List, Map, Text, Value};
+pub use value::{Key, List, Map, Struct, Text, Value};
 pub use variables::{Authorizer, AuthzDecision, AuthzRequest, Prepared, Variables};

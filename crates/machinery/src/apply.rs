@@ -3,6 +3,7 @@
 //! Follows structured-merge-diff and upstream's `fieldmanager`. Works on decoded trees and their types; knows no clock.
 
 mod compare;
+mod configuration;
 mod managed;
 mod merge;
 pub mod scale;
@@ -16,6 +17,7 @@ use self::set::{Set, difference, exclude, intersection, strip, union};
 use crate::schema::{TypeId, Types};
 use crate::status::{Cause, Details, StatusError};
 
+pub use self::configuration::apply_configuration;
 pub use self::set::paths;
 pub use self::typed::go_print;
 

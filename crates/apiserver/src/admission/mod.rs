@@ -15,6 +15,7 @@ mod notes;
 mod persistent_volume_claim_resize;
 mod pod_security;
 mod pod_topology_labels;
+mod policy;
 mod priority;
 mod reinvocation;
 mod request;
@@ -31,6 +32,7 @@ use machinery::status::StatusError;
 use serde_json::Value;
 
 pub use notes::Notes;
+pub use policy::Policies;
 pub use request::{Operation, Request};
 pub use webhooks::Hooks;
 
@@ -83,7 +85,9 @@ static TABLE: &[Row] = &[
     Row { name: "CertificateSubjectRestriction", on_by_default: true, plugin: &certificates::CertificateSubjectRestriction },
     Row { name: "DefaultIngressClass", on_by_default: true, plugin: &default_class::INGRESS },
     Row { name: "PodTopologyLabels", on_by_default: true, plugin: &pod_topology_labels::PodTopologyLabels },
+    Row { name: "MutatingAdmissionPolicy", on_by_default: true, plugin: &policy::MutatingAdmissionPolicy },
     Row { name: "MutatingAdmissionWebhook", on_by_default: true, plugin: &webhooks::MutatingAdmissionWebhook },
+    Row { name: "ValidatingAdmissionPolicy", on_by_default: true, plugin: &policy::ValidatingAdmissionPolicy },
     Row { name: "ValidatingAdmissionWebhook", on_by_default: true, plugin: &webhooks::ValidatingAdmissionWebhook },
     Row { name: "ResourceQuota", on_by_default: true, plugin: &resource_quota::ResourceQuota },
 ];
