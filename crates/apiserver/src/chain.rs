@@ -77,7 +77,7 @@ pub async fn handle(api: Arc<Api>, request: Request<RequestBody>, origin: Origin
     let series = labels(&info, &request, &query, row.as_deref()).map(|labels| api.metrics.requests.series(&labels));
     let counted = api.clone();
     let long = info.long_running();
-    let _long = series.as_ref().filter(|_| long).map(Series::long_running);
+    let long_running = series.as_ref().filter(|_| long).map(Series::long_running);
     let in_flight = (!long).then(|| counted.metrics.requests.begin(info.mutates()));
     let id = audit_id(request.headers());
     let notes = Arc::new(Notes::default());
@@ -120,6 +120,10 @@ pub async fn handle(api: Arc<Api>, request: Request<RequestBody>, origin: Origin
     if let Some(series) = series {
         let bytes = http_body::Body::size_hint(answer.body()).exact();
         series.answered(answer.status().as_u16(), started.elapsed(), passage.waited, bytes);
+    }
+    if let Some(counted) = long_running {
+        // It runs as long as its body does.
+        answer = answer.map(|body| Body::held(body, counted));
     }
     answer
 }

@@ -56,6 +56,8 @@ pub struct Config {
     pub encryption_reload: Option<Duration>,
     /// `--audit-*`
     pub audit: crate::audit::Options,
+    /// What clients may make the server keep.
+    pub connections: crate::listen::Limits,
     /// `--feature-gates`
     pub features: crate::features::Gates,
     /// The flags as they were given, for `/flagz`; the binary fills it in.
@@ -90,6 +92,7 @@ impl Config {
             encryption_provider_config: None,
             encryption_reload: None,
             audit: crate::audit::Options::default(),
+            connections: crate::listen::Limits::default(),
             features: crate::features::Gates::default(),
             flags: Vec::new(),
         }

@@ -26,18 +26,29 @@ use crate::state::Api;
 /// How long open connections may take to end when the server stops.
 const DRAIN: Duration = Duration::from_secs(2);
 const HANDSHAKE: Duration = Duration::from_secs(10);
-/// From the first byte of a request to the end of its headers.
-const HEADERS: Duration = Duration::from_secs(32);
-/// A connection without a request is closed after this, as upstream's.
-const IDLE: Duration = Duration::from_secs(90);
 const STREAMS_MAX: u32 = 250;
 const HEADER_BYTES_MAX: u32 = 64 * 1024;
 const HEADERS_MAX: usize = 256;
 /// Streams a client opened and reset while they were still waiting to be looked at.
 const RESETS_MAX: usize = 20;
-const CONNECTIONS_MAX: usize = 10_000;
-/// One address may have so many, so that others can still come.
-const CONNECTIONS_PER_ADDRESS_MAX: usize = 5_000;
+
+/// Bounds on connections.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    pub connections: usize,
+    /// One address may have so many, so that others can still come.
+    pub per_address: usize,
+    /// From the first byte of a request to the end of its headers.
+    pub headers: Duration,
+    /// A connection without a request is closed after this, as upstream's.
+    pub idle: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { connections: 10_000, per_address: 5_000, headers: Duration::from_secs(32), idle: Duration::from_secs(90) }
+    }
+}
 
 /// Who is connected.
 #[derive(Default)]
@@ -47,10 +58,10 @@ struct Guests(Mutex<HashMap<IpAddr, usize>>);
 struct Guest(Arc<Guests>, IpAddr);
 
 impl Guests {
-    fn admit(self: &Arc<Self>, from: IpAddr, all: usize) -> Option<Guest> {
+    fn admit(self: &Arc<Self>, from: IpAddr, all: usize, limits: &Limits) -> Option<Guest> {
         let mut guests = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let count = guests.entry(from).or_default();
-        if all >= CONNECTIONS_MAX || *count >= CONNECTIONS_PER_ADDRESS_MAX {
+        if all >= limits.connections || *count >= limits.per_address {
             return None;
         }
         *count += 1;
@@ -84,7 +95,7 @@ pub async fn accept(listener: TcpListener, acceptor: TlsAcceptor, api: Arc<Api>,
                 }
             }
             accepted = listener.accept() => match accepted {
-                Ok((stream, from)) => match guests.admit(from.ip(), connections.len()) {
+                Ok((stream, from)) => match guests.admit(from.ip(), connections.len(), &api.config.connections) {
                     Some(guest) => {
                         let served = connection(stream, from, acceptor.clone(), api.clone(), cancel.clone());
                         connections.spawn(async move {
@@ -181,6 +192,7 @@ pub async fn serve_io<I>(io: I, api: Arc<Api>, origin: Origin, cancel: Cancellat
 where
     I: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
 {
+    let limits = api.config.connections;
     let activity = Arc::new(Activity { requests: AtomicUsize::new(0), since: Instant::now(), last: AtomicU64::new(0) });
     let busy = activity.clone();
     let service = hyper::service::service_fn(move |request: Request<Incoming>| {
@@ -196,7 +208,7 @@ where
     builder
         .http1()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEADERS)
+        .header_read_timeout(limits.headers)
         .max_buf_size(HEADER_BYTES_MAX as usize * 4)
         .max_headers(HEADERS_MAX);
     builder
@@ -211,7 +223,7 @@ where
     let connection = builder.serve_connection_with_upgrades(io, service);
     tokio::pin!(connection);
     let mut draining = false;
-    let mut look = tokio::time::interval_at(Instant::now() + IDLE, IDLE / 3);
+    let mut look = tokio::time::interval_at(Instant::now() + limits.idle, limits.idle / 3);
     look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tokio::select! { biased;
@@ -225,7 +237,7 @@ where
                 }
                 return;
             }
-            _ = look.tick() => if activity.idle() >= IDLE {
+            _ = look.tick() => if activity.idle() >= limits.idle {
                 if draining {
                     // It was asked to go and did not.
                     return;

@@ -56,11 +56,18 @@ impl Objects {
 /// Makes the objects, takes the configuration, and spawns what keeps both.
 pub async fn start(api: &Arc<Api>, tasks: &mut JoinSet<()>, cancel: &CancellationToken) -> Result<()> {
     let objects: Arc<Mutex<Objects>> = Arc::default();
+    let mut mirrors = Vec::new();
     for kind in KINDS {
         let Some(row) = api.registry.kind(GROUP, kind) else { continue };
         let prefix = format!("{}/", row.storage_prefix);
-        let (_, task) = mirror::start(api.store.clone(), prefix, objects.clone(), cancel.clone()).await?;
+        let (progress, task) = mirror::start(api.store.clone(), prefix.clone(), objects.clone(), cancel.clone()).await?;
+        mirrors.push((prefix, progress));
         tasks.spawn(task);
+    }
+    settle(api, &objects).await;
+    // What was just made is taken note of before anybody else writes.
+    for (prefix, progress) in mirrors {
+        progress.wait(api.store.freshness(&prefix).await?.needed).await;
     }
     settle(api, &objects).await;
     tasks.spawn(api.flow.clone().run(api.metrics.clone(), cancel.clone()));

@@ -23,7 +23,7 @@ use crate::{Config, Handle, Server, tls};
 
 pub struct Cluster {
     pub api: Handle,
-    pub dir: tempfile::TempDir,
+    _dir: tempfile::TempDir,
 }
 
 pub struct Said {
@@ -65,7 +65,7 @@ impl Cluster {
         config.secure_port = 0;
         config.disable_admission_plugins = vec!["ServiceAccount".to_owned()];
         change(&mut config);
-        Self { api: Server::start(config, store).await.unwrap(), dir }
+        Self { api: Server::start(config, store).await.unwrap(), _dir: dir }
     }
 
     pub async fn tls(&self, who: As<'_>, alpn: &str) -> TlsStream<TcpStream> {
