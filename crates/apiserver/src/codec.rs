@@ -2,6 +2,7 @@
 //! revision in by joining bytes; only writes and unusual views parse.
 
 use bytes::{BufMut as _, Bytes, BytesMut};
+use serde::{Serialize, Serializer};
 use serde_json::Value;
 use store::Revision;
 
@@ -12,42 +13,46 @@ const HEAD_BYTES_MAX: usize = 1024;
 /// The stored form of an object.
 pub fn encode(object: &Value) -> Bytes {
     let mut out = Vec::with_capacity(1024);
-    out.push(b'{');
     let empty = serde_json::Map::new();
     let fields = object.as_object().unwrap_or(&empty);
-    let mut first = true;
-    let mut field = |out: &mut Vec<u8>, key: &str, value: &Value| {
-        if !first {
-            out.push(b',');
-        }
-        first = false;
-        append(out, &Value::String(key.to_owned()));
-        out.push(b':');
-        append(out, value);
-    };
+    out.push(b'{');
     for key in ["kind", "apiVersion"] {
         if let Some(value) = fields.get(key) {
-            field(&mut out, key, value);
+            member(&mut out, key, value);
+            out.push(b',');
         }
     }
-    let mut metadata = fields.get("metadata").cloned().unwrap_or_default();
-    match metadata.as_object_mut() {
-        Some(map) => drop(map.remove("resourceVersion")),
-        None => metadata = Value::Object(serde_json::Map::new()),
-    }
-    field(&mut out, "metadata", &metadata);
+    let metadata = fields.get("metadata").and_then(Value::as_object).unwrap_or(&empty);
+    member(&mut out, "metadata", &Without { map: metadata, key: "resourceVersion" });
     for (key, value) in fields {
         if !matches!(key.as_str(), "kind" | "apiVersion" | "metadata") {
-            field(&mut out, key, value);
+            out.push(b',');
+            member(&mut out, key, value);
         }
     }
     out.push(b'}');
     out.into()
 }
 
-fn append(out: &mut Vec<u8>, value: &Value) {
+/// A map but for one key.
+struct Without<'a> {
+    map: &'a serde_json::Map<String, Value>,
+    key: &'a str,
+}
+
+impl Serialize for Without<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.map.iter().filter(|(key, _)| *key != self.key))
+    }
+}
+
+fn member(out: &mut Vec<u8>, key: &str, value: &impl Serialize) {
     // Writing a tree with string keys into memory cannot fail.
-    if let Err(e) = serde_json::to_writer(&mut *out, value) {
+    let written = serde_json::to_writer(&mut *out, key).and_then(|()| {
+        out.push(b':');
+        serde_json::to_writer(&mut *out, value)
+    });
+    if let Err(e) = written {
         tracing::error!(error = %e, "a JSON tree could not be written");
     }
 }

@@ -165,8 +165,8 @@ async fn release(api: &Arc<Api>, row: &Arc<Resource>, definition: &Value) -> Res
     let expect = store::Expect::Revision(store::Revision(revision));
     let left = value.pointer("/metadata/finalizers").and_then(Value::as_array).is_some_and(|f| !f.is_empty());
     let done = if left {
-        let stored = value.clone();
-        put(&ctx, &place, value, &stored, expect).await
+        let bytes = crate::codec::encode(&value);
+        put(&ctx, &place, &mut value, bytes, expect).await.map(|_| value)
     } else {
         remove(&ctx, &place, value, expect).await
     };

@@ -193,8 +193,8 @@ pub async fn delete_as(ctx: &Ctx, target: &Target, options: &DeleteOptions, admi
         } else if value == old {
             return Ok((old, false));
         } else {
-            let stored = super::write::stored_form(&ctx.api, &target.resource, value.clone()).await?;
-            put(ctx, target, value, &stored, expect).await
+            let bytes = super::write::stored_form(&ctx.api, &target.resource, &value).await?;
+            put(ctx, target, &mut value, bytes, expect).await.map(|_| value)
         };
         match done {
             Ok(object) => return Ok((object, now_gone)),
@@ -221,7 +221,8 @@ fn preconditions(target: &Target, options: &DeleteOptions, old: &Value, revision
             let why = format!(
                 "the {what} in the precondition ({wanted}) does not match the {what} in record ({found}). The object might have been {fate}"
             );
-            (GroupResource::new(target.resource.group.clone(), target.resource.kind.clone()), why)
+            let GroupKind { group, kind } = target.resource.stored_kind();
+            (GroupResource::new(group, kind), why)
         };
         return Err(StatusError::conflict(&about, &target.name, &why));
     }
@@ -248,17 +249,20 @@ fn begin(ctx: &Ctx, target: &Target, options: &DeleteOptions, value: &mut Value)
         crate::custom::begin_deletion(value, &ctx.now);
         return Ok(false);
     }
+    // Yet to be marked, or given less time than before.
+    let left = object::at(value, "metadata.deletionGracePeriodSeconds").and_then(Value::as_i64).unwrap_or(0);
+    let fresh = !was_deleting || (graceful == Some(0) && left != 0);
     let held = metadata_mut(value).get("finalizers").and_then(Value::as_array).is_some_and(|f| !f.is_empty());
     if resource.kind == "Namespace" && resource.group.is_empty() {
         return Ok(namespace(ctx, value, was_deleting, held));
     }
     if held {
-        if !was_deleting || graceful == Some(0) {
+        if fresh {
             mark(ctx, value, 0);
         }
         return Ok(false);
     }
-    if graceful == Some(0) {
+    if graceful == Some(0) && fresh {
         // It goes at once, marked as what it is.
         mark(ctx, value, 0);
     }

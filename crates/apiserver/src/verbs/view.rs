@@ -7,10 +7,11 @@ use machinery::status::StatusError;
 use serde_json::{Value, json};
 use store::Revision;
 
+use super::write::Written;
 use crate::cache::Entry;
 use crate::chain::Call;
 use crate::http::respond::{self, Answer};
-use crate::http::{Negotiated, View};
+use crate::http::{Encoding, Negotiated, View};
 
 /// Whether objects of the resource can be written as protobuf.
 pub fn has_protobuf(resource: &Resource) -> bool {
@@ -51,6 +52,21 @@ pub fn object(_call: &Call, negotiated: &Negotiated, resource: &Resource, code: 
         }
     };
     Ok(respond::value(code, negotiated, &versioned(negotiated, shown)))
+}
+
+/// The answer to a write. The bytes just stored are sent as they are, where they are what was asked for.
+pub fn written(call: &Call, negotiated: &Negotiated, resource: &Resource, code: u16, written: &Written) -> Result<Answer, StatusError> {
+    let plain = negotiated.view == View::Object && negotiated.encoding == Encoding::Json && !negotiated.pretty;
+    match &written.stored {
+        Some(stored) if plain && resource.storage_version == resource.gvk().group_version() => {
+            let mut out = BytesMut::with_capacity(stored.bytes.len() + 64);
+            crate::codec::splice_into(&mut out, &stored.bytes, stored.revision);
+            // As every JSON answer ends.
+            out.extend_from_slice(b"\n");
+            Ok(respond::bytes(code, Encoding::Json.content_type(), out.freeze()))
+        }
+        _ => object(call, negotiated, resource, code, &written.object),
+    }
 }
 
 /// A view under the version of `meta.k8s.io` that was asked for.

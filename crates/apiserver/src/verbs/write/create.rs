@@ -32,7 +32,7 @@ pub async fn serve(call: Call, request: Request<RequestBody>, target: Target) ->
     let decoded = body::of_resource(request, &call.api.registry, &target.resource, options.validation).await?;
     let ctx = Ctx::new(&call, options);
     let written = create(&ctx, &target, decoded.object).await?;
-    let mut answer = view::object(&call, &negotiated, &target.resource, 201, &written.object)?;
+    let mut answer = view::written(&call, &negotiated, &target.resource, 201, &written)?;
     respond::warn(&mut answer, &decoded.warnings);
     respond::warn(&mut answer, &written.warnings);
     Ok(answer)
@@ -102,9 +102,9 @@ pub async fn create_as(ctx: &Ctx, target: &Target, mut value: Value, by: Managed
         resource.defaults.apply(&mut value);
         strategy.default(&context, &mut value);
         super::as_stored(&place, &mut value);
-        let stored = super::stored_form(&ctx.api, resource, value.clone()).await?;
-        match put(ctx, &place, value.clone(), &stored, expect(ctx, &place).await?).await {
-            Ok(object) => return Ok(Written { object, warnings, created: true }),
+        let bytes = super::stored_form(&ctx.api, resource, &value).await?;
+        match put(ctx, &place, &mut value, bytes, expect(ctx, &place).await?).await {
+            Ok(stored) => return Ok(Written { object: value, stored, warnings, created: true }),
             Err(store::Error::Conflict(_)) => {
                 claims.release(&ctx.api).await;
                 if !generated {

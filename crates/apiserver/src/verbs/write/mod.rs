@@ -10,6 +10,7 @@ pub mod update;
 use std::sync::Arc;
 
 use auth::User;
+use bytes::Bytes;
 use kinds::{Context, Resource};
 use serde_json::Value;
 use store::{Expect, Op, Revision};
@@ -66,16 +67,22 @@ impl Ctx {
 /// The object written, and what to warn of.
 pub struct Written {
     pub object: Value,
+    /// What the store was given, and when: the answer need not be written out again. `None` where nothing was.
+    pub stored: Option<Stored>,
     pub warnings: Vec<String>,
     pub created: bool,
 }
 
-/// An object of the row's version as it is stored.
-pub async fn stored_form(api: &Arc<Api>, resource: &Resource, object: Value) -> Result<Value, StatusError> {
-    match &resource.custom {
-        Some(custom) => crate::custom::convert::stored(api, resource, custom, object).await,
-        None => Ok(conversion::to_storage(resource, object)),
+/// The bytes of an object of the row's version as it is stored.
+pub async fn stored_form(api: &Arc<Api>, resource: &Resource, object: &Value) -> Result<Bytes, StatusError> {
+    if machinery::object::str_at(object, "apiVersion") == resource.storage_version.to_string() {
+        return Ok(codec::encode(object));
     }
+    let stored = match &resource.custom {
+        Some(custom) => crate::custom::convert::stored(api, resource, custom, object.clone()).await?,
+        None => conversion::to_storage(resource, object.clone()),
+    };
+    Ok(codec::encode(&stored))
 }
 
 /// A stored object in the row's version.
@@ -89,17 +96,24 @@ pub async fn served_form(api: &Arc<Api>, resource: &Resource, stored: Value) -> 
     }
 }
 
-/// Puts an object of the row's version into the store as its stored form; the answer is it with its new revision.
-pub async fn put(ctx: &Ctx, target: &Target, object: Value, stored: &Value, expect: Expect) -> Result<Value, store::Error> {
+/// An object's bytes as the store has them, without a revision, and its revision.
+pub struct Stored {
+    pub bytes: Bytes,
+    pub revision: Revision,
+}
+
+/// Puts the stored form of an object into the store, and the new revision into the object. `None` in a dry run.
+pub async fn put(ctx: &Ctx, target: &Target, object: &mut Value, bytes: Bytes, expect: Expect) -> Result<Option<Stored>, store::Error> {
     if ctx.options.dry_run {
-        return Ok(object);
+        return Ok(None);
     }
     let key = target.key();
     let ttl = target.resource.expires.then_some(ctx.api.config.event_ttl);
-    let op = Op::Put { key: key.as_str().into(), value: codec::encode(stored), expect, ttl };
+    let op = Op::Put { key: key.as_str().into(), value: bytes.clone(), expect, ttl };
     let (revision, _) = ctx.api.store.write(op).await?;
     ctx.api.caught_up(&key, revision).await;
-    Ok(with_revision(object, revision))
+    metadata_mut(object).insert("resourceVersion".to_owned(), Value::String(revision.0.to_string()));
+    Ok(Some(Stored { bytes, revision }))
 }
 
 pub fn with_revision(mut object: Value, revision: Revision) -> Value {

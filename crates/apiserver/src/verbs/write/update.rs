@@ -1,6 +1,7 @@
 //! PUT and PATCH, and every subresource that changes the stored object: one loop of read, change, admit, validate and
 //! conditional write.
 
+use bytes::Bytes;
 use http::Request;
 use kinds::Strategy;
 use machinery::gvk::GroupKind;
@@ -15,10 +16,10 @@ use crate::admission::{self, Operation};
 use crate::chain::Call;
 use crate::http::respond::{self, Answer};
 use crate::http::{RequestBody, negotiate};
+use crate::service;
 use crate::state::store_error;
 use crate::verbs::options::WriteOptions;
 use crate::verbs::{Target, view};
-use crate::{codec, conversion, service};
 
 /// How often a change that names no resourceVersion is tried on a moving object.
 const ATTEMPTS: usize = 5;
@@ -61,7 +62,7 @@ pub async fn serve(call: Call, request: Request<RequestBody>, target: Target) ->
     let ctx = Ctx::new(&call, options);
     let written = update(&ctx, &target, &change).await?;
     let code = if written.created { 201 } else { 200 };
-    let mut answer = view::object(&call, &negotiated, &target.resource, code, &written.object)?;
+    let mut answer = view::written(&call, &negotiated, &target.resource, code, &written)?;
     respond::warn(&mut answer, &warnings);
     respond::warn(&mut answer, &written.warnings);
     Ok(answer)
@@ -198,11 +199,11 @@ async fn commit(
     super::as_stored(target, &mut value);
     super::settle_times(&mut value, old);
     let claims = service::allocate(ctx, target, &mut value, Some(old)).await?;
-    let stored = super::stored_form(&ctx.api, resource, value.clone()).await?;
-    let same = is_stored(ctx, target, &stored, old, revision).await?;
+    let bytes = super::stored_form(&ctx.api, resource, &value).await?;
+    let same = is_stored(ctx, target, (&value, &bytes), old, revision).await?;
     // A value written with an old key is written anew, even if nothing else changed.
     if same && !ctx.api.store.is_stale(&target.key()).await.map_err(store_error)? {
-        return Ok(Written { object: old.clone(), warnings, created: false });
+        return Ok(Written { object: old.clone(), stored: None, warnings, created: false });
     }
     let expect = Expect::Revision(revision);
     let written = if crate::verbs::delete::is_finished(resource, &value) {
@@ -210,15 +211,15 @@ async fn commit(
         let version = json!(object::resource_version(old));
         super::remove(ctx, target, value, expect).await.map(|mut gone| {
             metadata_mut(&mut gone).insert("resourceVersion".into(), version);
-            gone
+            (gone, None)
         })
     } else {
-        put(ctx, target, value, &stored, expect).await
+        put(ctx, target, &mut value, bytes, expect).await.map(|stored| (value, stored))
     };
     match written {
-        Ok(object) => {
+        Ok((object, stored)) => {
             service::changed(&ctx.api, target, old, &object).await;
-            Ok(Written { object, warnings, created: false })
+            Ok(Written { object, stored, warnings, created: false })
         }
         Err(error) => {
             claims.release(&ctx.api).await;
@@ -234,13 +235,25 @@ async fn commit(
 
 /// Whether the store has just this. What is stored of a custom resource may be of another version or older schema than was
 /// shown: then writing the same again stores it anew.
-async fn is_stored(ctx: &Ctx, target: &Target, stored: &Value, old: &Value, revision: Revision) -> Result<bool, StatusError> {
-    let bytes = codec::encode(stored);
+async fn is_stored(
+    ctx: &Ctx,
+    target: &Target,
+    (value, bytes): (&Value, &Bytes),
+    old: &Value,
+    revision: Revision,
+) -> Result<bool, StatusError> {
     if target.resource.custom.is_none() {
-        return Ok(bytes == codec::encode(&conversion::to_storage(&target.resource, old.clone())));
+        return Ok(same_but(value, old, "metadata") && same_but(&value["metadata"], &old["metadata"], "resourceVersion"));
     }
     let (_, found) = ctx.api.store.get(&target.key()).await.map_err(store_error)?;
-    Ok(found.is_some_and(|kv| kv.mod_revision == revision && kv.value == bytes))
+    Ok(found.is_some_and(|kv| kv.mod_revision == revision && kv.value == *bytes))
+}
+
+/// Whether two maps are the same but for one key.
+fn same_but(a: &Value, b: &Value, key: &str) -> bool {
+    let (Some(a), Some(b)) = (a.as_object(), b.as_object()) else { return a == b };
+    let rest = |map: &serde_json::Map<String, Value>| map.len() - usize::from(map.contains_key(key));
+    rest(a) == rest(b) && a.iter().all(|(k, value)| k == key || b.get(k) == Some(value))
 }
 
 fn strategy_of<'a>(target: &'a Target, change: &Change) -> Result<&'a dyn Strategy, StatusError> {
