@@ -3,6 +3,7 @@
 
 pub mod archive;
 mod cluster;
+pub mod extension;
 mod wait;
 
 pub use cluster::{Cluster, Output};

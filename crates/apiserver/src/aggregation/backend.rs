@@ -70,7 +70,6 @@ fn escape(key: &str) -> String {
 /// An answer with its whole body.
 pub struct Document {
     pub code: u16,
-    pub headers: HeaderMap,
     pub bytes: Bytes,
     /// Where it came from, for errors.
     pub url: String,
@@ -93,7 +92,7 @@ pub async fn read(api: &Arc<Api>, route: &Route, path: &str, accept: &str) -> Re
         let (parts, body) = answer.into_parts();
         let bytes = Limited::new(body, DOCUMENT_BYTES_MAX).collect().await;
         let bytes = bytes.map_err(|e| format!("failing or missing response from {url}: Get {url:?}: {e}"))?.to_bytes();
-        Ok(Document { code: parts.status.as_u16(), headers: parts.headers, bytes, url: url.clone() })
+        Ok(Document { code: parts.status.as_u16(), bytes, url: url.clone() })
     };
     tokio::time::timeout(PATIENCE, work).await.unwrap_or_else(|_| Err(format!("timed out waiting for {url}")))
 }

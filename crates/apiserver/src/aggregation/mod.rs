@@ -27,7 +27,6 @@ use tokio_util::sync::CancellationToken;
 
 pub use documents::Documents;
 pub use proxy::serve;
-pub use register::{GroupPriority, priority};
 pub use routes::{Route, Service};
 
 use crate::error::{Error, Result};

@@ -412,3 +412,38 @@ async fn a_conflict_has_the_patch_judged_again() {
     assert!(lab.server.calls().len() >= 4);
     lab.cluster.end().await;
 }
+
+#[tokio::test]
+async fn match_conditions_decide_whether_it_is_asked() {
+    let lab = Lab::start().await;
+    let conditions = |list: &[&str]| -> Value {
+        let all: Vec<Value> = list.iter().enumerate().map(|(i, e)| json!({"name": format!("c{i}"), "expression": e})).collect();
+        json!({"matchConditions": all})
+    };
+    for (list, code) in [
+        (&["object.metadata.name == 'm'", "request.operation == 'CREATE'"][..], 409),
+        (&["object.metadata.name == 'm'", "request.userInfo.username != 'system:apiserver'"], 201),
+        (&["!('system:masters' in request.userInfo.groups)"], 201),
+        (&["authorizer.group('').resource('configmaps').namespace('default').check('get').allowed()"], 409),
+        // One that is false decides, whatever fails beside it.
+        (&["object.none.none == 1", "false"], 201),
+        (&["object.none.none == 1"], 403),
+    ] {
+        lab.configure(VALIDATING, "w", vec![lab.hook("/deny", conditions(list))]).await;
+        let answer = lab.map("m").await;
+        assert_eq!(answer.code, code, "{list:?}: {}", answer.body);
+        if code == 403 {
+            let want = "configmaps \"m\" is forbidden: expression 'object.none.none == 1' resulted in error: no such key: none";
+            assert_eq!(answer.message(), want);
+        }
+        if code == 201 {
+            lab.cluster.ok("DELETE", &format!("{MAPS}/m"), &Value::Null).await;
+        }
+        lab.remove(VALIDATING, "w").await;
+    }
+    let mut open = conditions(&["object.none.none == 1"]);
+    open["failurePolicy"] = json!("Ignore");
+    lab.configure(VALIDATING, "w", vec![lab.hook("/deny", open)]).await;
+    assert_eq!(lab.map("m").await.code, 201);
+    lab.cluster.end().await;
+}

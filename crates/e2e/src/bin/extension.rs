@@ -1,0 +1,13 @@
+//! The program of the test image `extension`: a server such as people run beside a cluster. All of it is in the library.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    match e2e::extension::server::run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("extension: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
