@@ -56,6 +56,11 @@ pub trait Strategy: Send + Sync {
         MetaRules::default()
     }
 
+    /// Whether `generateName` gets a suffix.
+    fn suffixes_names(&self) -> bool {
+        true
+    }
+
     /// What is wrong with a name, for kinds whose row says [`crate::resource::NameRule::ByStrategy`].
     fn name_problems(&self, _object: &Value, name: &str, _prefix: bool) -> machinery::names::Problems {
         machinery::names::dns1123_subdomain(name)

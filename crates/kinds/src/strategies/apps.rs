@@ -451,6 +451,10 @@ impl Strategy for PodTemplates {
         drop_disabled(object, None, "template");
     }
 
+    fn prepare_for_update(&self, _ctx: &Context, new: &mut Value, old: &Value) {
+        drop_disabled(new, Some(old), "template");
+    }
+
     fn validate(&self, _ctx: &Context, object: &Value) -> ErrorList {
         let (mut e, empty) = (ErrorList::new(), json!({}));
         pod_template(opt(object, "template").unwrap_or(&empty), &Path::new("template"), &mut e);

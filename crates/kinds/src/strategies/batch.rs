@@ -73,6 +73,10 @@ impl Strategy for Jobs {
         drop_disabled(new, Some(old), "spec.template");
     }
 
+    fn meta_rules(&self) -> crate::strategy::MetaRules {
+        crate::strategy::MetaRules { update_again: false, ..Default::default() }
+    }
+
     fn validate(&self, _ctx: &Context, object: &Value) -> ErrorList {
         let mut e = ErrorList::new();
         let p = Path::new("spec");
@@ -86,6 +90,8 @@ impl Strategy for Jobs {
     /// Upstream judges the spec in full twice: on its own, and as a part of the update.
     fn validate_update(&self, ctx: &Context, new: &Value, old: &Value) -> ErrorList {
         let mut e = self.validate(ctx, new);
+        let meta = |o: &Value| o.get("metadata").cloned().unwrap_or_default();
+        e.extend(machinery::metadata::validate_update(&meta(new), &meta(old), &Path::new("metadata")));
         let p = Path::new("spec");
         let (n, o) = (opt(new, "spec").unwrap_or(&NULL), opt(old, "spec").unwrap_or(&NULL));
         spec(n, false, &p, &mut e);
@@ -253,7 +259,7 @@ fn numbers(v: &Value, p: &Path<'_>, e: &mut ErrorList) {
             indexed(v, p, e);
         }
     }
-    if s(v, "completionMode") != "Indexed" {
+    if matches!(s(v, "completionMode"), "" | "NonIndexed") {
         for key in ["backoffLimitPerIndex", "maxFailedIndexes"] {
             if let Some(n) = int(v, key) {
                 e.push(Error::invalid(&p.child(key), &json!(n), "requires indexed completion mode"));

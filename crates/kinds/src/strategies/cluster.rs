@@ -98,6 +98,10 @@ impl Strategy for PriorityClasses {
 pub struct RuntimeClasses;
 
 impl Strategy for RuntimeClasses {
+    fn warnings(&self, _ctx: &Context, new: &Value, _old: Option<&Value>) -> Vec<String> {
+        crate::warnings::runtime_class(new)
+    }
+
     fn meta_rules(&self) -> MetaRules {
         MetaRules { kube_finalizers: false, ..MetaRules::default() }
     }

@@ -173,6 +173,10 @@ fn only_names(object: &mut Value) {
 }
 
 impl Strategy for ServiceAccounts {
+    fn warnings(&self, _ctx: &Context, new: &Value, _old: Option<&Value>) -> Vec<String> {
+        crate::warnings::service_account(new)
+    }
+
     fn prepare_for_create(&self, _ctx: &Context, object: &mut Value) {
         only_names(object);
     }

@@ -16,6 +16,10 @@ const PROTOCOLS: [&str; 3] = ["SCTP", "TCP", "UDP"];
 pub struct Endpoints;
 
 impl Strategy for Endpoints {
+    fn warnings(&self, _ctx: &Context, new: &Value, _old: Option<&Value>) -> Vec<String> {
+        crate::warnings::endpoints(new)
+    }
+
     fn validate(&self, _ctx: &Context, object: &Value) -> ErrorList {
         let (mut e, subsets) = (ErrorList::new(), Path::new("subsets"));
         for (i, subset) in list(object, "subsets").iter().enumerate() {
@@ -114,6 +118,10 @@ fn drop_topology(object: &mut Value, old: &Value) {
 pub struct EndpointSlices;
 
 impl Strategy for EndpointSlices {
+    fn warnings(&self, _ctx: &Context, new: &Value, _old: Option<&Value>) -> Vec<String> {
+        crate::warnings::endpoint_slice(new)
+    }
+
     fn default(&self, _ctx: &Context, object: &mut Value) {
         for p in list_mut(object, "ports") {
             if opt_s(p, "name").is_none() {

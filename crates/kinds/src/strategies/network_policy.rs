@@ -13,6 +13,10 @@ use crate::validate::tree::{at, has, int, is_empty, list, opt, opt_s, s, set, st
 pub struct NetworkPolicies;
 
 impl Strategy for NetworkPolicies {
+    fn warnings(&self, _ctx: &Context, new: &Value, _old: Option<&Value>) -> Vec<String> {
+        crate::warnings::network_policy(new)
+    }
+
     fn default(&self, _ctx: &Context, object: &mut Value) {
         if !object.is_object() {
             return;

@@ -42,8 +42,7 @@ impl Strategy for Nodes {
     }
 
     fn warnings(&self, _ctx: &Context, new: &Value, _old: Option<&Value>) -> Vec<String> {
-        let given = at(new, "spec.externalID").and_then(Value::as_str).is_some_and(|id| !id.is_empty());
-        given.then(|| "spec.externalID: this field is deprecated, and is unused by Kubernetes".to_owned()).into_iter().collect()
+        crate::warnings::node(new)
     }
 
     fn prepare_for_create(&self, _ctx: &Context, object: &mut Value) {
@@ -72,6 +71,8 @@ impl Strategy for Nodes {
         let meta = Path::new("metadata");
         let v = opt(object, "spec").unwrap_or(&NULL);
         taints(v, &meta.child("taints"), &mut e);
+        resources_of(object, &mut e);
+        features(object, &mut e);
         let spec = Path::new("spec");
         let p = spec.child("podCIDRs");
         let cidrs: Vec<&str> = strings(v, "podCIDRs").collect();
@@ -92,8 +93,6 @@ impl Strategy for Nodes {
                 e.push(Error::invalid(&p, &json!(cidrs), "may specify no more than one CIDR for each IP family"));
             }
         }
-        resources_of(object, &mut e);
-        features(object, &mut e);
         e
     }
 

@@ -25,7 +25,7 @@ const CLAIM_FIXED: &str = "spec is immutable after creation except resources.req
 
 impl Strategy for PersistentVolumeClaims {
     fn warnings(&self, _ctx: &Context, new: &Value, _old: Option<&Value>) -> Vec<String> {
-        crate::warnings::storage(new)
+        crate::warnings::claim(new)
     }
 
     fn prepare_for_create(&self, _ctx: &Context, object: &mut Value) {

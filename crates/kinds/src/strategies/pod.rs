@@ -49,7 +49,8 @@ impl Strategy for Pods {
             pod_defaults::drop_disabled(spec, None);
         }
         pod_defaults::match_label_keys(object);
-        let qos = qos_class(object);
+        let given = at(object, "status.qosClass").and_then(Value::as_str).unwrap_or("").to_owned();
+        let qos = if given.is_empty() { qos_class(object) } else { given };
         let mut status = json!({"phase": "Pending", "qosClass": qos});
         if opt(object, "spec").is_some_and(|spec| !is_empty(spec, "schedulingGates")) {
             status["conditions"] = json!([{

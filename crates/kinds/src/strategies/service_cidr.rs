@@ -75,6 +75,10 @@ impl Strategy for ServiceCidrs {
 pub struct IpAddresses;
 
 impl Strategy for IpAddresses {
+    fn suffixes_names(&self) -> bool {
+        false
+    }
+
     fn name_problems(&self, _object: &Value, name: &str, _prefix: bool) -> Problems {
         names_net::ip(&Path::new("name"), name).into_iter().map(|e| e.detail.into()).collect()
     }

@@ -26,6 +26,17 @@ const CHANGEABLE: [&str; 7] = [
 
 pub struct StatefulSets;
 
+/// Its feature is off by default: it goes unless the old object has it.
+fn drop_max_unavailable(new: &mut Value, old: &Value) {
+    const PATH: &str = "/spec/updateStrategy/rollingUpdate";
+    if old.pointer(PATH).is_some_and(|r| has(r, "maxUnavailable")) {
+        return;
+    }
+    if let Some(rolling) = new.pointer_mut(PATH) {
+        crate::validate::tree::remove(rolling, "maxUnavailable");
+    }
+}
+
 impl Strategy for StatefulSets {
     fn default(&self, _ctx: &Context, object: &mut Value) {
         default_template(object, "spec.template");
@@ -68,11 +79,13 @@ impl Strategy for StatefulSets {
 
     fn prepare_for_create(&self, _ctx: &Context, object: &mut Value) {
         reset_status(object, "apps.v1.StatefulSetStatus");
+        drop_max_unavailable(object, &Value::Null);
         drop_disabled(object, None, "spec.template");
     }
 
     fn prepare_for_update(&self, _ctx: &Context, new: &mut Value, old: &Value) {
         keep_status(new, old);
+        drop_max_unavailable(new, old);
         drop_disabled(new, Some(old), "spec.template");
     }
 

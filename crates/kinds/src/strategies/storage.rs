@@ -190,7 +190,7 @@ impl Strategy for VolumeStatus {
 
 impl Strategy for PersistentVolumes {
     fn warnings(&self, _ctx: &Context, new: &Value, _old: Option<&Value>) -> Vec<String> {
-        crate::warnings::storage(new)
+        crate::warnings::volume(new)
     }
 
     fn prepare_for_create(&self, ctx: &Context, object: &mut Value) {
@@ -272,6 +272,10 @@ pub(super) fn modes(v: &Value) -> String {
 pub struct StorageClasses;
 
 impl Strategy for StorageClasses {
+    fn warnings(&self, _ctx: &Context, new: &Value, _old: Option<&Value>) -> Vec<String> {
+        crate::warnings::topologies(new)
+    }
+
     fn validate(&self, _ctx: &Context, object: &Value) -> ErrorList {
         let mut e = ErrorList::new();
         provisioner(object, "provisioner", &mut e);

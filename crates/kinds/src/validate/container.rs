@@ -1,6 +1,6 @@
 //! Containers of all three kinds: what they share, and what regular, init and ephemeral ones add or forbid.
 
-mod env;
+pub mod env;
 mod mounts;
 
 use machinery::field::{Error, ErrorList, Path};
@@ -40,7 +40,7 @@ fn shared(c: &Value, pod: &Pod<'_>, p: &Path<'_>, e: &mut ErrorList) {
         policy => one_of(&p.child("terminationMessagePolicy"), policy, &["File", "FallbackToLogsOnError"], e),
     }
     ports(c, p, e);
-    env::env(c, pod, p, e);
+    env::env(c, p, e);
     env::env_from(c, p, e);
     mounts::mounts(c, pod.spec, p, e);
     mounts::devices(c, pod.spec, p, e);

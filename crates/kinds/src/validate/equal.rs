@@ -17,13 +17,10 @@ enum Mode {
 }
 
 /// Kinds whose strategies count generations with `reflect.DeepEqual`.
-const EXACT: [(&str, &str); 6] = [
+const EXACT: [(&str, &str); 3] = [
     ("networking.k8s.io", "networkpolicies"),
-    ("apps", "statefulsets"),
-    ("", "podtemplates"),
     ("admissionregistration.k8s.io", "mutatingwebhookconfigurations"),
     ("admissionregistration.k8s.io", "validatingwebhookconfigurations"),
-    ("admissionregistration.k8s.io", "validatingadmissionpolicies"),
 ];
 
 /// Two values of a named type (`core.v1.PodSpec`), each absent or behind a pointer.

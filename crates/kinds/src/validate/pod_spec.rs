@@ -54,6 +54,7 @@ pub fn pod_spec(spec: &Value, meta: &Value, alone: bool, p: &Path<'_>, e: &mut E
     scheduling::tolerations(spec, p, e);
     host_aliases(spec, p, e);
     rest(spec, p, e);
+    container::env::file_volumes(spec, p, e);
 }
 
 fn identity(spec: &Value, p: &Path<'_>, e: &mut ErrorList) {

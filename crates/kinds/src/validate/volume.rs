@@ -140,8 +140,8 @@ pub enum Mountable {
 
 /// The volume of a name in a pod spec, and what it is.
 pub fn find(spec: &Value, name: &str) -> Option<Mountable> {
-    // Upstream forgets volumes whose names are wrong.
-    let volume = list(spec, "volumes").iter().find(|v| s(v, "name") == name && machinery::names::dns1123_label(name).is_empty())?;
+    // Upstream forgets volumes that are wrong.
+    let volume = list(spec, "volumes").iter().find(|v| s(v, "name") == name && is_sound(v))?;
     Some(if has(volume, "persistentVolumeClaim") || has(volume, "ephemeral") {
         Mountable::Claim
     } else if has(volume, "image") {
@@ -149,6 +149,12 @@ pub fn find(spec: &Value, name: &str) -> Option<Mountable> {
     } else {
         Mountable::Other
     })
+}
+
+fn is_sound(volume: &Value) -> bool {
+    let mut e = ErrorList::new();
+    one(volume, &Path::new("volume"), &Value::Null, &mut e);
+    e.is_empty() && machinery::names::dns1123_label(s(volume, "name")).is_empty()
 }
 
 /// A path below a volume's root: relative, without `..`.

@@ -73,14 +73,15 @@ pub async fn create_as(ctx: &Ctx, target: &Target, mut value: Value, by: Managed
     super::normalise(target, &mut value)?;
     crate::authz::escalation::check(ctx, target, &value, None).await?;
     metadata::fill_new(resource, &mut value, &target.namespace, &ctx.now);
+    let another = || if strategy.suffixes_names() { identifiers::generate_name(&prefix) } else { prefix.clone() };
     if generated {
-        metadata_mut(&mut value).insert("name".into(), json!(identifiers::generate_name(&prefix)));
+        metadata_mut(&mut value).insert("name".into(), json!(another()));
     }
     strategy.prepare_for_create(&context, &mut value);
     metadata::first_generation(resource, &mut value);
     for attempt in 0..NAME_ATTEMPTS {
         if generated && attempt > 0 {
-            metadata_mut(&mut value).insert("name".into(), json!(identifiers::generate_name(&prefix)));
+            metadata_mut(&mut value).insert("name".into(), json!(another()));
         }
         let name = object::name(&value).to_owned();
         let errors = kinds::validate::create(resource, &context, &value);
@@ -108,6 +109,8 @@ pub async fn create_as(ctx: &Ctx, target: &Target, mut value: Value, by: Managed
             Err(store::Error::Conflict(_)) => {
                 claims.release(&ctx.api).await;
                 if !generated {
+                    // What was to be said of the object is said of its refusal.
+                    warnings.into_iter().for_each(|text| ctx.notes.warn(text));
                     return Err(StatusError::already_exists(&resource.group_resource(), &name));
                 }
             }

@@ -7,7 +7,6 @@ use serde_json::{Value, json};
 use super::super::rules::{dns_label, dns_subdomain, named, required};
 use super::super::tree::{list, opt, s};
 use super::super::volume::files::{field_ref, resource_ref};
-use super::Pod;
 
 /// Fields of the pod that a variable may take.
 const FIELDS: [&str; 9] = [
@@ -25,7 +24,7 @@ const RESOURCES: [&str; 6] =
     ["limits.cpu", "limits.ephemeral-storage", "limits.memory", "requests.cpu", "requests.ephemeral-storage", "requests.memory"];
 const SOURCES: [&str; 5] = ["fieldRef", "resourceFieldRef", "configMapKeyRef", "secretKeyRef", "fileKeyRef"];
 
-pub fn env(c: &Value, pod: &Pod<'_>, p: &Path<'_>, e: &mut ErrorList) {
+pub fn env(c: &Value, p: &Path<'_>, e: &mut ErrorList) {
     let at = p.child("env");
     for (i, v) in list(c, "env").iter().enumerate() {
         let at = at.index(i);
@@ -35,11 +34,11 @@ pub fn env(c: &Value, pod: &Pod<'_>, p: &Path<'_>, e: &mut ErrorList) {
         } else {
             named(&at.child("name"), name, names::env_var_name(name), e);
         }
-        value_from(v, pod, &at.child("valueFrom"), e);
+        value_from(v, &at.child("valueFrom"), e);
     }
 }
 
-fn value_from(v: &Value, pod: &Pod<'_>, p: &Path<'_>, e: &mut ErrorList) {
+fn value_from(v: &Value, p: &Path<'_>, e: &mut ErrorList) {
     let Some(from) = opt(v, "valueFrom") else { return };
     let mut sources = 0;
     for key in SOURCES {
@@ -49,7 +48,7 @@ fn value_from(v: &Value, pod: &Pod<'_>, p: &Path<'_>, e: &mut ErrorList) {
         match key {
             "fieldRef" => field_ref(source, &p, &FIELDS, e),
             "resourceFieldRef" => resource_ref(source, &p, &RESOURCES, false, e),
-            "fileKeyRef" => file_key(source, pod, &p, e),
+            "fileKeyRef" => file_key(source, &p, e),
             _ => {
                 dns_subdomain(&p.child("name"), s(source, "name"), e);
                 key_of(source, &p, e);
@@ -78,7 +77,7 @@ fn key_of(source: &Value, p: &Path<'_>, e: &mut ErrorList) {
     }
 }
 
-fn file_key(source: &Value, pod: &Pod<'_>, p: &Path<'_>, e: &mut ErrorList) {
+fn file_key(source: &Value, p: &Path<'_>, e: &mut ErrorList) {
     let key = s(source, "key");
     if key.is_empty() {
         e.push(Error::required(&p.child("key"), ""));
@@ -94,8 +93,26 @@ fn file_key(source: &Value, pod: &Pod<'_>, p: &Path<'_>, e: &mut ErrorList) {
     if required(source, "path", p, e) {
         super::super::volume::local_path_strict(s(source, "path"), &p.child("path"), e);
     }
-    if super::super::volume::find(pod.spec, volume).is_none() {
-        e.push(Error::not_found(&p.child("volumeName"), &json!(volume)));
+}
+
+/// The volumes files are read from must be there; asked when all else of the pod was.
+pub fn file_volumes(spec: &Value, p: &Path<'_>, e: &mut ErrorList) {
+    for key in ["containers", "initContainers", "ephemeralContainers"] {
+        let all = p.child(key);
+        for (i, c) in list(spec, key).iter().enumerate() {
+            let container = all.index(i);
+            let env = container.child("env");
+            for (j, v) in list(c, "env").iter().enumerate() {
+                let Some(source) = super::super::tree::at(v, "valueFrom.fileKeyRef") else { continue };
+                let volume = s(source, "volumeName");
+                if super::super::volume::find(spec, volume).is_none() {
+                    let item = env.index(j);
+                    let from = item.child("valueFrom");
+                    let key_ref = from.child("fileKeyRef");
+                    e.push(Error::not_found(&key_ref.child("volumeName"), &json!(volume)));
+                }
+            }
+        }
     }
 }
 
