@@ -28,6 +28,8 @@ pub struct Config {
     pub event_ttl: Duration,
     /// How users are known, by `--*-auth-*`, `--client-ca-file`, `--requestheader-*` and `--service-account-*`.
     pub authentication: crate::authn::options::Options,
+    /// Who may what, by `--authorization-*`.
+    pub authorization: crate::authz::options::Options,
     /// `--anonymous-auth`
     pub anonymous_auth: bool,
     /// `--enable-admission-plugins` beyond the default ones.
@@ -78,6 +80,7 @@ impl Config {
             api_audiences: Vec::new(),
             event_ttl: Duration::from_secs(3600),
             authentication: crate::authn::options::Options::default(),
+            authorization: crate::authz::options::Options::default(),
             anonymous_auth: true,
             enable_admission_plugins: vec!["NodeRestriction".to_owned()],
             disable_admission_plugins: Vec::new(),

@@ -17,6 +17,7 @@ mod conversion;
 mod custom;
 mod discovery;
 pub mod error;
+mod expiring;
 pub mod features;
 mod flow;
 mod health;

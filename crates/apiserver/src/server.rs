@@ -60,6 +60,7 @@ impl Server {
         let (audit, pending) = Audit::open(&config.audit)?;
         let (store, encryption) = encrypted(&config, store).await?;
         let api = Arc::new(state(config, (audit, encryption), store, pki, local_addr.port(), &mut tasks, &cancel).await?);
+        api.authorizer.attach(&api);
         pending.start(&api, &mut tasks, &cancel);
         keep_encryption(&api, &mut tasks, &cancel);
         let closed = CancellationToken::new();
@@ -123,7 +124,7 @@ async fn state(
 ) -> Result<Api> {
     let registry = Registry::default();
     let authn = Authenticators::new(&config, &pki)?;
-    let authorizer = Authorizer::start(&store, &registry, tasks, cancel).await?;
+    let authorizer = Authorizer::start(&store, &registry, &config.authorization, tasks, cancel).await?;
     Ok(Api {
         connections: connect::Connections::new(&pki, cancel.clone())?,
         webhooks: crate::webhook::Pool::default(),

@@ -3,6 +3,7 @@
 //! Pure: the policy and the graph are inputs. `apiserver` keeps them current and asks; nothing here reads the store.
 
 pub mod attributes;
+pub mod authorization;
 pub mod bootstrap;
 pub mod bootstrap_token;
 pub mod jwt;

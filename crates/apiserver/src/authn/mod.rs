@@ -11,6 +11,7 @@ mod static_token;
 #[cfg(test)]
 pub(crate) mod tests;
 pub mod token;
+mod webhook;
 pub mod x509;
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -89,6 +90,7 @@ pub struct Authenticators {
     front_proxy: Verifier,
     static_tokens: Option<static_token::Tokens>,
     pub(crate) issuers: issuers::Issuers,
+    webhook: Option<webhook::Webhook>,
 }
 
 pub use issuers::Issuers;
@@ -99,6 +101,11 @@ impl Authenticators {
         Ok(Self {
             clients: authority(options.client_ca_file.as_deref(), pki.ca.pem())?,
             front_proxy: authority(options.request_header.client_ca_file.as_deref(), pki.front_proxy_ca.pem())?,
+            webhook: options
+                .webhook_config_file
+                .as_deref()
+                .map(|path| webhook::Webhook::new(path, options.webhook_cache_ttl))
+                .transpose()?,
             issuers: issuers::Issuers::new(options, config.own_issuers())?,
             static_tokens: options.token_auth_file.as_deref().map(static_token::Tokens::load).transpose()?,
         })

@@ -44,14 +44,18 @@ pub async fn authenticate(api: &Arc<Api>, token: &str, audiences: &[String]) -> 
     if let Some(found) = take(plain(api, audiences, || user)) {
         return Ok(found);
     }
-    match api.authn.issuers.authenticate(api, token).await {
-        Some(Ok(user)) => {
-            if let Some(found) = take(plain(api, audiences, || Some(user))) {
-                return Ok(found);
-            }
-        }
-        Some(Err(why)) => refusals.push(why),
-        None => {}
+    let issued = match api.authn.issuers.authenticate(api, token).await {
+        Some(Ok(user)) => plain(api, audiences, || Some(user)),
+        Some(Err(why)) => Verdict::Refused(why),
+        None => Verdict::Unknown,
+    };
+    if let Some(found) = take(issued) {
+        return Ok(found);
+    }
+    if let Some(webhook) = &api.authn.webhook
+        && let Some(found) = take(webhook.authenticate(api, token, audiences).await)
+    {
+        return Ok(found);
     }
     let invalid = "invalid bearer token".to_owned();
     if refusals.is_empty() {

@@ -1,9 +1,13 @@
 //! May they: `system:masters` may everything, then the Node authorizer and RBAC, over state mirrored from the store.
 
 pub mod escalation;
+pub mod options;
+#[cfg(test)]
+mod tests;
+mod webhook;
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, Weak};
 
 use auth::node::Graph;
 use auth::rbac::{Policy, Rule, rules_of};
@@ -17,13 +21,38 @@ use tokio_util::sync::CancellationToken;
 use crate::error::Result;
 use crate::mirror::{self, Progress, Sink};
 use crate::registry::Registry;
+use crate::state::Api;
+use options::Mode;
 
 /// The authorizers' state.
 pub struct Authorizer {
     policy: Arc<RwLock<Arc<Policy>>>,
     graph: Arc<Mutex<GraphSink>>,
     node_rules: Vec<Rule>,
+    chain: Vec<Step>,
+    /// For those who ask other servers; set when the server is whole.
+    api: OnceLock<Weak<Api>>,
     progress: Vec<Progress>,
+}
+
+/// One authorizer; the first with an opinion decides.
+enum Step {
+    Node,
+    Rbac,
+    Always(Decision),
+    Webhook(Box<webhook::Webhook>),
+}
+
+impl Step {
+    fn new(mode: Mode) -> Result<Self> {
+        Ok(match mode {
+            Mode::Node => Self::Node,
+            Mode::Rbac => Self::Rbac,
+            Mode::AlwaysAllow => Self::Always(Decision::Allow(String::new())),
+            Mode::AlwaysDeny => Self::Always(Decision::NoOpinion("Everything is forbidden.".to_owned())),
+            Mode::Webhook(options) => Self::Webhook(Box::new(webhook::Webhook::new(options)?)),
+        })
+    }
 }
 
 /// What the Node authorizer's graph is made of.
@@ -36,9 +65,11 @@ impl Authorizer {
     pub async fn start(
         store: &Arc<dyn store::Store>,
         registry: &Registry,
+        options: &options::Options,
         tasks: &mut JoinSet<()>,
         cancel: &CancellationToken,
     ) -> Result<Self> {
+        let chain = options.chain()?.into_iter().map(Step::new).collect::<Result<Vec<Step>>>()?;
         let policy = Arc::new(RwLock::new(Arc::new(Policy::default())));
         let rbac = Arc::new(Mutex::new(PolicySink { objects: BTreeMap::new(), policy: policy.clone() }));
         let graph = Arc::new(Mutex::new(GraphSink::default()));
@@ -61,7 +92,7 @@ impl Authorizer {
         let node_role = auth::bootstrap::objects()
             .into_iter()
             .find(|o| str_at(o, "kind") == "ClusterRole" && str_at(o, "metadata.name") == "system:node");
-        Ok(Self { policy, graph, node_rules: node_role.as_ref().map(rules_of).unwrap_or_default(), progress })
+        Ok(Self { policy, graph, node_rules: node_role.as_ref().map(rules_of).unwrap_or_default(), chain, api: OnceLock::new(), progress })
     }
 
     pub fn policy(&self) -> Arc<Policy> {
@@ -77,30 +108,49 @@ impl Authorizer {
         }
     }
 
-    /// What the whole chain says.
-    pub async fn decide(&self, asked: &Attributes) -> Decision {
-        self.decide_local(asked)
+    /// Lets authorizers reach other servers.
+    pub fn attach(&self, api: &Arc<Api>) {
+        if self.api.set(Arc::downgrade(api)).is_err() {
+            tracing::error!("an authorizer was attached twice");
+        }
     }
 
-    /// What this server's own authorizers say, without asking anybody: for code that cannot wait.
-    pub fn decide_local(&self, asked: &Attributes) -> Decision {
+    /// What the whole chain says.
+    pub async fn decide(&self, asked: &Attributes) -> Decision {
         if asked.user.in_group(user::SYSTEM_MASTERS) {
             return Decision::Allow(String::new());
         }
         let mut reasons = Vec::new();
-        if asked.user.as_node().is_some() {
-            let graph = self.graph.lock().unwrap_or_else(PoisonError::into_inner);
-            match auth::node::authorize(&graph.graph, &self.node_rules, asked) {
+        for step in &self.chain {
+            let decision = match step {
+                Step::Node => self.by_node(asked),
+                Step::Rbac => self.policy().authorize(asked),
+                Step::Always(decision) => decision.clone(),
+                Step::Webhook(webhook) => match self.api.get().and_then(Weak::upgrade) {
+                    Some(api) => webhook.decide(&api, asked).await,
+                    None => Decision::Deny("the server is not whole".to_owned()),
+                },
+            };
+            match decision {
                 Decision::NoOpinion(reason) => reasons.push(reason),
                 decided => return decided,
             }
         }
-        match self.policy().authorize(asked) {
-            Decision::NoOpinion(reason) => reasons.push(reason),
-            decided => return decided,
-        }
         reasons.retain(|r| !r.is_empty());
         Decision::NoOpinion(reasons.join("\n"))
+    }
+
+    fn by_node(&self, asked: &Attributes) -> Decision {
+        if asked.user.as_node().is_none() {
+            return Decision::NoOpinion(String::new());
+        }
+        let graph = self.graph.lock().unwrap_or_else(PoisonError::into_inner);
+        auth::node::authorize(&graph.graph, &self.node_rules, asked)
+    }
+
+    /// Whether every rule a user has can be listed: what others decide has none.
+    pub fn is_enumerable(&self) -> bool {
+        self.chain.iter().all(|step| matches!(step, Step::Node | Step::Rbac))
     }
 }
 

@@ -102,6 +102,9 @@ fn rules_review(call: &Call, review: &mut Value) -> Result<(), StatusError> {
     if call.user.as_node().is_some() {
         errors.insert(0, "node authorizer does not support user rule resolution".to_owned());
     }
+    if !call.api.authorizer.is_enumerable() {
+        errors.push("webhook authorizer does not support user rule resolution".to_owned());
+    }
     let mut resource_rules: Vec<Value> = Vec::new();
     let mut other: Vec<Value> = Vec::new();
     for Rule { verbs, groups, resources, names, urls } in rules {

@@ -5,6 +5,7 @@
 //! and tests look for those words.
 
 mod endpoint;
+mod kubeconfig;
 mod pool;
 mod reply;
 pub mod roots;
