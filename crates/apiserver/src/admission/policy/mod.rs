@@ -8,6 +8,8 @@ mod mutating;
 mod params;
 mod patch;
 mod policies;
+#[cfg(test)]
+mod tests;
 mod validating;
 
 pub use mutating::MutatingAdmissionPolicy;
