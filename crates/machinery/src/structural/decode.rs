@@ -39,6 +39,9 @@ impl Schema {
         }
         unknown.extend(self.prune(object, true));
         self.prune_nulls(object);
+        if source == Source::Request {
+            whole_numbers(object);
+        }
         self.coerce(meta, source, object, &Trail::default(), &mut unknown)?;
         Ok(unknown.iter().map(|path| format!("unknown field {}", field::go_quote(path))).collect())
     }
@@ -83,6 +86,23 @@ impl Schema {
             _ => {}
         }
         Ok(())
+    }
+}
+
+/// Go prints a number without fraction as a whole one, however it was written: `1.0` is stored as `1`.
+fn whole_numbers(value: &mut Value) {
+    match value {
+        Value::Number(number) if number.is_f64() => {
+            let whole = number.as_f64().filter(|f| f.fract() == 0.0 && f.abs() < 9_007_199_254_740_992.0);
+            if let Some(whole) = whole {
+                #[expect(clippy::cast_possible_truncation, reason = "whole and in range")]
+                let whole = whole as i64;
+                *value = Value::from(whole);
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(whole_numbers),
+        Value::Object(map) => map.values_mut().for_each(whole_numbers),
+        _ => {}
     }
 }
 
@@ -261,6 +281,15 @@ mod tests {
         let again = object.clone();
         assert!(schema().decode(ObjectMeta { types: &types, ty }, Source::Request, &mut object).unwrap().is_empty());
         assert_eq!(object, again);
+    }
+
+    #[test]
+    fn numbers_without_fraction_are_whole() {
+        let (types, ty) = object_meta();
+        let schema = Schema::parse(&json!({"type": "object", "properties": {"a": {"type": "number"}, "b": {"type": "number"}}})).unwrap();
+        let mut object = json!({"a": 1.0, "b": 1.5});
+        schema.decode(ObjectMeta { types: &types, ty }, Source::Request, &mut object).unwrap();
+        assert_eq!(object, json!({"a": 1, "b": 1.5}));
     }
 
     #[test]
