@@ -2,6 +2,7 @@
 //!
 //! Validation collects [`Error`]s; `status::StatusError::invalid` turns a list of them into a 422 answer.
 
+use std::borrow::Cow;
 use std::fmt::{self, Write as _};
 
 use serde_json::Value;
@@ -202,8 +203,40 @@ pub fn go_value(value: &Value) -> String {
     match value {
         Value::Null => "null".to_owned(),
         Value::String(s) => go_quote(s),
+        Value::Array(_) | Value::Object(_) => go_json(&value.to_string()).into_owned(),
+        // What fits no integer is a float in Go.
+        Value::Number(number) if number.as_i64().is_none() => number.as_f64().map_or_else(|| number.to_string(), go_float),
         other => other.to_string(),
     }
+}
+
+/// Go's `float64` as `%v` prints it: `1.5`, `1e+06`.
+pub fn go_float(f: f64) -> String {
+    let text = format!("{f:e}");
+    let Some((digits, exponent)) = text.split_once('e') else { return text };
+    let Ok(exponent) = exponent.parse::<i32>() else { return text };
+    if (-4..6).contains(&exponent) {
+        return format!("{f}");
+    }
+    let sign = if exponent < 0 { '-' } else { '+' };
+    format!("{digits}e{sign}{:02}", exponent.abs())
+}
+
+/// JSON as Go's `json.Marshal` has it: safe to stand in HTML.
+pub fn go_json(text: &str) -> Cow<'_, str> {
+    const UNSAFE: [char; 5] = ['<', '>', '&', '\u{2028}', '\u{2029}'];
+    if !text.contains(UNSAFE) {
+        return Cow::Borrowed(text);
+    }
+    let mut out = String::with_capacity(text.len() + 16);
+    for c in text.chars() {
+        if UNSAFE.contains(&c) {
+            let _ = write!(out, "\\u{:04x}", u32::from(c));
+        } else {
+            out.push(c);
+        }
+    }
+    Cow::Owned(out)
 }
 
 /// Go's `%q`.
@@ -253,6 +286,7 @@ mod tests {
         let x = spec.child("x");
         for (error, text) in [
             (Error::required(&x, ""), "spec.x: Required value"),
+            (Error::invalid(&x, &json!({"a": "1 < 2 && 3"}), "bad"), r#"spec.x: Invalid value: {"a":"1 \u003c 2 \u0026\u0026 3"}: bad"#),
             (
                 Error::invalid(&x, &json!(-1), "must be greater than or equal to 0"),
                 "spec.x: Invalid value: -1: must be greater than or equal to 0",
@@ -265,6 +299,23 @@ mod tests {
             (Error::forbidden(&x, "may not be set"), "spec.x: Forbidden: may not be set"),
         ] {
             assert_eq!(error.to_string(), text);
+        }
+    }
+
+    #[test]
+    fn floats_print_as_in_go() {
+        for (f, wanted) in [
+            (1.5, "1.5"),
+            (100_000.0, "100000"),
+            (1_000_000.0, "1e+06"),
+            (1_234_567.0, "1.234567e+06"),
+            (0.0001, "0.0001"),
+            (0.00001, "1e-05"),
+            (1e100, "1e+100"),
+            (-2.0, "-2"),
+            (0.0, "0"),
+        ] {
+            assert_eq!(go_float(f), wanted);
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use machinery::field::go_json;
 use serde_json::Value;
 
 use super::spec::Spec;
@@ -202,7 +203,7 @@ fn form(value: Option<&Value>, of: Form, out: &mut String) {
         (Text, None) => "\"\"".to_owned(),
         (Flag, None) => "false".to_owned(),
         (_, None) => "null".to_owned(),
-        (Text | Flag | Plain, Some(v)) => v.to_string(),
+        (Text | Flag | Plain, Some(v)) => go_json(&v.to_string()).into_owned(),
         (Schema, Some(v)) => schema(v),
         (Schemas, Some(v)) => format!("[{}]", v.as_array().into_iter().flatten().map(schema).collect::<Vec<_>>().join(",")),
         (SchemaMap, Some(v)) => map_of(v, schema),
@@ -231,7 +232,11 @@ fn form(value: Option<&Value>, of: Form, out: &mut String) {
 }
 
 fn map_of(value: &Value, show: impl Fn(&Value) -> String) -> String {
-    let each = value.as_object().into_iter().flatten().map(|(name, item)| format!("{}:{}", Value::from(name.as_str()), show(item)));
+    let each = value
+        .as_object()
+        .into_iter()
+        .flatten()
+        .map(|(name, item)| format!("{}:{}", go_json(&Value::from(name.as_str()).to_string()), show(item)));
     format!("{{{}}}", each.collect::<Vec<_>>().join(","))
 }
 

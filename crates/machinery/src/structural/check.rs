@@ -3,9 +3,9 @@
 use serde_json::{Number, Value};
 
 use super::Checks;
-use super::numbers::{Num, fits_integer, go_float, is_multiple};
+use super::numbers::{Num, fits_integer, is_multiple};
 use super::validate::At;
-use crate::field::{Error, ErrorList, ErrorType, go_quote};
+use crate::field::{Error, ErrorList, ErrorType, go_float, go_quote};
 
 /// `must be of type string: "integer"`
 pub(super) fn invalid_type(at: At<'_>, wanted: &str, found: &str) -> Error {

@@ -1,4 +1,4 @@
-//! Numbers as Go has them: what is a whole number, what is a multiple, and how they are printed.
+//! Numbers as Go has them: what is a whole number, and what is a multiple.
 
 use serde_json::{Number, Value};
 
@@ -23,29 +23,6 @@ impl Num {
             Self::Int(n) => n as f64,
             Self::Float(f) => f,
         }
-    }
-}
-
-/// Go's `float64` as `%v` prints it: `1.5`, `1e+06`.
-pub fn go_float(f: f64) -> String {
-    let text = format!("{f:e}");
-    let Some((digits, exponent)) = text.split_once('e') else { return text };
-    let Ok(exponent) = exponent.parse::<i32>() else { return text };
-    if (-4..6).contains(&exponent) {
-        return format!("{f}");
-    }
-    let sign = if exponent < 0 { '-' } else { '+' };
-    format!("{digits}e{sign}{:02}", exponent.abs())
-}
-
-/// A value as upstream's `field.Error` prints it, with Go's floats.
-pub(super) fn shown(value: &Value) -> String {
-    match value {
-        Value::Number(number) => match Num::of(number) {
-            Num::Int(n) => n.to_string(),
-            Num::Float(f) => go_float(f),
-        },
-        other => crate::field::go_value(other),
     }
 }
 
@@ -95,23 +72,6 @@ pub(super) fn is_multiple(data: f64, factor: f64) -> bool {
 mod tests {
     use super::*;
     use serde_json::json;
-
-    #[test]
-    fn floats_print_as_in_go() {
-        for (f, wanted) in [
-            (1.5, "1.5"),
-            (100_000.0, "100000"),
-            (1_000_000.0, "1e+06"),
-            (1_234_567.0, "1.234567e+06"),
-            (0.0001, "0.0001"),
-            (0.00001, "1e-05"),
-            (1e100, "1e+100"),
-            (-2.0, "-2"),
-            (0.0, "0"),
-        ] {
-            assert_eq!(go_float(f), wanted);
-        }
-    }
 
     #[test]
     fn whole_numbers_and_multiples() {

@@ -9,7 +9,7 @@ use super::check::{invalid_type, plain};
 use super::numbers::enum_equal;
 use super::trail::Trail;
 use super::{Additional, Checks, Kind, ListType, Place, Schema};
-use crate::field::{Error, ErrorList, ErrorType, go_quote};
+use crate::field::{Error, ErrorList, ErrorType, go_quote, go_value};
 
 const META_FIELDS: [&str; 3] = ["apiVersion", "kind", "metadata"];
 
@@ -294,7 +294,7 @@ fn check_enum(checks: &Checks, value: &Value, at: At<'_>) -> Option<Error> {
     }
     let quoted: Vec<String> =
         checks.enumeration.iter().map(|v| go_quote(&v.as_str().map_or_else(|| v.to_string(), str::to_owned))).collect();
-    Some(at.error(ErrorType::NotSupported, super::numbers::shown(value), format!("supported values: {}", quoted.join(", "))))
+    Some(at.error(ErrorType::NotSupported, go_value(value), format!("supported values: {}", quoted.join(", "))))
 }
 
 /// `anyOf`, `oneOf`, `allOf` and `not`, in this order.
