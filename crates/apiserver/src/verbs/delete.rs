@@ -213,7 +213,7 @@ fn preconditions(target: &Target, options: &DeleteOptions, old: &Value, revision
     ];
     for (what, wanted, found, fate) in pairs {
         let Some(wanted) = wanted.filter(|w| *w != found) else { continue };
-        let own_words = target.resource.group.is_empty() && target.resource.kind == "Namespace";
+        let own_words = (target.resource.group.is_empty() && target.resource.kind == "Namespace") || is_definition(&target.resource);
         let (about, why) = if own_words {
             let why = format!("Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {found}");
             (target.resource.group_resource(), why)
@@ -229,10 +229,18 @@ fn preconditions(target: &Target, options: &DeleteOptions, old: &Value, revision
     Ok(())
 }
 
+fn is_definition(resource: &Resource) -> bool {
+    resource.kind == "CustomResourceDefinition" && resource.group == "apiextensions.k8s.io"
+}
+
 /// Marks the object as being deleted; true where nothing holds it.
 fn begin(ctx: &Ctx, target: &Target, options: &DeleteOptions, value: &mut Value) -> Result<bool, StatusError> {
     let resource = &target.resource;
     let was_deleting = !str_at(value, "metadata.deletionTimestamp").is_empty();
+    if is_definition(resource) && !was_deleting {
+        crate::custom::begin_deletion(value, &ctx.now);
+        return Ok(false);
+    }
     let graceful = resource.graceful_delete.then(|| grace(value, options)).flatten();
     finalizers(resource, options, value, was_deleting);
     if let Some(seconds) = graceful {
@@ -245,10 +253,6 @@ fn begin(ctx: &Ctx, target: &Target, options: &DeleteOptions, value: &mut Value)
             return Ok(false);
         }
     }
-    if resource.kind == "CustomResourceDefinition" && resource.group == "apiextensions.k8s.io" && !was_deleting {
-        crate::custom::begin_deletion(value, &ctx.now);
-        return Ok(false);
-    }
     // Yet to be marked, or given less time than before.
     let left = object::at(value, "metadata.deletionGracePeriodSeconds").and_then(Value::as_i64).unwrap_or(0);
     let fresh = !was_deleting || (graceful == Some(0) && left != 0);
@@ -259,6 +263,9 @@ fn begin(ctx: &Ctx, target: &Target, options: &DeleteOptions, value: &mut Value)
     if held {
         if fresh {
             mark(ctx, value, 0);
+        } else {
+            // A definition's first deletion says nothing of a period.
+            metadata_mut(value).entry("deletionGracePeriodSeconds").or_insert(json!(0));
         }
         return Ok(false);
     }
