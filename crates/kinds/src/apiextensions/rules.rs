@@ -15,7 +15,7 @@ use machinery::structural::{ObjectMeta, Schema};
 use serde_json::Value;
 
 use crate::validate::ErrorList;
-use compile::Expressions;
+use compile::{Compiled, Expressions};
 
 /// The rules of a schema and everything below it.
 pub struct Rules {
@@ -25,7 +25,7 @@ pub struct Rules {
 /// Rules at a place, and below.
 #[derive(Default)]
 struct Node {
-    own: Option<Expressions>,
+    own: Vec<Compiled>,
     /// The value's type, shown in errors.
     kind: &'static str,
     items: Option<Box<Node>>,
@@ -52,13 +52,14 @@ impl Rules {
 fn node(schema: &Schema, root: bool) -> Option<Node> {
     let below = |schema: &Schema| node(schema, schema.embedded_resource);
     let made = Node {
-        own: if schema.rules.is_empty() { None } else { Expressions::of(schema, root) },
+        // What was declared is needed for estimates alone.
+        own: if schema.rules.is_empty() { Vec::new() } else { Expressions::of(schema, root).map(|e| e.rules).unwrap_or_default() },
         kind: schema.kind.map_or("", |k| k.name()),
         items: schema.items.as_deref().and_then(below).map(Box::new),
         properties: schema.properties.iter().filter_map(|(name, property)| Some((name.clone(), below(property)?))).collect(),
         additional: schema.additional_schema().and_then(below).map(Box::new),
     };
-    let empty = made.own.is_none() && made.items.is_none() && made.properties.is_empty() && made.additional.is_none();
+    let empty = made.own.is_empty() && made.items.is_none() && made.properties.is_empty() && made.additional.is_none();
     (!empty).then_some(made)
 }
 

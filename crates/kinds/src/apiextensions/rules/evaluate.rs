@@ -8,7 +8,7 @@ use machinery::field::{Error, go_quote};
 use machinery::structural::{ListType, Place, Schema};
 use serde_json::{Map, Value, json};
 
-use super::compile::{Compiled, Expressions};
+use super::compile::Compiled;
 use super::{Node, Rules};
 use crate::validate::ErrorList;
 
@@ -83,8 +83,11 @@ impl Walk<'_> {
             return;
         }
         let old = at.old.filter(|old| !old.is_null());
-        if let Some(own) = &node.own {
-            self.rules(own, node.kind, new, At { old, ..at });
+        for compiled in &node.own {
+            if self.stopped {
+                return;
+            }
+            self.rule(compiled, node.kind, new, At { old, ..at });
         }
         match new {
             Value::Array(items) => self.array(node, schema, items, At { old, ..at }),
@@ -132,15 +135,6 @@ impl Walk<'_> {
             {
                 self.node(below, values, item, At { old, same, place: at.place.key(name), top: false });
             }
-        }
-    }
-
-    fn rules(&mut self, own: &Expressions, kind: &str, new: &Value, at: At<'_>) {
-        for compiled in &own.rules {
-            if self.stopped {
-                return;
-            }
-            self.rule(compiled, kind, new, at);
         }
     }
 
