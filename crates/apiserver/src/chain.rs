@@ -21,7 +21,7 @@ use crate::http::{Body, Negotiated, Query, RequestBody, negotiate};
 use crate::metrics::{RequestLabels, Series, table};
 use crate::request::RequestInfo;
 use crate::state::Api;
-use crate::{aggregation, identifiers, root, verbs};
+use crate::{aggregation, identifiers, root, trace, verbs};
 
 const AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");
 const AUDIT_ID_BYTES_MAX: usize = 64;
@@ -65,6 +65,7 @@ struct Passage {
     audit: Option<Event>,
     /// Where there is an event.
     info: RequestInfo,
+    span: Option<telemetry::Span>,
 }
 
 /// Answers one request.
@@ -92,6 +93,7 @@ pub async fn handle(api: Arc<Api>, request: Request<RequestBody>, origin: Origin
         received: jiff::Timestamp::now(),
         audit: None,
         info: RequestInfo::default(),
+        span: None,
     };
     let answered = if counted.draining.load(Ordering::Acquire) && !long {
         Err(StatusError { details: None, ..StatusError::new(503, "ServiceUnavailable", "apiserver is shutting down") })
@@ -116,6 +118,9 @@ pub async fn handle(api: Arc<Api>, request: Request<RequestBody>, origin: Origin
     headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-cache, private"));
     if let Some(event) = passage.audit.take() {
         answer = finish(&counted, event, &notes, &passage.info, answer).await;
+    }
+    if let Some((tracer, span)) = counted.tracer.as_ref().zip(passage.span.take()) {
+        tracer.finish(span, answer.status().as_u16());
     }
     if let Some(series) = series {
         let bytes = http_body::Body::size_hint(answer.body()).exact();
@@ -270,6 +275,7 @@ async fn pass(
     for text in warnings {
         passage.notes.warn(text);
     }
+    passage.span = api.tracer.as_ref().and_then(|t| t.begin(&real, &parts.method, &parts.headers, &info, id_text(&passage.id)));
     let mut asked = attributes(&real, &info, &query);
     asked.user = authn::impersonate::impersonate(&api, &asked, &mut parts.headers).await?;
     if let Some(event) = passage.audit.as_mut().filter(|_| asked.user.name != real.name || asked.user.groups != real.groups) {
@@ -296,7 +302,14 @@ async fn pass(
     }
     let handler: BoxFuture<'static, Result<Answer, StatusError>> =
         if call.info.is_resource { Box::pin(verbs::serve(call, request)) } else { Box::pin(root::serve(call, request)) };
-    handler.await
+    match &passage.span {
+        None => handler.await,
+        Some(span) => trace::within(span.context, handler).await,
+    }
+}
+
+fn id_text(id: &HeaderValue) -> &str {
+    id.to_str().unwrap_or_default()
 }
 
 /// Notes a request whose credentials are no good. It has no other stage.

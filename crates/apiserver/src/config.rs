@@ -52,6 +52,8 @@ pub struct Config {
     pub shutdown_delay: Duration,
     /// `--livez-grace-period`: how long `/livez` believes a server that is still starting.
     pub livez_grace_period: Duration,
+    /// `--tracing-config-file`
+    pub tracing_config_file: Option<PathBuf>,
     /// `--encryption-provider-config`
     pub encryption_provider_config: Option<PathBuf>,
     /// `--encryption-provider-config-automatic-reload`, and how often the file is looked at then.
@@ -92,6 +94,7 @@ impl Config {
             min_request_timeout: 1800,
             shutdown_delay: Duration::ZERO,
             livez_grace_period: Duration::ZERO,
+            tracing_config_file: None,
             encryption_provider_config: None,
             encryption_reload: None,
             audit: crate::audit::Options::default(),

@@ -37,6 +37,11 @@ fn simulated_bytes(bytes: &mut [u8]) -> bool {
     })
 }
 
+/// Bytes for what is not to be guessed or repeated.
+pub fn random_bytes<const N: usize>() -> [u8; N] {
+    random()
+}
+
 fn random<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];
     if simulated_bytes(&mut bytes) {

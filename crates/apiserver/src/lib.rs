@@ -45,6 +45,7 @@ mod sub;
 #[expect(clippy::unwrap_used, reason = "tests")]
 mod testing;
 mod tls;
+mod trace;
 mod verbs;
 mod webhook;
 

@@ -26,6 +26,7 @@ use crate::metrics::{Metrics, table};
 use crate::pki::Pki;
 use crate::registry::Registry;
 use crate::state::Api;
+use crate::trace::Tracer;
 use crate::{Config, bootstrap, connect, listen, tls};
 
 /// How often a server that stops looks whether requests are left.
@@ -59,7 +60,8 @@ impl Server {
         let mut tasks = JoinSet::new();
         let (audit, pending) = Audit::open(&config.audit)?;
         let (store, encryption) = encrypted(&config, store).await?;
-        let api = Arc::new(state(config, (audit, encryption), store, pki, local_addr.port(), &mut tasks, &cancel).await?);
+        let tracer = Tracer::open(&config, &mut tasks, &cancel)?;
+        let api = Arc::new(state(config, (audit, encryption, tracer), store, pki, local_addr.port(), &mut tasks, &cancel).await?);
         api.authorizer.attach(&api);
         pending.start(&api, &mut tasks, &cancel);
         keep_encryption(&api, &mut tasks, &cancel);
@@ -115,7 +117,7 @@ fn keep_encryption(api: &Arc<Api>, tasks: &mut JoinSet<()>, cancel: &Cancellatio
 
 async fn state(
     config: Config,
-    (audit, encryption): (Audit, Option<Encrypted>),
+    (audit, encryption, tracer): (Audit, Option<Encrypted>, Option<Tracer>),
     store: Arc<dyn Store>,
     pki: Arc<Pki>,
     port: u16,
@@ -136,6 +138,7 @@ async fn state(
         flow: Arc::new(Flow::new(&config)),
         audit,
         encryption,
+        tracer,
         config,
         store,
         pki,

@@ -20,6 +20,7 @@ use crate::flow::Flow;
 use crate::metrics::Metrics;
 use crate::pki::Pki;
 use crate::registry::{self, Registry};
+use crate::trace::Tracer;
 use crate::{attributes, cache, codec};
 
 pub struct Api {
@@ -45,6 +46,7 @@ pub struct Api {
     pub metrics: Arc<Metrics>,
     pub flow: Arc<Flow>,
     pub audit: Audit,
+    pub tracer: Option<Tracer>,
     /// What encrypts the store, if anything does: `store` is it.
     pub encryption: Option<encryption::Encrypted>,
     /// To kubelets and proxied servers.

@@ -88,6 +88,9 @@ pub fn request(
     *request.method_mut() = method;
     *request.uri_mut() = path.parse().map_err(|e| StatusError::bad_request(format!("{path}: {e}")))?;
     *request.headers_mut() = headers;
+    if let Some(context) = crate::trace::onward() {
+        request.headers_mut().insert("traceparent", context);
+    }
     // HTTP/2 has the host in the URI.
     if !request.headers().contains_key("host")
         && let Ok(host) = HeaderValue::from_str(&call.host)

@@ -6,6 +6,7 @@ mod encryption;
 mod flow;
 mod health;
 mod hostile;
+mod tracing;
 
 use std::sync::Arc;
 

@@ -30,6 +30,9 @@ pub struct Flags {
     /// How long /livez believes a server that starts
     #[arg(long, default_value = "0s")]
     livez_grace_period: String,
+    /// Where traces of requests are sent, and how many
+    #[arg(long)]
+    tracing_config_file: Option<PathBuf>,
     /// What is encrypted in the datastore, and with which keys
     #[arg(long)]
     encryption_provider_config: Option<PathBuf>,
@@ -97,6 +100,7 @@ impl Flags {
         config.min_request_timeout = self.min_request_timeout;
         config.shutdown_delay = duration("shutdown-delay-duration", &self.shutdown_delay_duration)?;
         config.livez_grace_period = duration("livez-grace-period", &self.livez_grace_period)?;
+        config.tracing_config_file.clone_from(&self.tracing_config_file);
         config.encryption_provider_config.clone_from(&self.encryption_provider_config);
         config.encryption_reload = self.encryption_provider_config_automatic_reload.then_some(std::time::Duration::from_secs(60));
         config.audit = self.audit()?;
