@@ -7,6 +7,8 @@ pub mod list;
 pub mod options;
 pub mod page;
 mod selection;
+#[cfg(test)]
+mod tests;
 pub mod view;
 mod watch;
 pub mod write;

@@ -135,6 +135,13 @@ pub fn partial(object: &Value) -> Value {
 /// Upstream keeps a field of DaemonSets in this annotation, which only whole objects show.
 const SERVED_ANNOTATION: &str = "deprecated.daemonset.template.generation";
 
+/// Puts the annotation into an object that never had it: of a bookmark.
+pub fn served_annotation(resource: &Resource, object: &mut Value) {
+    if resource.kind == "DaemonSet" {
+        object::map_mut(object, "metadata.annotations").insert(SERVED_ANNOTATION.to_owned(), json!("0"));
+    }
+}
+
 /// Whether the metadata of stored bytes is what views of the metadata alone show.
 pub fn metadata_as_stored(resource: &Resource) -> bool {
     stored_as_served(resource) && resource.kind != "DaemonSet"

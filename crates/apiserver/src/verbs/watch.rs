@@ -204,7 +204,9 @@ impl Writer {
         let shown = match self.negotiated.view {
             View::Table => {
                 let metadata = json!({"resourceVersion": machinery::object::resource_version(&object)});
-                let first = !std::mem::replace(&mut self.columns_sent, true);
+                // Upstream's aggregator repeats its columns.
+                let repeats = self.resource.kind == "APIService";
+                let first = !std::mem::replace(&mut self.columns_sent, !repeats);
                 view::table(&self.resource, metadata, vec![view::row(&self.resource, &object, self.include)], first)
             }
             View::PartialObjectMetadata | View::PartialObjectMetadataList => view::partial(&object),
@@ -227,6 +229,7 @@ impl Writer {
                 object["spec"] = json!({"replicas": 0});
             }
             object = crate::verbs::write::body::blank(&self.resource, object);
+            view::served_annotation(&self.resource, &mut object);
         }
         let shown = self.shown(object);
         self.line(out, "BOOKMARK", &shown);
