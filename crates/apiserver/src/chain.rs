@@ -286,6 +286,7 @@ async fn pass(
         Err(refusal) => return Ok(refusal),
     };
     authorize(&api, &asked, &passage.notes).await?;
+    crate::authz::require_for_stream(&api.authorizer, &asked, &parts.headers).await?;
     let user = asked.user;
     let named = parts.headers.get(HOST).and_then(|h| h.to_str().ok()).map(str::to_owned);
     let host = named.or_else(|| parts.uri.authority().map(ToString::to_string)).unwrap_or_default();

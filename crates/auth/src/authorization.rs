@@ -10,7 +10,7 @@ use crate::attributes::Attributes;
 /// The spec of a SubjectAccessReview in `v1`.
 pub fn review_spec(asked: &Attributes) -> Value {
     let mut spec = Map::new();
-    let mut set = |map: &mut Map<String, Value>, key: &str, text: &str| {
+    let set = |map: &mut Map<String, Value>, key: &str, text: &str| {
         if !text.is_empty() {
             map.insert(key.to_owned(), json!(text));
         }

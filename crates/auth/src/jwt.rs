@@ -105,17 +105,21 @@ pub fn audiences(claims: &Value) -> Vec<String> {
     }
 }
 
-/// A NumericDate in seconds; the fraction is dropped. `Err` where there is something that is no date.
-pub fn date(claims: &Value, name: &str) -> Result<Option<i64>, ()> {
+/// A claim is there that is no date.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NoDate;
+
+/// A NumericDate in seconds; the fraction is dropped.
+pub fn date(claims: &Value, name: &str) -> Result<Option<i64>, NoDate> {
     match claims.get(name) {
         None | Some(Value::Null) => Ok(None),
         Some(Value::Number(n)) => {
             // Far outside any time, where a float would lose its seconds.
             let float = || n.as_f64().filter(|f| f.abs() < 1e15).map(|f| f.floor());
             #[expect(clippy::cast_possible_truncation, reason = "bounded above")]
-            n.as_i64().or_else(|| float().map(|f| f as i64)).map(Some).ok_or(())
+            n.as_i64().or_else(|| float().map(|f| f as i64)).map(Some).ok_or(NoDate)
         }
-        Some(_) => Err(()),
+        Some(_) => Err(NoDate),
     }
 }
 
@@ -165,11 +169,11 @@ mod tests {
     #[test]
     fn odd_dates_are_no_dates() {
         for (claims, want) in [
-            (json!({"exp": "1"}), Err(())),
-            (json!({"exp": 1e300}), Err(())),
+            (json!({"exp": "1"}), Err(NoDate)),
+            (json!({"exp": 1e300}), Err(NoDate)),
             (json!({"exp": -1}), Ok(Some(-1))),
             (json!({"exp": null}), Ok(None)),
-            (json!({"exp": {}}), Err(())),
+            (json!({"exp": {}}), Err(NoDate)),
         ] {
             assert_eq!(date(&claims, "exp"), want, "{claims}");
         }

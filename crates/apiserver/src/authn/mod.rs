@@ -88,6 +88,8 @@ pub struct Authenticators {
     /// Judge client certificates, and those of front proxies.
     clients: Verifier,
     front_proxy: Verifier,
+    /// The same authorities in PEM, for those who judge clients by them too.
+    bundles: (String, String),
     static_tokens: Option<static_token::Tokens>,
     pub(crate) issuers: issuers::Issuers,
     webhook: Option<webhook::Webhook>,
@@ -98,9 +100,12 @@ pub use issuers::Issuers;
 impl Authenticators {
     pub fn new(config: &Config, pki: &Pki) -> Result<Self> {
         let options = &config.authentication;
+        let clients = bundle(options.client_ca_file.as_deref(), pki.ca.pem())?;
+        let proxies = bundle(options.request_header.client_ca_file.as_deref(), pki.front_proxy_ca.pem())?;
         Ok(Self {
-            clients: authority(options.client_ca_file.as_deref(), pki.ca.pem())?,
-            front_proxy: authority(options.request_header.client_ca_file.as_deref(), pki.front_proxy_ca.pem())?,
+            clients: authority(&clients)?,
+            front_proxy: authority(&proxies)?,
+            bundles: (clients, proxies),
             webhook: options
                 .webhook_config_file
                 .as_deref()
@@ -110,20 +115,25 @@ impl Authenticators {
             static_tokens: options.token_auth_file.as_deref().map(static_token::Tokens::load).transpose()?,
         })
     }
+
+    /// PEM of the authorities of clients and of front proxies.
+    pub fn bundles(&self) -> (&str, &str) {
+        (&self.bundles.0, &self.bundles.1)
+    }
 }
 
-/// The verifier of a bundle in a file, or of the PKI's own.
-fn authority(file: Option<&std::path::Path>, own: &str) -> Result<Verifier> {
-    let text = match file {
-        Some(path) => std::fs::read_to_string(path).map_err(|source| Error::File { doing: "read", path: path.to_owned(), source })?,
-        None => own.to_owned(),
-    };
-    let certificates: Vec<_> = CertificateDer::pem_slice_iter(text.as_bytes()).filter_map(std::result::Result::ok).collect();
+/// What a file holds, or the PKI's own.
+fn bundle(file: Option<&std::path::Path>, own: &str) -> Result<String> {
+    match file {
+        Some(path) => std::fs::read_to_string(path).map_err(|source| Error::File { doing: "read", path: path.to_owned(), source }),
+        None => Ok(own.to_owned()),
+    }
+}
+
+fn authority(bundle: &str) -> Result<Verifier> {
+    let certificates: Vec<_> = CertificateDer::pem_slice_iter(bundle.as_bytes()).filter_map(std::result::Result::ok).collect();
     if certificates.is_empty() {
-        return Err(Error::Config(format!(
-            "{} holds no certificate",
-            file.map_or_else(|| "the CA".to_owned(), |f| f.display().to_string())
-        )));
+        return Err(Error::Config("a bundle to judge client certificates by holds none".to_owned()));
     }
     tls::verifier(certificates)
 }

@@ -90,7 +90,7 @@ async fn check(api: &Api, jwt: &Jwt<'_>) -> Result<User, String> {
 fn in_time(claims: &Value, now: i64) -> Result<(), String> {
     let date = |name: &str| {
         jwt::date(claims, name)
-            .map_err(|()| "service account token claims could not be validated due to unexpected validation error".to_owned())
+            .map_err(|_| "service account token claims could not be validated due to unexpected validation error".to_owned())
     };
     let text = if date("nbf")?.is_some_and(|n| n > now + LEEWAY_SECONDS) {
         "service account token is not valid yet"

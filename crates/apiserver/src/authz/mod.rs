@@ -162,6 +162,19 @@ pub async fn require(authorizer: &Authorizer, asked: &Attributes) -> Result<(), 
     }
 }
 
+/// Who opens a stream into a pod by a WebSocket asks with GET, which a right to read must not allow: `create` is needed too.
+pub async fn require_for_stream(authorizer: &Authorizer, asked: &Attributes, headers: &http::HeaderMap) -> Result<(), StatusError> {
+    let streams = asked.group.is_empty()
+        && asked.resource == "pods"
+        && asked.verb == "get"
+        && matches!(asked.subresource.as_str(), "exec" | "attach" | "portforward");
+    let upgrades = headers.get(http::header::UPGRADE).is_some_and(|u| u.as_bytes().eq_ignore_ascii_case(b"websocket"));
+    if !(streams && upgrades) {
+        return Ok(());
+    }
+    require(authorizer, &Attributes { verb: "create".to_owned(), ..asked.clone() }).await
+}
+
 struct PolicySink {
     objects: BTreeMap<String, Value>,
     policy: Arc<RwLock<Arc<Policy>>>,

@@ -215,3 +215,22 @@ async fn a_sum_of_roles_is_for_the_administrator_to_make() {
     assert_eq!(ask(&cluster, &bob, "PATCH", &format!("{roles}/edit"), json!({"metadata": {"labels": {"a": "b"}}})).await.0, 403);
     cluster.api.shutdown().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_by_websocket_takes_the_right_to_create() {
+    let cluster = Cluster::start(|_, _| {}).await;
+    let rbac = "/apis/rbac.authorization.k8s.io/v1/clusterroles";
+    let rules = json!([{"apiGroups": [""], "resources": ["pods/exec"], "verbs": ["get"]}]);
+    cluster.make(rbac, json!({"metadata": {"name": "reader"}, "rules": rules})).await;
+    let binding = json!({"metadata": {"name": "reader"}, "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "reader"},
+        "subjects": [{"kind": "User", "name": "bob"}]});
+    cluster.make("/apis/rbac.authorization.k8s.io/v1/clusterrolebindings", binding).await;
+    let bob = cluster.api.pki().issue_client("bob", &[]).unwrap();
+    let path = "/api/v1/namespaces/default/pods/p/exec?command=sh";
+    let upgrade = [("connection", "upgrade"), ("upgrade", "WebSocket")];
+    let (code, refusal, _) = cluster.send(Some(&bob), &upgrade, "GET", path, Value::Null).await;
+    let text = "pods \"p\" is forbidden: User \"bob\" cannot create resource \"pods/exec\" in API group \"\" in the namespace \"default\"";
+    assert_eq!((code, refusal["message"].as_str().unwrap()), (403, text));
+    assert_eq!(cluster.send(Some(&bob), &[], "GET", path, Value::Null).await.0, 404, "no such pod");
+    cluster.api.shutdown().await;
+}

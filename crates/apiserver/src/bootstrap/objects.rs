@@ -28,6 +28,7 @@ pub fn all(api: &Api) -> Vec<Value> {
         "spec": {"cidrs": api.config.service_cluster_ip_ranges}}));
     objects.extend(own_service(api));
     objects.push(authentication(api));
+    objects.push(tracking());
     objects
 }
 
@@ -73,15 +74,26 @@ fn own_service(api: &Api) -> Vec<Value> {
 
 /// How extension API servers are to judge clients.
 fn authentication(api: &Api) -> Value {
+    let header = &api.config.authentication.request_header;
+    let list = |texts: &[String]| json!(texts).to_string();
+    let (clients, proxies) = api.authn.bundles();
     json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "extension-apiserver-authentication", "namespace": "kube-system"},
     "data": {
-        "client-ca-file": api.pki.ca.pem(),
-        "requestheader-client-ca-file": api.pki.front_proxy_ca.pem(),
-        "requestheader-allowed-names": "[\"front-proxy-client\"]",
-        "requestheader-extra-headers-prefix": "[\"X-Remote-Extra-\"]",
-        "requestheader-group-headers": "[\"X-Remote-Group\"]",
-        "requestheader-username-headers": "[\"X-Remote-User\"]",
+        "client-ca-file": clients,
+        "requestheader-client-ca-file": proxies,
+        "requestheader-allowed-names": list(&header.allowed_names),
+        "requestheader-extra-headers-prefix": list(&header.extra_headers_prefix),
+        "requestheader-group-headers": list(&header.group_headers),
+        "requestheader-uid-headers": list(&header.uid_headers),
+        "requestheader-username-headers": list(&header.username_headers),
     }})
+}
+
+/// Since when the use of tokens in Secrets is noted on them: an unused one can be told from then on.
+fn tracking() -> Value {
+    let today: String = crate::identifiers::now().chars().take(10).collect();
+    json!({"apiVersion": "v1", "kind": "ConfigMap",
+        "metadata": {"name": "kube-apiserver-legacy-service-account-token-tracking", "namespace": "kube-system"}, "data": {"since": today}})
 }
 
 /// What an existing object should become; `None`: it is good.
@@ -89,7 +101,11 @@ pub fn repaired(wanted: &Value, current: &Value) -> Option<Value> {
     let fields: &[&str] = match str_at(wanted, "kind") {
         "Endpoints" => &["subsets"],
         "EndpointSlice" => &["endpoints", "ports"],
+        // The day of the first start stays.
+        "ConfigMap" if str_at(wanted, "metadata.name").ends_with("-tracking") => return None,
         "ConfigMap" => &["data"],
+        "ClusterRole" | "Role" => return with_missing(wanted, current, "rules", covers_rule),
+        "ClusterRoleBinding" | "RoleBinding" => return with_missing(wanted, current, "subjects", |have, want| have.contains(want)),
         "Service" => return port_moved(wanted, current),
         _ => return None,
     };
@@ -102,6 +118,31 @@ pub fn repaired(wanted: &Value, current: &Value) -> Option<Value> {
     }
     metadata_mut(&mut object).remove("managedFields");
     Some(object)
+}
+
+/// Upstream's reconciliation of the bootstrap policy: what is missing is added, what was added stays, and who wants none of it
+/// says so by the annotation.
+fn with_missing(wanted: &Value, current: &Value, field: &str, has: fn(&[Value], &Value) -> bool) -> Option<Value> {
+    let update = current.pointer("/metadata/annotations/rbac.authorization.kubernetes.io~1autoupdate");
+    if update.is_none_or(|u| u != "true") || wanted.get("aggregationRule").is_some() {
+        return None;
+    }
+    let list = |o: &Value| o.get(field).and_then(Value::as_array).cloned().unwrap_or_default();
+    let mut all = list(current);
+    let missing: Vec<Value> = list(wanted).into_iter().filter(|one| !has(&all, one)).collect();
+    if missing.is_empty() || (field == "subjects" && current.get("roleRef") != wanted.get("roleRef")) {
+        return None;
+    }
+    all.extend(missing);
+    let mut object = current.clone();
+    object[field] = Value::Array(all);
+    metadata_mut(&mut object).remove("managedFields");
+    Some(object)
+}
+
+fn covers_rule(have: &[Value], want: &Value) -> bool {
+    let parse = |rules: &[Value]| auth::rbac::rules_of(&json!({"rules": rules}));
+    auth::rbac::escalation::missing(&parse(have), &parse(std::slice::from_ref(want))).is_empty()
 }
 
 fn port_moved(wanted: &Value, current: &Value) -> Option<Value> {

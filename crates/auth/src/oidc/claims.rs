@@ -43,7 +43,7 @@ impl Issuer {
     }
 
     fn verify(&self, claims: &Value, now: i64) -> Result<(), String> {
-        let date = |name: &str| jwt::date(claims, name).map_err(|()| format!("oidc: verify token: malformed {name}"));
+        let date = |name: &str| jwt::date(claims, name).map_err(|_| format!("oidc: verify token: malformed {name}"));
         if claims.get("iss").and_then(Value::as_str) != Some(self.url.as_str()) {
             return Err("oidc: verify token: oidc: id token issued by a different provider".to_owned());
         }

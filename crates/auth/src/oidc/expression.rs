@@ -6,7 +6,7 @@ use serde_json::Value;
 #[derive(Debug)]
 pub struct Expression {
     text: String,
-    program: Program,
+    program: Box<Program>,
     over: &'static str,
 }
 
@@ -28,7 +28,7 @@ impl Expression {
 
     fn compile(text: &str, over: &'static str, of: Type) -> Result<Self, String> {
         let program = Env::new().variable(over, of).compile(text).map_err(|e| e.to_string())?;
-        Ok(Self { text: text.to_owned(), program, over })
+        Ok(Self { text: text.to_owned(), program: Box::new(program), over })
     }
 
     /// Whether its value can be a bool.

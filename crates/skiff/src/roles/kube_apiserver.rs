@@ -42,9 +42,8 @@ pub struct Flags {
     event_ttl: String,
     #[arg(long, default_value_t = true, action = clap::ArgAction::Set)]
     anonymous_auth: bool,
-    /// Only Node,RBAC is known
-    #[arg(long, value_delimiter = ',', default_value = "Node,RBAC")]
-    authorization_mode: Vec<String>,
+    #[command(flatten)]
+    authorization: super::authentication::Authorization,
     #[arg(long, value_delimiter = ',')]
     enable_admission_plugins: Vec<String>,
     #[arg(long, value_delimiter = ',')]
@@ -58,9 +57,6 @@ pub struct Flags {
 
 pub fn run(flags: &Flags) -> Result<()> {
     super::run(|cancel| async move {
-        if flags.authorization_mode != ["Node", "RBAC"] {
-            bail!("--authorization-mode {}: only Node,RBAC is known", flags.authorization_mode.join(","));
-        }
         if !flags.allow_privileged {
             bail!("--allow-privileged=false is not supported: use the PodSecurity labels of namespaces");
         }
@@ -88,6 +84,7 @@ fn config(flags: &Flags) -> Result<apiserver::Config> {
     config.service_account_issuer.clone_from(first);
     config.authentication.service_account.accepted_issuers = more.to_vec();
     flags.authentication.apply(&mut config)?;
+    flags.authorization.apply(&mut config)?;
     config.api_audiences.clone_from(&flags.api_audiences);
     config.event_ttl = duration(&flags.event_ttl)?;
     config.anonymous_auth = flags.anonymous_auth;

@@ -2,11 +2,12 @@
 //! `impersonate-on:<mode>:<verb>` on what one then does. The legacy mode asks for `impersonate` alone. The first that agrees
 //! decides; otherwise the first refusal is the answer.
 
-use auth::{Attributes, Decision, User, user};
+use auth::{Attributes, User, user};
 use machinery::field::go_quote;
 use machinery::names;
 use machinery::status::StatusError;
 
+use crate::authz;
 use crate::state::Api;
 
 const AUTHENTICATION: &str = "authentication.k8s.io";
@@ -181,10 +182,7 @@ fn odd_extra(wanted: &User) -> Option<String> {
 }
 
 async fn require(api: &Api, asked: &Attributes) -> Result<(), StatusError> {
-    match api.authorizer.decide(asked).await {
-        Decision::Allow(_) => Ok(()),
-        Decision::NoOpinion(reason) | Decision::Deny(reason) => Err(asked.forbidden(&reason)),
-    }
+    authz::require(&api.authorizer, asked).await
 }
 
 fn ensure(user: &mut User, group: &str) {
