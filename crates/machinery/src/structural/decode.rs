@@ -50,7 +50,7 @@ impl Schema {
     /// dropped come sorted.
     pub fn prune(&self, value: &mut Value, root: bool) -> Vec<String> {
         let mut pruner = Pruner { unknown: Vec::new() };
-        pruner.value(value, Some(self), root, &Trail::default());
+        pruner.value(value, Some(self), root, false, &Trail::default());
         pruner.unknown.sort();
         pruner.unknown
     }
@@ -170,9 +170,10 @@ struct Pruner {
 }
 
 impl Pruner {
-    /// No schema at all (inside `additionalProperties: true`) leaves scalars only.
-    fn value(&mut self, value: &mut Value, schema: Option<&Schema>, root: bool, at: &Trail<'_>) {
-        let keep = schema.is_some_and(|s| s.preserve_unknown);
+    /// No schema at all (inside `additionalProperties: true`) leaves scalars only. `kept` says that the value is an item of a list
+    /// that keeps what it does not know.
+    fn value(&mut self, value: &mut Value, schema: Option<&Schema>, root: bool, kept: bool, at: &Trail<'_>) {
+        let keep = kept || schema.is_some_and(|s| s.preserve_unknown);
         match value {
             Value::Object(map) => {
                 let resource = root || schema.is_some_and(|s| s.embedded_resource);
@@ -182,11 +183,11 @@ impl Pruner {
                     }
                     let at = at.key(name);
                     if let Some(property) = schema.and_then(|s| s.properties.get(name)) {
-                        self.value(item, Some(property), false, &at);
+                        self.value(item, Some(property), false, false, &at);
                         return true;
                     }
                     match schema.and_then(|s| s.additional.as_ref()) {
-                        Some(_) => self.value(item, schema.and_then(Schema::additional_schema), false, &at),
+                        Some(_) => self.value(item, schema.and_then(Schema::additional_schema), false, false, &at),
                         None if keep => {}
                         None => {
                             self.report(&at);
@@ -199,7 +200,7 @@ impl Pruner {
             Value::Array(items) => {
                 let below = schema.and_then(|s| s.items.as_deref());
                 for (index, item) in items.iter_mut().enumerate().filter(|_| !keep || below.is_some()) {
-                    self.value(item, below, false, &at.index(index));
+                    self.value(item, below, false, keep, &at.index(index));
                 }
             }
             _ => {}
@@ -237,6 +238,9 @@ mod tests {
                 "m": {"type": "object", "additionalProperties": {"type": "object", "properties": {"k": {"type": "string"}}}},
                 "any": {"type": "object", "x-kubernetes-preserve-unknown-fields": true, "properties": {"known": {"type": "object"}}},
                 "true": {"type": "object", "additionalProperties": true},
+                "list": {"type": "array", "x-kubernetes-preserve-unknown-fields": true, "items": {
+                    "type": "object", "properties": {"k": {"type": "object", "properties": {}}},
+                }},
                 "emb": {"type": "object", "x-kubernetes-embedded-resource": true, "properties": {"x": {"type": "string"}}},
             }},
         }}))
@@ -249,7 +253,7 @@ mod tests {
             "apiVersion": "g/v1", "kind": "T", "metadata": {"name": "n", "odd": 1}, "zz": 1,
             "spec": {
                 "a": 7, "b": 1, "l": [{"k": "x"}, {"k": "x", "z": 1}], "m": {"one": {"k": "x", "z": 1}},
-                "any": {"free": {"deep": 1}, "known": {"z": 1}}, "true": {"s": 1, "o": {"x": 1}},
+                "any": {"free": {"deep": 1}, "known": {"z": 1}}, "true": {"s": 1, "o": {"x": 1}}, "list": [{"free": 1, "k": {"z": 1}}],
                 "emb": {"apiVersion": "v1", "kind": "X", "metadata": {"name": "e", "odd": {}}, "x": "1", "y": 1},
             },
         });
@@ -261,6 +265,7 @@ mod tests {
             "spec.b",
             "spec.emb.y",
             "spec.l[1].z",
+            "spec.list[0].k.z",
             "spec.m.one.z",
             "spec.true.o.x",
             "zz",
@@ -273,7 +278,7 @@ mod tests {
                 "apiVersion": "g/v1", "kind": "T", "metadata": {"name": "n"},
                 "spec": {
                     "a": 7, "l": [{"k": "x"}, {"k": "x"}], "m": {"one": {"k": "x"}},
-                    "any": {"free": {"deep": 1}, "known": {}}, "true": {"s": 1, "o": {}},
+                    "any": {"free": {"deep": 1}, "known": {}}, "true": {"s": 1, "o": {}}, "list": [{"free": 1, "k": {}}],
                     "emb": {"apiVersion": "v1", "kind": "X", "metadata": {"name": "e"}, "x": "1"},
                 },
             })
