@@ -1,6 +1,7 @@
 //! Pods and their subresources.
 
 mod gated;
+mod resize;
 mod status;
 mod update;
 
@@ -147,24 +148,11 @@ impl Strategy for EphemeralContainers {
 
 impl Strategy for Resize {
     fn prepare_for_update(&self, _ctx: &Context, new: &mut Value, old: &Value) {
-        let asked = std::mem::replace(new, old.clone());
-        for key in ["containers", "initContainers"] {
-            let Some(spec) = new.get_mut("spec") else { return };
-            for c in crate::validate::tree::list_mut(spec, key) {
-                let wanted = asked.get("spec").map_or(&[][..], |spec| list(spec, key)).iter().find(|w| s(w, "name") == s(c, "name"));
-                if let Some(wanted) = wanted {
-                    keep(c, wanted, "resources");
-                    keep(c, wanted, "resizePolicy");
-                }
-            }
-        }
-        if let (Some(meta), Some(version)) = (new.get_mut("metadata"), asked.get("metadata").and_then(|m| m.get("resourceVersion"))) {
-            set(meta, "resourceVersion", version.clone());
-        }
+        resize::prepare(new, old);
     }
 
     fn validate_update(&self, _ctx: &Context, new: &Value, old: &Value) -> ErrorList {
-        update::resize(new, old)
+        resize::validate(new, old)
     }
 }
 

@@ -154,31 +154,3 @@ pub fn ephemeral(new: &Value, old: &Value) -> ErrorList {
     }
     e
 }
-
-/// `ValidatePodResize`: resources of running containers, within the pod's quality of service.
-pub fn resize(new: &Value, old: &Value) -> ErrorList {
-    let mut e = ErrorList::new();
-    super::whole(new, &mut e);
-    let p = Path::new("spec");
-    if super::qos_class(new) != super::qos_class(old) {
-        let text = format!(
-            "Pod QOS Class may not change as a result of resizing (is {}, would be {})",
-            super::qos_class(old),
-            super::qos_class(new)
-        );
-        e.push(Error::invalid_str(&p, &super::qos_class(new), text));
-    }
-    let mut munged = opt(new, "spec").cloned().unwrap_or_default();
-    let empty = json!({});
-    let os = opt(old, "spec").unwrap_or(&empty);
-    for key in ["containers", "initContainers"] {
-        for (c, old) in list_mut(&mut munged, key).iter_mut().zip(list(os, key)) {
-            keep(c, old, "resources");
-            keep(c, old, "resizePolicy");
-        }
-    }
-    if !semantic(Some(&munged), Some(os), "core.v1.PodSpec") {
-        e.push(Error::forbidden(&p, "only cpu and memory resources are mutable"));
-    }
-    e
-}
