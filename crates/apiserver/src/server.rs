@@ -133,7 +133,7 @@ async fn state(
         aggregation: Aggregation::start(&store, &registry, &pki, tasks, cancel).await?,
         hooks: Hooks::start(&store, &registry, tasks, cancel).await?,
         policies: Policies::start(&store, &registry, tasks, cancel).await?,
-        plugins: Plugins::new(&config),
+        plugins: Plugins::new(&config)?,
         caches: Caches::new(store.clone(), Limits::default(), cancel.clone()),
         flow: Arc::new(Flow::new(&config)),
         audit,

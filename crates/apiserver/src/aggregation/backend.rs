@@ -12,7 +12,7 @@ use http_body_util::{BodyExt as _, Empty, Limited};
 use machinery::status::StatusError;
 
 use super::routes::Route;
-use crate::connect::Backend;
+use crate::connect::{self, Backend};
 use crate::http::body::boxed;
 use crate::state::Api;
 use crate::webhook::service;
@@ -27,7 +27,9 @@ pub async fn find(api: &Arc<Api>, route: &Route) -> Result<Backend, StatusError>
     let tls = route.tls.clone().map_err(|why| StatusError::new(500, "", why))?;
     let of = &route.service;
     let address = service::resolve(api, &of.namespace, &of.name, of.port, api.connections.turn()).await?;
-    Ok(Backend { host: address.host, port: address.port, tls: Some(tls), server_name: Some(of.host()) })
+    let ip = connect::called(api, &address.host, address.port).await;
+    let host = ip.map_err(|why| StatusError::new(503, "ServiceUnavailable", why))?.to_string();
+    Ok(Backend { host, port: address.port, tls: Some(tls), server_name: Some(of.host()) })
 }
 
 /// Says on whose behalf a request is made; whatever the client said of that itself is gone.

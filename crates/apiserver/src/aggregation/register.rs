@@ -119,16 +119,16 @@ async fn sync(api: &Arc<Api>, starting: bool) -> Result<(), String> {
     let wanted = all(api);
     let current = api.aggregation.routes.load().all.clone();
     let names: BTreeSet<&String> = wanted.keys().chain(current.keys()).collect();
-    for name in names {
-        let step = decide(wanted.get(name), current.get(name).map(|c| &**c), starting);
-        match step {
-            Step::None => {}
-            Step::Create(object) => bootstrap::write_as(api, Method::POST, &object, MANAGER, "").await?,
-            Step::Update(object) => bootstrap::write_as(api, Method::PUT, &object, MANAGER, "").await?,
-            Step::Delete(object) => bootstrap::write_as(api, Method::DELETE, &object, MANAGER, "").await?,
-        }
-    }
-    Ok(())
+    let steps = names.into_iter().map(|name| decide(wanted.get(name), current.get(name).map(|c| &**c), starting));
+    // At once: the store syncs them together.
+    let writes = steps.filter_map(|step| match step {
+        Step::None => None,
+        Step::Create(object) => Some((Method::POST, object)),
+        Step::Update(object) => Some((Method::PUT, object)),
+        Step::Delete(object) => Some((Method::DELETE, object)),
+    });
+    let writes = writes.map(|(method, object)| async move { bootstrap::write_as(api, method, &object, MANAGER, "").await });
+    futures::future::try_join_all(writes).await.map(|_| ())
 }
 
 #[derive(Debug, PartialEq)]

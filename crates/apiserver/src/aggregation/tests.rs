@@ -158,7 +158,7 @@ async fn what_cannot_serve_says_why() {
     let stranger = HttpsServer::start(&["things.default.svc"], things).await;
     lab.register(json!({"caBundle": stranger.ca_bundle()})).await;
     let condition = lab.condition("FailedDiscoveryCheck").await;
-    let url = format!("https://localhost:{}/apis/g.io/v1", lab.server.port);
+    let url = format!("https://127.0.0.1:{}/apis/g.io/v1", lab.server.port);
     let want = format!(
         "failing or missing response from {url}: Get \"{url}\": tls: failed to verify certificate: x509: certificate signed by unknown authority"
     );

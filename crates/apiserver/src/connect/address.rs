@@ -27,6 +27,31 @@ pub fn proxyable(api: &Arc<Api>, ip: IpAddr, port: u16) -> Result<(), StatusErro
     Ok(())
 }
 
+/// Where this server may call what an administrator configured: also this host, but no link, and not itself, which would ask
+/// itself the same again.
+pub fn callable(api: &Arc<Api>, ip: IpAddr, port: u16) -> bool {
+    let ip = ip.to_canonical();
+    let own = port == api.port && (ip.is_loopback() || ip == api.config.advertised());
+    !own && (ip.is_loopback() || global_unicast(ip))
+}
+
+/// One address of a host. The error is as Go's client says it.
+pub async fn called(api: &Arc<Api>, host: &str, port: u16) -> Result<IpAddr, String> {
+    let found: Vec<IpAddr> = match host.parse() {
+        Ok(ip) => vec![ip],
+        Err(_) => {
+            let found = tokio::net::lookup_host((host, port)).await.map_err(|_| format!("dial tcp: lookup {host}: no such host"))?;
+            found.map(|a| a.ip()).collect()
+        }
+    };
+    if found.iter().any(|ip| !callable(api, *ip, port)) {
+        return Err("address not allowed".to_owned());
+    }
+    // As Go: the older family first.
+    let first = found.iter().find(|ip| ip.is_ipv4()).or(found.first());
+    first.copied().ok_or_else(|| format!("dial tcp: lookup {host}: no such host"))
+}
+
 /// One address of a host whose every address is allowed.
 pub async fn resolve(api: &Arc<Api>, host: &str, port: u16) -> Result<IpAddr, StatusError> {
     if let Ok(ip) = host.parse() {

@@ -18,7 +18,7 @@ pub mod upgrade;
 use http::Request;
 use machinery::status::StatusError;
 
-pub use address::proxyable;
+pub use address::{called, proxyable};
 pub use backend::{Backend, BackendError, Connections};
 pub use tls::AnyCertificate;
 

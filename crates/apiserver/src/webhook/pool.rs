@@ -145,6 +145,7 @@ async fn dial(api: &Arc<Api>, to: &Endpoint, tls: Arc<ClientConfig>) -> Result<S
             found.map(|a| (a.host, a.port)).map_err(|e| SendError::Io(e.message))?
         }
     };
+    let host = connect::called(api, &host, port).await.map_err(SendError::Io)?.to_string();
     let backend = connect::Backend { host, port, tls: Some(tls), server_name: Some(to.verified_name()) };
     let stream = backend.dial().await.map_err(io)?;
     let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|e| io(e.into()))?;

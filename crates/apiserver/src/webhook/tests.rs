@@ -144,3 +144,18 @@ async fn services_are_found_and_the_host_itself_is_not_reached_through_them() {
     assert!(server.calls().is_empty());
     cluster.end().await;
 }
+
+#[tokio::test]
+async fn links_and_this_server_itself_are_not_called() {
+    let cluster = Cluster::start().await;
+    let own = format!("https://127.0.0.1:{}/", cluster.api.local_addr.port());
+    for url in ["https://169.254.169.254/", "https://[fe80::1]/", "https://0.0.0.0:1/", "https://224.0.0.1/", own.as_str()] {
+        let to = Endpoint::url_of(url, Trust::Any).unwrap();
+        let text = said(&cluster, &to, 1000).await.unwrap_err();
+        assert!(text.ends_with(": address not allowed"), "{url}: {text}");
+    }
+    let to = Endpoint::url_of("https://no.such.host.invalid/", Trust::Any).unwrap();
+    let text = said(&cluster, &to, 20_000).await.unwrap_err();
+    assert!(text.ends_with("dial tcp: lookup no.such.host.invalid: no such host"), "{text}");
+    cluster.end().await;
+}

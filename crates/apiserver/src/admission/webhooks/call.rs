@@ -1,5 +1,7 @@
 //! One call of one webhook: whether it is asked, what it is asked, and what its answer means for the request.
 
+use std::time::Instant;
+
 use machinery::object::str_at;
 use machinery::status::StatusError;
 use serde_json::{Value, json};
@@ -9,7 +11,12 @@ use crate::admission::matching::{self, Matched};
 use crate::admission::review::{self, Response};
 use crate::admission::{Operation, Request};
 use crate::identifiers;
+use crate::metrics::table;
 use crate::webhook::{self, CallError, Manner};
+
+/// The two kinds of webhooks in metrics.
+pub const MUTATING: &str = "admit";
+pub const VALIDATING: &str = "validating";
 
 /// Why a webhook stops a request.
 pub enum Refused {
@@ -48,6 +55,32 @@ pub async fn invocation(hook: &Hook, request: &Request<'_>, value: &Value, old: 
 
 /// Calls the webhook; `shown` is the object in the matched version.
 pub async fn call(
+    hook: &Hook,
+    request: &Request<'_>,
+    matched: &Matched,
+    shown: &Value,
+    old: Option<&Value>,
+    mutating: bool,
+) -> Result<Response, Refused> {
+    let started = Instant::now();
+    let answer = asked(hook, request, matched, shown, old, mutating).await;
+    let code = match &answer {
+        Ok(_) => 200,
+        Err(Refused::Rejected(error)) => error.code,
+        Err(Refused::Call(_)) => 500,
+    };
+    let rejected = match &answer {
+        Ok(_) => "false",
+        Err(Refused::Call(_)) if hook.fails_open => "false",
+        Err(_) => "true",
+    };
+    let (metrics, operation, step) = (&request.api.metrics, request.operation.name(), if mutating { MUTATING } else { VALIDATING });
+    metrics.observe(&table::ADMISSION_WEBHOOK_DURATION, &[&hook.name, operation, rejected, step], started.elapsed().as_secs_f64());
+    metrics.count(&table::ADMISSION_WEBHOOK_REQUESTS, &[&code.to_string(), &hook.name, operation, rejected, step]);
+    answer
+}
+
+async fn asked(
     hook: &Hook,
     request: &Request<'_>,
     matched: &Matched,
@@ -118,10 +151,23 @@ fn denied(webhook: &str, status: &Value) -> StatusError {
 }
 
 /// What a failed call means: nothing, where the webhook fails open.
-pub fn judge(hook: &Hook, refused: Refused) -> Result<(), StatusError> {
+pub fn judge(hook: &Hook, request: &Request<'_>, step: &'static str, refused: Refused) -> Result<(), StatusError> {
+    let metrics = &request.api.metrics;
+    let rejection = |error_type: &str, code: u16| {
+        let values = [error_type, &hook.name, request.operation.name(), &code.to_string(), step];
+        metrics.count(&table::ADMISSION_WEBHOOK_REJECTIONS, &values);
+    };
     match refused {
-        Refused::Rejected(error) => Err(error),
+        Refused::Rejected(error) => {
+            rejection("no_error", error.code);
+            Err(error)
+        }
         Refused::Call(why) => {
+            if hook.fails_open {
+                metrics.count(&table::ADMISSION_WEBHOOK_FAIL_OPEN, &[&hook.name, step]);
+            } else {
+                rejection("calling_webhook_error", 0);
+            }
             let text = format!("failed calling webhook {:?}: {why}", hook.name);
             tracing::warn!(webhook = hook.name, open = hook.fails_open, "{text}");
             if hook.fails_open { Ok(()) } else { Err(StatusError::internal(text)) }

@@ -46,7 +46,7 @@ impl Plugin for MutatingAdmissionWebhook {
                 Ok(patch) => annotate(hook, request, &place, patch),
                 Err(refused) => {
                     let failed = matches!(refused, Refused::Call(_));
-                    call::judge(hook, refused)?;
+                    call::judge(hook, request, call::MUTATING, refused)?;
                     if failed {
                         request.annotate(&format!("failed-open.mutation.webhook.admission.k8s.io/{place}"), &hook.name);
                     }

@@ -31,7 +31,7 @@ impl Plugin for ValidatingAdmissionWebhook {
         for (index, ((hook, _), answer)) in calls.iter().zip(answers).enumerate() {
             let Err(refused) = answer else { continue };
             let failed = matches!(refused, Refused::Call(_));
-            match call::judge(hook, refused) {
+            match call::judge(hook, request, call::VALIDATING, refused) {
                 Ok(()) if failed => {
                     request.annotate(&format!("failed-open.validating.webhook.admission.k8s.io/round_0_index_{index}"), &hook.name)
                 }
