@@ -1,6 +1,7 @@
 //! The kinds that controllers read: the one list from which the [`View`](crate::View), the watches and the runtime's
 //! informers are made.
 
+pub use k8s_openapi::api::admissionregistration::v1::ValidatingAdmissionPolicy;
 pub use k8s_openapi::api::apps::v1::{ControllerRevision, DaemonSet, Deployment, ReplicaSet, StatefulSet};
 pub use k8s_openapi::api::batch::v1::{CronJob, Job};
 pub use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
@@ -46,6 +47,7 @@ macro_rules! for_each_kind {
             services Services Service all,
             stateful_sets StatefulSets StatefulSet all,
             storage_classes StorageClasses StorageClass all,
+            validating_admission_policies ValidatingAdmissionPolicies ValidatingAdmissionPolicy all,
         }
     };
 }

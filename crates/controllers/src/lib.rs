@@ -41,6 +41,7 @@ pub mod service_load_balancer;
 pub mod stateful_set;
 pub mod taint_eviction;
 pub mod ttl_after_finished;
+pub mod validating_admission_policy_status;
 pub mod volume_binder;
 pub mod volume_protection;
 
@@ -96,6 +97,7 @@ pub const TABLE: &[Controller] = &[
     stateful_set::CONTROLLER,
     taint_eviction::CONTROLLER,
     ttl_after_finished::CONTROLLER,
+    validating_admission_policy_status::CONTROLLER,
     volume_binder::CLAIMS,
     volume_binder::VOLUMES,
     volume_protection::CLAIMS,

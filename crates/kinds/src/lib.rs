@@ -15,6 +15,7 @@ pub mod resource;
 pub mod strategies;
 pub mod strategy;
 pub mod table;
+pub mod type_checking;
 pub mod types;
 pub mod validate;
 pub mod warnings;

@@ -1,0 +1,176 @@
+//! Type checking of ValidatingAdmissionPolicies against the kinds they are about: what their status warns of (upstream's
+//! `validating.TypeChecker`). Called by the controller of policies' status.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use cel::{ObjectType, Type};
+use machinery::gvk::{GroupVersionKind, GroupVersionResource};
+use machinery::schema::{Scalar, Struct, Type as Fact, TypeId, Types};
+use serde_json::Value;
+
+use crate::expressions::{self, Scope};
+use crate::table;
+use crate::validate::tree::{list, opt, s, strings};
+
+/// Kinds beyond these are not checked.
+const KINDS_MAX: usize = 10;
+
+/// Where an expression is, and what is wrong with it, kind by kind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Warning {
+    pub field: String,
+    pub text: String,
+}
+
+/// What the expressions of a policy get wrong about the kinds that its rules name. Kinds that are not known are not checked.
+pub fn check(spec: &Value) -> Vec<Warning> {
+    let kinds = kinds(spec);
+    let params = opt(spec, "paramKind").and_then(|kind| declared(&gvk(s(kind, "apiVersion"), s(kind, "kind"))));
+    let mut out = Vec::new();
+    for (i, validation) in list(spec, "validations").iter().enumerate() {
+        for key in ["expression", "messageExpression"] {
+            let text = s(validation, key);
+            if text.is_empty() {
+                continue;
+            }
+            let problems: Vec<String> = kinds.iter().filter_map(|kind| problem(spec, text, kind, params.as_ref())).collect();
+            if !problems.is_empty() {
+                out.push(Warning { field: format!("spec.validations[{i}].{key}"), text: problems.join("\n\n") });
+            }
+        }
+    }
+    out
+}
+
+fn gvk(api_version: &str, kind: &str) -> GroupVersionKind {
+    let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
+    GroupVersionKind::new(group, version, kind)
+}
+
+/// The kinds the rules spell out, in order.
+fn kinds(spec: &Value) -> Vec<GroupVersionKind> {
+    let mut out = BTreeSet::new();
+    for rule in opt(spec, "matchConstraints").map_or(&[][..], |m| list(m, "resourceRules")) {
+        let plain = |key: &str| strings(rule, key).filter(|t| !t.contains(['*', '/'])).map(str::to_owned).collect::<BTreeSet<_>>();
+        let starred = ["apiGroups", "apiVersions"].iter().any(|key| strings(rule, key).any(|t| t.contains('*')));
+        if starred {
+            continue;
+        }
+        for group in plain("apiGroups") {
+            for version in plain("apiVersions") {
+                for resource in plain("resources") {
+                    let gvr = GroupVersionResource::new(group.clone(), version.clone(), resource);
+                    if let Some(row) = table().by_resource(&gvr) {
+                        out.insert((row.group.clone(), row.version.clone(), row.kind.clone()));
+                    }
+                }
+            }
+        }
+    }
+    out.into_iter().take(KINDS_MAX).map(|(group, version, kind)| GroupVersionKind::new(group, version, kind)).collect()
+}
+
+/// The issues of an expression, were the object of this kind.
+fn problem(spec: &Value, text: &str, kind: &GroupVersionKind, params: Option<&Type>) -> Option<String> {
+    let object = declared(kind)?;
+    let mut base = expressions::admission(Scope { authorizer: true, params: params.is_some(), patches: false })
+        .variable("object", object.clone())
+        .variable("oldObject", object);
+    if let Some(params) = params {
+        base = base.variable("params", params.clone());
+    }
+    let mut known: Vec<(String, Type)> = Vec::new();
+    for variable in list(spec, "variables") {
+        let compiled = expressions::with_variables(base.clone(), &known).compile(s(variable, "expression"));
+        known.push((s(variable, "name").to_owned(), compiled.map_or(Type::Dyn, |p| p.output_type().clone())));
+    }
+    let error = expressions::with_variables(base, &known).compile(text).err()?;
+    Some(format!("{kind}: {}", error.issues))
+}
+
+/// The type of a built-in kind.
+fn declared(kind: &GroupVersionKind) -> Option<Type> {
+    let ty = table().type_of(kind)?;
+    Some(type_of(crate::types(), ty, &kind.kind, &mut Vec::new()))
+}
+
+fn type_of(types: &Types, ty: TypeId, name: &str, above: &mut Vec<TypeId>) -> Type {
+    match types.get(ty) {
+        // A type within itself is checked no deeper.
+        _ if above.contains(&ty) => Type::Dyn,
+        Fact::Scalar(scalar) => match scalar {
+            Scalar::String | Scalar::Quantity | Scalar::Duration => Type::String,
+            Scalar::Bytes => Type::Bytes,
+            Scalar::Bool => Type::Bool,
+            Scalar::Int32 | Scalar::Int64 | Scalar::Uint32 | Scalar::Uint64 => Type::Int,
+            Scalar::Float32 | Scalar::Float64 => Type::Double,
+            Scalar::Time | Scalar::MicroTime => Type::Timestamp,
+            Scalar::IntOrString | Scalar::FieldsV1 => Type::Dyn,
+        },
+        Fact::List(l) => Type::list(type_of(types, l.elem, &format!("{name}.@idx"), above)),
+        Fact::Map(m) => Type::map(Type::String, type_of(types, m.elem, &format!("{name}.@elem"), above)),
+        Fact::Struct(of) => {
+            above.push(ty);
+            let out = object_of(types, of, name, above);
+            above.pop();
+            out
+        }
+        Fact::Any | Fact::Either(_) => Type::Dyn,
+    }
+}
+
+fn object_of(types: &Types, of: &Struct, name: &str, above: &mut Vec<TypeId>) -> Type {
+    let mut out = ObjectType::new(name);
+    for field in &of.fields {
+        out.add(&field.name, type_of(types, field.ty, &format!("{name}.{}", field.name), above));
+    }
+    if name.contains('.') {
+        return Type::Object(Arc::new(out));
+    }
+    out.add("apiVersion", Type::String);
+    out.add("kind", Type::String);
+    Type::Object(Arc::new(out))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn warnings(group: &str, resources: &[&str], expression: &str) -> Vec<Warning> {
+        check(&json!({
+            "matchConstraints": {"resourceRules": [{"apiGroups": [group], "apiVersions": ["v1"], "operations": ["*"], "resources": resources}]},
+            "variables": [{"name": "spec", "expression": "object.spec"}],
+            "validations": [{"expression": expression}],
+        }))
+    }
+
+    #[test]
+    fn expressions_are_checked_against_each_kind() {
+        for right in [
+            "object.spec.replicas > 1 && object.metadata.labels['a'] == 'b' && object.kind == 'Deployment'",
+            "object.spec.template.spec.containers.all(c, c.resources.limits['cpu'] != '1' && c.ports.all(p, p.containerPort > 0))",
+            "variables.spec.replicas == 1 || oldObject == null || object.metadata.creationTimestamp < timestamp('2030-01-01T00:00:00Z')",
+        ] {
+            assert_eq!(warnings("apps", &["deployments"], right), [], "{right}");
+        }
+        let wrong = warnings("apps", &["deployments", "replicasets", "deployments/status"], "object.replicas > 1");
+        let text = |kind: &str| {
+            format!("apps/v1, Kind={kind}: ERROR: <input>:1:7: undefined field 'replicas'\n | object.replicas > 1\n | ......^")
+        };
+        let both = format!("{}\n\n{}", text("Deployment"), text("ReplicaSet"));
+        assert_eq!(wrong, [Warning { field: "spec.validations[0].expression".to_owned(), text: both }]);
+        assert_eq!(warnings("apps", &["*"], "object.nothing"), []);
+        assert_eq!(warnings("apps", &["unknown"], "object.nothing"), []);
+        assert_eq!(warnings("", &["pods"], "variables.spec.nodeName == 1").len(), 1);
+    }
+
+    #[test]
+    fn recursive_types_end() {
+        assert!(declared(&gvk("apiextensions.k8s.io/v1", "CustomResourceDefinition")).is_some());
+        assert!(declared(&gvk("v1", "Pod")).is_some());
+        assert!(declared(&gvk("v1", "Nothing")).is_none());
+    }
+}
