@@ -2,7 +2,6 @@
 //! (upstream's `webhook/request`).
 
 use base64::Engine as _;
-use cel::{ObjectType, Type};
 use machinery::gvk::{GroupVersionKind, GroupVersionResource};
 use machinery::object::str_at;
 use serde_json::{Map, Value, json};
@@ -38,35 +37,6 @@ pub fn request(request: &Request<'_>, matched: &Matched, uid: &str) -> Value {
         }
     }
     out
-}
-
-/// The type of `request` in expressions.
-pub fn request_type() -> Type {
-    let object = |name: &str, fields: &[&str]| {
-        let fields = fields.iter().fold(ObjectType::new(format!("kubernetes.{name}")), |of, field| of.field(field, Type::String));
-        Type::object(fields)
-    };
-    let kind = object("GroupVersionKind", &["group", "version", "kind"]);
-    let resource = object("GroupVersionResource", &["group", "version", "resource"]);
-    let user = ObjectType::new("kubernetes.UserInfo")
-        .field("username", Type::String)
-        .field("uid", Type::String)
-        .field("groups", Type::list(Type::String))
-        .field("extra", Type::map(Type::String, Type::list(Type::String)));
-    let request = ObjectType::new("kubernetes.AdmissionRequest")
-        .field("kind", kind.clone())
-        .field("resource", resource.clone())
-        .field("subResource", Type::String)
-        .field("requestKind", kind)
-        .field("requestResource", resource)
-        .field("requestSubResource", Type::String)
-        .field("name", Type::String)
-        .field("namespace", Type::String)
-        .field("operation", Type::String)
-        .field("userInfo", Type::object(user))
-        .field("dryRun", Type::Bool)
-        .field("options", Type::Dyn);
-    Type::object(request)
 }
 
 fn kind(of: &GroupVersionKind) -> Value {

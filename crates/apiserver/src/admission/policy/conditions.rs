@@ -24,7 +24,9 @@ impl Conditions {
 
     /// Whether all are true, or why that cannot be said.
     pub fn hold(&self, inputs: &Inputs, requester: &Requester<'_>) -> Result<bool, String> {
-        let variables = inputs.variables(requester);
+        let mut variables = inputs.variables(requester);
+        // As upstream has it, conditions do not see the namespace.
+        variables.null("namespaceObject");
         let mut budget = Budget::new(MATCH_CONDITIONS_BUDGET);
         let mut errors = Vec::new();
         for (text, program) in &self.0 {

@@ -107,7 +107,9 @@ async fn expressions_see_the_namespace_the_requester_and_what_it_may_do() {
     let cluster = Cluster::start().await;
     let spec = on(
         "configmaps",
-        json!({"validations": [
+        json!({"matchConditions": [
+            {"name": "may", "expression": "authorizer.requestResource.check('create').allowed() && namespaceObject == null"},
+        ], "validations": [
             {"expression": "namespaceObject.metadata.name == 'default' && namespaceObject.status.phase == 'Active'"},
             {"expression": "request.operation == 'CREATE' && request.kind.kind == 'ConfigMap' && !request.dryRun && oldObject == null"},
             {"expression": "authorizer.group('').resource('secrets').namespace('default').check('get').allowed()"},

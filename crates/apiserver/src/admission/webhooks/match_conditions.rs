@@ -1,6 +1,7 @@
 //! `matchConditions`: CEL expressions that must all be true for a webhook to be called (upstream's `matchconditions`).
 
-use cel::{Budget, Env, MATCH_CONDITIONS_BUDGET, Program, Type, Value as CelValue, Variables};
+use cel::{AuthzRequest, Budget, MATCH_CONDITIONS_BUDGET, Program, Value as CelValue, Variables};
+use kinds::expressions::{self, Scope};
 use machinery::object::str_at;
 use serde_json::Value;
 
@@ -19,11 +20,7 @@ impl MatchConditions {
         if list.is_empty() {
             return Self { conditions: Vec::new(), fails_open };
         }
-        let env = Env::new()
-            .variable("object", Type::Dyn)
-            .variable("oldObject", Type::Dyn)
-            .variable("request", crate::admission::review::request_type())
-            .variable("authorizer", Type::Opaque("kubernetes.authorization.Authorizer"));
+        let env = expressions::admission(Scope { authorizer: true, ..Scope::default() });
         let compile = |condition: &Value| {
             let text = str_at(condition, "expression").to_owned();
             let program = env.compile(&text).map_err(|e| format!("compilation error: {e}"));
@@ -53,7 +50,9 @@ impl MatchConditions {
         variables.json("object", object);
         variables.json("oldObject", old);
         variables.json("request", about);
+        variables.json("namespaceObject", &Value::Null);
         variables.authorizer("authorizer", authorizer);
+        variables.resource_check("authorizer.requestResource", authorizer, asked_for(about));
         let mut budget = Budget::new(MATCH_CONDITIONS_BUDGET);
         let mut errors = Vec::new();
         for (text, program) in &self.conditions {
@@ -81,5 +80,18 @@ impl MatchConditions {
             [one] => Err(one.clone()),
             many => Err(format!("[{}]", many.join(", "))),
         }
+    }
+}
+
+/// What `authorizer.requestResource` asks about.
+fn asked_for(about: &Value) -> AuthzRequest {
+    let text = |path: &str| str_at(about, path).to_owned();
+    AuthzRequest {
+        group: text("resource.group"),
+        resource: text("resource.resource"),
+        subresource: text("subResource"),
+        namespace: text("namespace"),
+        name: text("name"),
+        ..AuthzRequest::default()
     }
 }

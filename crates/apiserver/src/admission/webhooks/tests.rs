@@ -426,6 +426,7 @@ async fn match_conditions_decide_whether_it_is_asked() {
         (&["object.metadata.name == 'm'", "request.userInfo.username != 'system:apiserver'"], 201),
         (&["!('system:masters' in request.userInfo.groups)"], 201),
         (&["authorizer.group('').resource('configmaps').namespace('default').check('get').allowed()"], 409),
+        (&["authorizer.requestResource.check('create').allowed()"], 409),
         // One that is false decides, whatever fails beside it.
         (&["object.none.none == 1", "false"], 201),
         (&["object.none.none == 1"], 403),
