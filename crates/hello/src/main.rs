@@ -8,6 +8,7 @@ mod files;
 mod server;
 mod shell;
 mod signals;
+mod tar;
 mod wget;
 
 use std::process::exit;
@@ -16,7 +17,7 @@ use std::process::exit;
 type Applet = (&'static str, &'static str, fn(&[String]) -> i32);
 
 /// Every applet, in order of name. `shell` runs these in place of programs.
-pub const APPLETS: [Applet; 17] = [
+pub const APPLETS: [Applet; 18] = [
     ("cat", "print files", files::cat),
     ("date", "print seconds since 1970", files::date),
     ("echo", "print words", files::echo),
@@ -31,6 +32,7 @@ pub const APPLETS: [Applet; 17] = [
     ("rm", "remove files", files::rm),
     ("sh", "a small shell: sh [-c SCRIPT]", shell::main),
     ("sleep", "wait: sleep SECONDS|infinity", files::sleep),
+    ("tar", "pack and unpack: tar cf FILE PATH..., tar xf FILE [-C FOLDER]", tar::main),
     ("touch", "make files", files::touch),
     ("true", "succeed", |_| 0),
     ("wget", "fetch a page: wget [-q] [-T SECONDS] [-O FILE] URL", wget::main),
