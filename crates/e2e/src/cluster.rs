@@ -178,13 +178,25 @@ impl Cluster {
         self.request("GET", path, None)
     }
 
+    /// Runs any program in this place, with the cluster's kubeconfig.
+    pub fn program(&self, program: &str, arguments: &[&str], environment: &[(&str, &str)]) -> Result<Output> {
+        let mut command = self.command(Path::new(program), arguments);
+        command.envs(environment.iter().copied());
+        self.output(&mut command)
+    }
+
     /// What a plain HTTP server says.
     pub fn fetch(&self, host: &str, port: u16) -> Result<String> {
+        self.fetch_path(host, port, "/")
+    }
+
+    /// As [`Cluster::fetch`], of another page.
+    pub fn fetch_path(&self, host: &str, port: u16, path: &str) -> Result<String> {
         let address = SocketAddr::new(host.parse::<IpAddr>().with_context(|| format!("{host:?} is no address"))?, port);
         self.netns.run(|| -> Result<String> {
             let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(3))?;
             stream.set_read_timeout(Some(Duration::from_secs(5)))?;
-            stream.write_all(b"GET / HTTP/1.0\r\nHost: x\r\n\r\n")?;
+            stream.write_all(format!("GET {path} HTTP/1.0\r\nHost: x\r\n\r\n").as_bytes())?;
             let mut text = String::new();
             stream.read_to_string(&mut text)?;
             let (_, body) = text.split_once("\r\n\r\n").context("no answer")?;

@@ -7,7 +7,7 @@ use runtime::images::{ImageConfig, Images, Program};
 static PROGRAM: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/hello"));
 
 /// What the program can be called as; `crates/hello` has the same table.
-const LINKS: [&str; 16] = [
+const LINKS: [&str; 17] = [
     "/bin/cat",
     "/bin/date",
     "/bin/echo",
@@ -21,6 +21,7 @@ const LINKS: [&str; 16] = [
     "/bin/rm",
     "/bin/sh",
     "/bin/sleep",
+    "/bin/tar",
     "/bin/touch",
     "/bin/true",
     "/bin/wget",
