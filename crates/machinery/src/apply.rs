@@ -8,6 +8,7 @@ mod managed;
 mod merge;
 pub mod scale;
 mod set;
+mod settle;
 mod typed;
 
 use serde_json::{Value, json};
@@ -143,6 +144,7 @@ pub fn on_update(types: &Types, ty: TypeId, old: Option<&Value>, new: &mut Value
             &zero
         }
     };
+    settle::settle(types, ty, &mut entries);
     account(types, ty, old, new, writer, &mut entries);
     managed::cap(&mut entries);
     managed::write(new, entries);
@@ -208,6 +210,7 @@ pub fn apply(
     }
     typed::validate(types, ty, config)?;
     let mut entries = live.and_then(managed::read).unwrap_or_default();
+    settle::settle(types, ty, &mut entries);
     let zero = crate::decode::zero(types, ty);
     let mut bare = live.unwrap_or(&zero).clone();
     if let Some(metadata) = bare.get_mut("metadata").and_then(Value::as_object_mut) {
