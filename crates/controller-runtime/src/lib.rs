@@ -63,7 +63,16 @@ pub enum Error {
 }
 
 /// The identity of the manager itself: for informers, discovery and the lease.
-pub const MANAGER: &str = "kube-controller-manager";
+pub const MANAGER: &str = controllers::MANAGER;
+
+/// The ServiceAccounts in kube-system that controllers act as.
+pub fn identities() -> Vec<&'static str> {
+    let own = TABLE.iter().map(|c| c.identity).chain([namespaces::NAME, garbage::NAME]);
+    let mut all: Vec<&str> = own.filter(|name| *name != MANAGER).collect();
+    all.sort_unstable();
+    all.dedup();
+    all
+}
 
 /// Runs every controller of the table.
 #[derive(Debug)]

@@ -42,6 +42,9 @@ pub struct Flags {
     event_ttl: String,
     #[arg(long, default_value_t = true, action = clap::ArgAction::Set)]
     anonymous_auth: bool,
+    /// Nodes whose kubelets get a kubeconfig beside admin.kubeconfig
+    #[arg(long, value_delimiter = ',')]
+    node_names: Vec<String>,
     #[command(flatten)]
     authorization: super::authentication::Authorization,
     #[arg(long, value_delimiter = ',')]
@@ -66,6 +69,14 @@ pub fn run(flags: &Flags) -> Result<()> {
         let handle = apiserver::Server::start(config, store).await.context("starting the API server")?;
         let url = format!("https://127.0.0.1:{}", handle.local_addr.port());
         write_admin_kubeconfig(&handle, &url, &flags.data_dir.join("admin.kubeconfig"))?;
+        for user in ["system:kube-controller-manager", "system:kube-scheduler"] {
+            let stem = user.trim_start_matches("system:kube-");
+            write_kubeconfig(&handle, &url, stem, user, &[], &flags.data_dir.join(format!("{stem}.kubeconfig")))?;
+        }
+        for name in &flags.node_names {
+            let (stem, user) = (format!("kubelet-{name}"), format!("system:node:{name}"));
+            write_kubeconfig(&handle, &url, &stem, &user, &["system:nodes"], &flags.data_dir.join(format!("{stem}.kubeconfig")))?;
+        }
         tracing::info!(%url, kubeconfig = %flags.data_dir.join("admin.kubeconfig").display(), "ready");
         cancel.cancelled().await;
         handle.shutdown().await;
@@ -104,9 +115,14 @@ pub fn open_store(dir: &std::path::Path) -> Result<Arc<dyn store::Store>> {
 
 /// Issues an administrator's certificate and writes a kubeconfig with it.
 pub fn write_admin_kubeconfig(handle: &apiserver::Handle, url: &str, path: &std::path::Path) -> Result<()> {
+    write_kubeconfig(handle, url, "admin", "kubernetes-admin", &["system:masters"], path)
+}
+
+/// Issues a certificate for a user and writes a kubeconfig with it.
+fn write_kubeconfig(handle: &apiserver::Handle, url: &str, stem: &str, user: &str, groups: &[&str], path: &std::path::Path) -> Result<()> {
     let pki = handle.pki();
-    let identity = pki.client("admin", "kubernetes-admin", &["system:masters"]).context("issuing the administrator's certificate")?;
-    let text = apiserver::pki::kubeconfig("skiff", "kubernetes-admin", url, pki.ca_pem(), &identity);
+    let identity = pki.client(stem, user, groups).with_context(|| format!("issuing the certificate of {user}"))?;
+    let text = apiserver::pki::kubeconfig("skiff", user, url, pki.ca_pem(), &identity);
     write_atomically(path, text.as_bytes())
 }
 

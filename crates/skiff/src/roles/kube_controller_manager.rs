@@ -7,6 +7,8 @@ use clap::Args;
 use client::{Clock, Election};
 use controller_runtime::ControllerManager;
 
+use super::credentials::Credentials;
+
 #[derive(Args)]
 pub struct Flags {
     #[arg(long)]
@@ -32,6 +34,9 @@ pub struct Flags {
     /// The key that tokens in Secrets are signed with
     #[arg(long)]
     service_account_private_key_file: Option<PathBuf>,
+    /// Each controller acts as a ServiceAccount of its own, with its own role's rights
+    #[arg(long, default_value_t = true, action = clap::ArgAction::Set)]
+    use_service_account_credentials: bool,
     /// `-name` switches a controller off
     #[arg(long, value_delimiter = ',', allow_hyphen_values = true, default_value = "*")]
     controllers: Vec<String>,
@@ -48,7 +53,22 @@ pub fn run(flags: &Flags) -> Result<()> {
         config.controllers.certificate_seconds = i64::try_from(most.as_secs()).unwrap_or(i64::MAX);
         config.election = flags.leader_elect.then(|| Election::new("kube-controller-manager", &identity()));
         config.disabled = flags.controllers.iter().filter_map(|c| c.strip_prefix('-').map(str::to_owned)).collect();
-        ControllerManager::run(config, move |_| client.clone(), cancel).await.context("running the controllers")
+        if !flags.use_service_account_credentials {
+            return ControllerManager::run(config, move |_| client.clone(), cancel).await.context("running the controllers");
+        }
+        let credentials = Credentials::new(&flags.kubeconfig, client.clone(), controller_runtime::identities()).await?;
+        let clients = credentials.clients.clone();
+        let client_for = move |name: &str| clients.get(name).unwrap_or(&client).clone();
+        let ended = cancel.child_token();
+        let (run, ()) = tokio::join!(
+            async {
+                let run = ControllerManager::run(config, client_for, cancel).await;
+                ended.cancel();
+                run
+            },
+            credentials.keep(ended.clone())
+        );
+        run.context("running the controllers")
     })
 }
 

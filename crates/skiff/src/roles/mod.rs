@@ -1,6 +1,7 @@
 //! One file per component that can run alone, with upstream's main flags.
 
 pub mod authentication;
+mod credentials;
 pub mod kube_apiserver;
 pub mod kube_controller_manager;
 pub mod kube_proxy;
