@@ -1,6 +1,9 @@
 //! CustomResourceDefinitions: what is wrong with them, in upstream's words. A table of schemas and one of everything else.
 
+use kinds::apiextensions::rules::{self, Rules};
 use kinds::apiextensions::{validate, validate_update};
+use machinery::structural::Schema;
+use proptest::prelude::*;
 use serde_json::{Value, json};
 
 /// A sound definition with this schema.
@@ -235,5 +238,72 @@ fn deep_and_wide_definitions_do_no_harm() {
         json!({"not": {"not": {}}}),
     ] {
         validate(&with_schema(&odd));
+    }
+}
+
+/// Trees in the shape of definitions in which anything may stand anywhere.
+fn nonsense() -> impl Strategy<Value = Value> {
+    const KEYS: [&str; 32] = [
+        "type",
+        "properties",
+        "items",
+        "additionalProperties",
+        "required",
+        "enum",
+        "pattern",
+        "format",
+        "default",
+        "maxLength",
+        "allOf",
+        "anyOf",
+        "not",
+        "nullable",
+        "x-kubernetes-list-type",
+        "x-kubernetes-list-map-keys",
+        "x-kubernetes-embedded-resource",
+        "x-kubernetes-int-or-string",
+        "x-kubernetes-validations",
+        "rule",
+        "messageExpression",
+        "fieldPath",
+        "metadata",
+        "a",
+        "names",
+        "versions",
+        "schema",
+        "openAPIV3Schema",
+        "selectableFields",
+        "jsonPath",
+        "conversion",
+        "subresources",
+    ];
+    let words =
+        vec!["object", "array", "string", "integer", "map", "set", "self", "self.a == oldSelf.a", "'x'", "true", ".a['b']", "(", "\u{e9}<"];
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i32>().prop_map(Value::from),
+        prop::sample::select(words).prop_map(Value::from),
+    ];
+    leaf.prop_recursive(6, 64, 5, |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..3).prop_map(Value::from),
+            prop::collection::btree_map(prop::sample::select(KEYS.to_vec()), inner, 0..6)
+                .prop_map(|m| Value::Object(m.into_iter().map(|(k, v)| (k.to_owned(), v)).collect())),
+        ]
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn no_definition_does_harm(schema in nonsense(), spec in nonsense(), object in nonsense(), old in nonsense()) {
+        let sound = with_schema(&schema);
+        validate(&sound);
+        validate_update(&sound, &json!({"spec": spec}));
+        validate(&json!({"spec": spec, "status": object}));
+        let schema = Schema::parse(&schema).unwrap();
+        rules::validate(&schema, &Rules::of(&schema), kinds::custom::object_meta(), &object, Some(&old));
     }
 }
