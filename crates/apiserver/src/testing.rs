@@ -59,6 +59,16 @@ impl Cluster {
         Self { api, _dir: dir }
     }
 
+    /// One of several servers of a store.
+    pub async fn over(store: Arc<dyn store::Store>) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let mut config = Config::new(dir.path().join("pki"));
+        config.bind_address = [127, 0, 0, 1].into();
+        config.secure_port = 0;
+        config.disable_admission_plugins = vec!["ServiceAccount".to_owned()];
+        Self { api: Server::start(config, store).await.unwrap(), _dir: dir }
+    }
+
     pub async fn ask(&self, method: &str, path: &str, body: &Value) -> Answer {
         self.ask_as(method, path, "application/json", body).await
     }

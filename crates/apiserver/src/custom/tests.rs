@@ -251,6 +251,83 @@ async fn a_webhook_converts_between_versions_in_one_call() {
 }
 
 #[tokio::test]
+async fn every_server_of_a_store_follows_its_definitions() {
+    let store = std::sync::Arc::new(store::Embedded::in_memory());
+    let (first, second) = (Cluster::over(store.clone()).await, Cluster::over(store).await);
+    first.ok("POST", DEFINITIONS, &definition(&json!([version("v1", true, &schema())]))).await;
+    // Long before a definition would be looked for again.
+    established(&second).await;
+    second.ok("POST", THINGS, &thing("v1", "t", &json!({"a": "x"}))).await;
+    assert_eq!(first.ok("GET", &format!("{THINGS}/t"), &Value::Null).await["spec"], json!({"a": "x", "n": 3}));
+    first.ok("DELETE", &format!("{DEFINITIONS}/things.g.io"), &Value::Null).await;
+    for attempt in 0.. {
+        if second.get("/apis/g.io/v1").await.code == 404 {
+            break;
+        }
+        assert!(attempt < 200, "the other server goes on serving");
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_new_storage_version_is_taken_by_the_next_write() {
+    let cluster = Cluster::start().await;
+    let any = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
+    cluster.ok("POST", DEFINITIONS, &definition(&json!([version("v1", true, &any), version("v2", false, &any)]))).await;
+    let made = cluster.ok("POST", THINGS, &thing("v1", "t", &json!({"a": "x"}))).await;
+    let patch = json!({"spec": {"versions": [version("v1", false, &any), version("v2", true, &any)]}});
+    let changed = cluster.ask_as("PATCH", &format!("{DEFINITIONS}/things.g.io"), "application/merge-patch+json", &patch).await;
+    assert_eq!(changed.body["status"]["storedVersions"], json!(["v1", "v2"]), "{}", changed.body);
+    // Writing back what was read changes nothing but the version it is stored in, and that is a write.
+    let same = cluster.ok("PUT", &format!("{THINGS}/t"), &made).await;
+    assert_ne!(same["metadata"]["resourceVersion"], made["metadata"]["resourceVersion"]);
+    assert_eq!(same["metadata"]["generation"], 1);
+    let again = cluster.ok("PUT", &format!("{THINGS}/t"), &same).await;
+    assert_eq!(again["metadata"]["resourceVersion"], same["metadata"]["resourceVersion"]);
+}
+
+#[tokio::test]
+async fn what_is_wrong_is_refused_in_upstreams_words() {
+    let cluster = Cluster::start().await;
+    cluster.ok("POST", DEFINITIONS, &definition(&json!([version("v1", true, &schema())]))).await;
+    established(&cluster).await;
+    let mut other = thing("v1", "t", &json!({}));
+    other["kind"] = json!("Other");
+    let refused = cluster.ask("POST", THINGS, &other).await;
+    assert_eq!(
+        (refused.code, &refused.body["details"]["causes"][0]["message"]),
+        (422, &json!("Invalid value: \"Other\": must be Thing")),
+        "{}",
+        refused.body
+    );
+    let refused = cluster.ask("POST", THINGS, &thing("v2", "t", &json!({}))).await;
+    assert_eq!(refused.message(), "the API version in the data (g.io/v2) does not match the expected API version (g.io/v1)");
+    cluster.ok("POST", THINGS, &thing("v1", "t", &json!({}))).await;
+    let refused = cluster.ask_as("PATCH", &format!("{THINGS}/t"), "application/strategic-merge-patch+json", &json!({})).await;
+    assert_eq!(refused.code, 415, "{}", refused.body);
+    let refused = cluster.ask_as("POST", THINGS, "application/vnd.kubernetes.protobuf", &json!({})).await;
+    assert_eq!(refused.code, 415, "{}", refused.body);
+    let mut taken = definition(&json!([version("v1", true, &schema())]));
+    taken["metadata"]["name"] = json!("others.g.io");
+    taken["spec"]["names"]["plural"] = json!("others");
+    cluster.ok("POST", DEFINITIONS, &taken).await;
+    let mut said = Value::Null;
+    for _ in 0..100 {
+        let found = cluster.get(&format!("{DEFINITIONS}/others.g.io")).await;
+        said = kinds::custom::conditions::condition(&found.body, "NamesAccepted").cloned().unwrap_or_default();
+        if said.is_object() {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    assert_eq!(
+        (&said["status"], &said["reason"], &said["message"]),
+        (&json!("False"), &json!("ListKindConflict"), &json!("\"ThingList\" is already in use"))
+    );
+    assert_eq!(cluster.get("/apis/g.io/v1/namespaces/default/others").await.code, 404);
+}
+
+#[tokio::test]
 async fn a_deleted_definition_takes_its_objects_along_and_can_be_made_again() {
     let cluster = Cluster::start().await;
     let one = definition(&json!([version("v1", true, &schema())]));
