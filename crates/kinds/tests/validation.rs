@@ -16,9 +16,9 @@ use serde_json::{Value, json};
 /// Answers that must at least be the same, per group: raise these as rules are added.
 const FLOOR: [(&str, usize); 9] = [
     ("crd", 50),
-    ("validation", 6512),
+    ("validation", 6543),
     ("rules", 265),
-    ("full", 443),
+    ("full", 465),
     ("crud", 1650),
     ("names", 2377),
     ("updates", 1979),

@@ -22,8 +22,8 @@ impl Plugin for NamespaceLifecycle {
     }
 
     async fn mutate(&self, request: &Request<'_>, value: &mut Value, _old: Option<&Value>) -> Result<(), StatusError> {
-        // Reviews are about a namespace, not in it.
-        if request.resource.kind == "LocalSubjectAccessReview" {
+        // Reviews are about a namespace, not in it; what is deleted needs no place.
+        if request.operation == Operation::Delete || request.resource.kind == "LocalSubjectAccessReview" {
             return Ok(());
         }
         let namespaces = machinery::gvk::GroupResource::new("", "namespaces");

@@ -201,12 +201,6 @@ fn indexed_name(object: &Value, v: &Value, e: &mut ErrorList) {
 
 /// `in_cron`: within a CronJob the selector comes later.
 fn spec(v: &Value, in_cron: bool, p: &Path<'_>, e: &mut ErrorList) {
-    if !in_cron {
-        match opt(v, "selector") {
-            None => e.push(Error::required(&p.child("selector"), "")),
-            Some(selector) => label_selector(selector, &p.child("selector"), e),
-        }
-    }
     numbers(v, p, e);
     policy::policies(v, p, e);
     let (empty, at_template) = (json!({}), p.child("template"));
@@ -223,6 +217,12 @@ fn spec(v: &Value, in_cron: bool, p: &Path<'_>, e: &mut ErrorList) {
             } else if has(v, "podFailurePolicy") && policy != "Never" {
                 e.push(Error::invalid_str(&at_policy, policy, "only \"Never\" is supported when podFailurePolicy is specified"));
             }
+        }
+    }
+    if !in_cron {
+        match opt(v, "selector") {
+            None => e.push(Error::required(&p.child("selector"), "")),
+            Some(selector) => label_selector(selector, &p.child("selector"), e),
         }
     }
     if !in_cron && let Some(selector) = as_selector(opt(v, "selector")) {
@@ -331,13 +331,13 @@ impl Strategy for CronJobs {
         let at_template = p.child("jobTemplate");
         let job = at(v, "jobTemplate.spec").unwrap_or(&NULL);
         let at_job = at_template.child("spec");
+        spec(job, true, &at_job, &mut e);
         if let Some(selector) = opt(job, "selector") {
             e.push(go::invalid(&at_job.child("selector"), selector, SELECTOR, "`selector` will be auto-generated"));
         }
         if flag(job, "manualSelector") {
             e.push(Error::not_supported(&at_job.child("manualSelector"), &json!(true), &["nil", "false"]));
         }
-        spec(job, true, &at_job, &mut e);
         non_negative(v, "successfulJobsHistoryLimit", &p, &mut e);
         non_negative(v, "failedJobsHistoryLimit", &p, &mut e);
         e

@@ -118,6 +118,10 @@ fn drop_topology(object: &mut Value, old: &Value) {
 pub struct EndpointSlices;
 
 impl Strategy for EndpointSlices {
+    fn meta_rules(&self) -> crate::strategy::MetaRules {
+        crate::strategy::MetaRules { update_again: false, ..Default::default() }
+    }
+
     fn warnings(&self, _ctx: &Context, new: &Value, _old: Option<&Value>) -> Vec<String> {
         crate::warnings::endpoint_slice(new)
     }

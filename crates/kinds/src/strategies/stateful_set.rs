@@ -138,6 +138,9 @@ fn set_spec(object: &Value, new: bool) -> ErrorList {
     for (i, c) in claims.iter().enumerate() {
         claim::spec(opt(c, "spec").unwrap_or(&empty), &at.index(i).child("spec"), &mut e);
     }
+    if new && !s(v, "serviceName").is_empty() {
+        dns_label(&p.child("serviceName"), s(v, "serviceName"), &mut e);
+    }
     let with_claims = template_with_claims(v);
     let template = with_claims.as_ref().or_else(|| opt(v, "template")).unwrap_or(&empty);
     let at_template = p.child("template");
@@ -145,9 +148,6 @@ fn set_spec(object: &Value, new: bool) -> ErrorList {
         template_rules(template, &selector, &at_template, &mut e);
     }
     forever(template, "StatefulSet", &at_template, &mut e);
-    if new && !s(v, "serviceName").is_empty() {
-        dns_label(&p.child("serviceName"), s(v, "serviceName"), &mut e);
-    }
     e
 }
 

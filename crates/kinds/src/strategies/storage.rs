@@ -189,6 +189,10 @@ impl Strategy for VolumeStatus {
 }
 
 impl Strategy for PersistentVolumes {
+    fn meta_rules(&self) -> crate::strategy::MetaRules {
+        crate::strategy::MetaRules { update_again: false, ..Default::default() }
+    }
+
     fn warnings(&self, _ctx: &Context, new: &Value, _old: Option<&Value>) -> Vec<String> {
         crate::warnings::volume(new)
     }

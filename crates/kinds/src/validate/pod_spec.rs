@@ -246,10 +246,10 @@ fn linux(spec: &Value, p: &Path<'_>, e: &mut ErrorList) {
 fn hostname_override(spec: &Value, p: &Path<'_>, e: &mut ErrorList) {
     let Some(name) = opt_s(spec, "hostnameOverride") else { return };
     let at = p.child("hostnameOverride");
-    dns_subdomain(&at, name, e);
     if name.len() > 64 {
         e.push(Error::too_long(&at, 64));
     }
+    dns_subdomain(&at, name, e);
     if flag(spec, "setHostnameAsFQDN") {
         e.push(Error::forbidden(&at, "may not be specified when setHostnameAsFQDN is true"));
     }

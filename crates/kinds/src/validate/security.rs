@@ -22,13 +22,13 @@ pub fn container(c: &Value, host_users: bool, p: &Path<'_>, e: &mut ErrorList) {
     let p = p.child("securityContext");
     id(v, "runAsUser", &p, e);
     id(v, "runAsGroup", &p, e);
-    seccomp(v, &p, e);
     if let Some(mount) = opt_s(v, "procMount") {
         one_of(&p.child("procMount"), mount, &["Default", "Unmasked"], e);
         if host_users && mount == "Unmasked" {
             e.push(Error::invalid_str(&p.child("procMount"), mount, "`hostUsers` must be false to use `Unmasked`"));
         }
     }
+    seccomp(v, &p, e);
     if flag_is(v, "allowPrivilegeEscalation", false) {
         if flag(v, "privileged") {
             let text = "cannot set `allowPrivilegeEscalation` to false and `privileged` to true";
