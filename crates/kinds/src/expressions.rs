@@ -153,21 +153,25 @@ pub fn check(env: &Env, text: &str, allowed: &[Type], p: &Path<'_>, e: &mut Erro
     }
 }
 
-/// The environment of a policy: its variables are declared, and those that do not compile reported (when asked to).
-pub fn policy(spec: &Value, scope: Scope, mut report: Option<(&Path<'_>, &mut ErrorList)>) -> Env {
-    let base = admission(Scope { params: opt(spec, "paramKind").is_some(), ..scope });
+/// A variable's name, and its program or what is wrong with it.
+pub type Variable = (String, Result<Program, cel::CompileError>);
+
+/// The environment of a policy, and its variables: each sees those before it.
+pub fn policy(spec: &Value, scope: Scope) -> (Env, Vec<Variable>) {
+    declare(admission(Scope { params: opt(spec, "paramKind").is_some(), ..scope }), list(spec, "variables"))
+}
+
+/// Declares variables one after the other; those that do not compile can be anything.
+pub fn declare(base: Env, variables: &[Value]) -> (Env, Vec<Variable>) {
     let mut known: Vec<(String, Type)> = Vec::new();
-    for (i, variable) in list(spec, "variables").iter().enumerate() {
-        let text = s(variable, "expression");
-        let compiled = with_variables(base.clone(), &known).compile(text.trim());
-        if let (Err(why), Some((p, e))) = (&compiled, report.as_mut())
-            && !text.trim().is_empty()
-        {
-            e.push(Error::invalid_str(&p.index(i).child("expression"), text, why.to_string()));
-        }
-        known.push((s(variable, "name").to_owned(), compiled.map_or(Type::Dyn, |p| p.output_type().clone())));
+    let mut out = Vec::new();
+    for variable in variables {
+        let compiled = with_variables(base.clone(), &known).compile(s(variable, "expression").trim());
+        let name = s(variable, "name").to_owned();
+        known.push((name.clone(), compiled.as_ref().map_or(Type::Dyn, |p| p.output_type().clone())));
+        out.push((name, compiled));
     }
-    with_variables(base, &known)
+    (with_variables(base, &known), out)
 }
 
 /// A device selector compiles, gives a boolean and is cheap enough.
@@ -208,8 +212,8 @@ mod tests {
         let env = policy(
             &serde_json::json!({"variables": [{"name": "a", "expression": "1"}, {"name": "b", "expression": "variables.a + 1"}]}),
             all,
-            None,
-        );
+        )
+        .0;
         assert_eq!(compile(&env, "variables.b", &[Type::Int]).map(|_| ()), Ok(()));
         assert_eq!(compile(&env, "variables.b", &[Type::Bool]).err().as_deref(), Some("must evaluate to bool but got int"));
         assert_eq!(

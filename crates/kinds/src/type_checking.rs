@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use cel::{ObjectType, Type};
+use cel::{Env, ObjectType, Type};
 use machinery::gvk::{GroupVersionKind, GroupVersionResource};
 use machinery::schema::{Scalar, Struct, Type as Fact, TypeId, Types};
 use serde_json::Value;
@@ -25,8 +25,9 @@ pub struct Warning {
 
 /// What the expressions of a policy get wrong about the kinds that its rules name. Kinds that are not known are not checked.
 pub fn check(spec: &Value) -> Vec<Warning> {
-    let kinds = kinds(spec);
     let params = opt(spec, "paramKind").and_then(|kind| declared(&gvk(s(kind, "apiVersion"), s(kind, "kind"))));
+    let kinds: Vec<(GroupVersionKind, Env)> =
+        kinds(spec).into_iter().filter_map(|kind| Some((kind.clone(), environment(spec, &kind, params.as_ref())?))).collect();
     let mut out = Vec::new();
     for (i, validation) in list(spec, "validations").iter().enumerate() {
         for key in ["expression", "messageExpression"] {
@@ -34,7 +35,8 @@ pub fn check(spec: &Value) -> Vec<Warning> {
             if text.is_empty() {
                 continue;
             }
-            let problems: Vec<String> = kinds.iter().filter_map(|kind| problem(spec, text, kind, params.as_ref())).collect();
+            let problems: Vec<String> =
+                kinds.iter().filter_map(|(kind, env)| Some(format!("{kind}: {}", env.compile(text).err()?.issues))).collect();
             if !problems.is_empty() {
                 out.push(Warning { field: format!("spec.validations[{i}].{key}"), text: problems.join("\n\n") });
             }
@@ -71,8 +73,8 @@ fn kinds(spec: &Value) -> Vec<GroupVersionKind> {
     out.into_iter().take(KINDS_MAX).map(|(group, version, kind)| GroupVersionKind::new(group, version, kind)).collect()
 }
 
-/// The issues of an expression, were the object of this kind.
-fn problem(spec: &Value, text: &str, kind: &GroupVersionKind, params: Option<&Type>) -> Option<String> {
+/// What expressions may speak of, were the object of this kind.
+fn environment(spec: &Value, kind: &GroupVersionKind, params: Option<&Type>) -> Option<Env> {
     let object = declared(kind)?;
     let mut base = expressions::admission(Scope { authorizer: true, params: params.is_some(), patches: false })
         .variable("object", object.clone())
@@ -80,13 +82,7 @@ fn problem(spec: &Value, text: &str, kind: &GroupVersionKind, params: Option<&Ty
     if let Some(params) = params {
         base = base.variable("params", params.clone());
     }
-    let mut known: Vec<(String, Type)> = Vec::new();
-    for variable in list(spec, "variables") {
-        let compiled = expressions::with_variables(base.clone(), &known).compile(s(variable, "expression"));
-        known.push((s(variable, "name").to_owned(), compiled.map_or(Type::Dyn, |p| p.output_type().clone())));
-    }
-    let error = expressions::with_variables(base, &known).compile(text).err()?;
-    Some(format!("{kind}: {}", error.issues))
+    Some(expressions::declare(base, list(spec, "variables")).0)
 }
 
 /// The type of a built-in kind.

@@ -63,7 +63,7 @@ impl Strategy for ValidatingAdmissionPolicies {
             e.push(Error::required(&at_audits, NOTHING));
             return e;
         }
-        let messages = expressions::policy(v, Scope::default(), None);
+        let messages = expressions::policy(v, Scope::default()).0;
         for (i, check) in checks.iter().enumerate() {
             validation(check, &env, &messages, &at_checks.index(i), &mut e);
         }
@@ -188,7 +188,16 @@ fn variables(v: &Value, scope: Scope, p: &Path<'_>, e: &mut ErrorList) -> cel::E
             e.push(Error::required(&p.child("expression"), "expression is not specified"));
         }
     }
-    expressions::policy(v, scope, Some((&at, e)))
+    let (env, compiled) = expressions::policy(v, scope);
+    for (i, (variable, (_, program))) in list(v, "variables").iter().zip(&compiled).enumerate() {
+        let text = s(variable, "expression");
+        if let Err(why) = program
+            && !text.trim().is_empty()
+        {
+            e.push(Error::invalid_str(&at.index(i).child("expression"), text, why.to_string()));
+        }
+    }
+    env
 }
 
 /// `messages` is what the message's expression may speak of: all but the authorizer.

@@ -107,8 +107,9 @@ impl Definition {
         let nothing = json!({});
         let spec = policy.get("spec").unwrap_or(&nothing);
         let scope = Scope { authorizer: true, patches: mutating, params: false };
-        let env = expressions::policy(spec, scope, None);
-        let messages = expressions::policy(spec, Scope::default(), None);
+        let (env, variables) = expressions::policy(spec, scope);
+        let (messages, _) = expressions::policy(spec, Scope::default());
+        let variable = |(name, program): expressions::Variable| (name, program.map_err(|why| format!("compilation error: {why}")));
         let param_kind = spec
             .get("paramKind")
             .filter(|k| k.is_object())
@@ -118,7 +119,7 @@ impl Definition {
             name: machinery::object::name(policy).to_owned(),
             constraints: Match::parse(spec.get("matchConstraints").unwrap_or(&nothing)),
             conditions: Conditions::compile(list(spec, "matchConditions"), &conditions),
-            variables: variables(spec, scope),
+            variables: variables.into_iter().map(variable).collect(),
             validations: list(spec, "validations").iter().map(|v| validation(v, &env, &messages)).collect(),
             audit: list(spec, "auditAnnotations").iter().map(|a| annotation(a, &env)).collect(),
             mutations: list(spec, "mutations").iter().map(|m| mutation(m, &env)).collect(),
@@ -131,18 +132,6 @@ impl Definition {
 
 fn compile(env: &Env, text: &str, allowed: &[Type]) -> Compiled {
     expressions::compile(env, text, allowed).map_err(|why| format!("compilation error: {why}"))
-}
-
-/// Each sees those before it.
-fn variables(spec: &Value, scope: Scope) -> Vec<(String, Compiled)> {
-    let mut out = Vec::new();
-    for (i, variable) in list(spec, "variables").iter().enumerate() {
-        let mut before = spec.clone();
-        before["variables"] = Value::Array(list(spec, "variables")[..i].to_vec());
-        let env = expressions::policy(&before, scope, None);
-        out.push((str_at(variable, "name").to_owned(), compile(&env, str_at(variable, "expression"), &[])));
-    }
-    out
 }
 
 fn validation(v: &Value, env: &Env, messages: &Env) -> Validation {
