@@ -84,7 +84,8 @@ async fn ensure_sum(api: &Arc<Api>, sum: &Value) -> Result<(), String> {
     let current = api.read(&row, "", machinery::object::name(sum)).await.map_err(|e| e.message)?;
     let empty = |o: &Value| o.get("rules").and_then(Value::as_array).is_none_or(Vec::is_empty);
     match current {
-        Some(current) if empty(&current) => write(api, &row, Method::PATCH, sum).await,
+        // As the controller would have done it.
+        Some(current) if empty(&current) => send(api, &row, Method::PATCH, sum, "clusterrole-aggregation-controller", "").await,
         _ => Ok(()),
     }
 }
