@@ -1,6 +1,6 @@
 //! Definitions as they are in the store, made into rows of the registry.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Weak};
 
 use base64::Engine as _;
@@ -16,7 +16,9 @@ use crate::state::Api;
 pub struct Known {
     api: Weak<Api>,
     /// By key.
-    definitions: BTreeMap<String, Value>,
+    definitions: BTreeMap<String, Arc<Value>>,
+    /// Groups with definitions that changed since somebody looked.
+    groups: BTreeSet<String>,
     /// What the rows of a definition were made of.
     served: BTreeMap<String, Value>,
     changed: Arc<Notify>,
@@ -24,15 +26,22 @@ pub struct Known {
 
 impl Known {
     pub fn new(changed: Arc<Notify>) -> Self {
-        Self { api: Weak::new(), definitions: BTreeMap::new(), served: BTreeMap::new(), changed }
+        Self { api: Weak::new(), definitions: BTreeMap::new(), groups: BTreeSet::new(), served: BTreeMap::new(), changed }
     }
 
     pub fn serve(&mut self, api: Weak<Api>) {
         self.api = api;
     }
 
-    pub fn definitions(&self) -> Vec<Value> {
-        self.definitions.values().cloned().collect()
+    /// The definitions of each group in which something changed since the last call.
+    pub fn changed(&mut self) -> Vec<Vec<Arc<Value>>> {
+        let groups = std::mem::take(&mut self.groups);
+        groups.iter().map(|group| self.definitions.values().filter(|d| group_of(d) == group).cloned().collect()).collect()
+    }
+
+    /// A group is to be looked at again.
+    pub fn note(&mut self, definition: &Value) {
+        self.groups.insert(group_of(definition).to_owned());
     }
 
     /// Whether a definition was just made and is yet to be established.
@@ -47,11 +56,11 @@ impl Known {
     /// Makes the rows of a definition anew, if what they depend on has changed. Watches of the old rows end.
     fn refresh(&mut self, key: &str) {
         let Some(api) = self.api.upgrade() else { return };
-        let wanted = self.definitions.get(key).filter(|d| conditions::is_true(d, "Established")).map(basis);
+        let wanted = self.definitions.get(key).filter(|d| conditions::is_true(d, "Established")).map(|d| basis(d));
         if self.served.get(key) == wanted.as_ref() {
             return;
         }
-        let rows = self.definitions.get(key).filter(|_| wanted.is_some()).map_or_else(Vec::new, rows);
+        let rows = self.definitions.get(key).filter(|_| wanted.is_some()).map_or_else(Vec::new, |d| rows(d));
         match wanted {
             Some(wanted) => drop(self.served.insert(key.to_owned(), wanted)),
             None => drop(self.served.remove(key)),
@@ -65,6 +74,10 @@ impl Known {
             api.cache(row);
         }
     }
+}
+
+fn group_of(definition: &Value) -> &str {
+    machinery::object::str_at(definition, "spec.group")
 }
 
 /// What rows are made of.
@@ -96,9 +109,12 @@ fn hashed(mut row: Resource) -> Resource {
 
 impl Sink for Known {
     fn apply(&mut self, key: &str, object: Option<&Value>) {
-        match object {
-            Some(object) => drop(self.definitions.insert(key.to_owned(), object.clone())),
-            None => drop(self.definitions.remove(key)),
+        let before = match object {
+            Some(object) => self.definitions.insert(key.to_owned(), Arc::new(object.clone())),
+            None => self.definitions.remove(key),
+        };
+        for definition in before.as_deref().into_iter().chain(object) {
+            self.note(definition);
         }
         self.refresh(key);
     }

@@ -8,7 +8,6 @@ pub mod convert;
 mod follow;
 mod settle;
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "tests")]
 mod tests;
 
 use std::sync::{Arc, Mutex, PoisonError};

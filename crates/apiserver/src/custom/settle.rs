@@ -1,5 +1,5 @@
 //! What the server writes about definitions: accepted names and conditions, and the deletion of all objects of one that is
-//! being deleted. Level-triggered: it looks at all definitions whenever one has changed, and again soon after a failure.
+//! being deleted. Level-triggered: it looks at all definitions of a group whenever one has changed, and again soon after a failure.
 
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -34,17 +34,21 @@ pub async fn run(api: Arc<Api>, row: Arc<Resource>, cancel: CancellationToken) {
             () = tokio::time::sleep(again.unwrap_or(Duration::MAX)), if again.is_some() => {}
         }
         again = None;
-        let all = api.definitions.known.lock().unwrap_or_else(PoisonError::into_inner).definitions();
-        for definition in &all {
-            match settle(&api, &row, definition, &all).await {
-                Ok(Done::Yes) => {}
-                Ok(Done::Waiting) => again = Some(again.unwrap_or(LOOK_AGAIN)),
-                // Somebody else was faster: the change wakes us again.
-                Err(error) if matches!(error.code, 404 | 409) => {}
-                Err(error) => {
-                    tracing::warn!(definition = object::name(definition), error = error.message, "a definition cannot be settled");
-                    again = Some(RETRY);
-                }
+        let groups = api.definitions.known.lock().unwrap_or_else(PoisonError::into_inner).changed();
+        for group in &groups {
+            for definition in group {
+                let wait = match settle(&api, &row, definition, group).await {
+                    Ok(Done::Yes) => continue,
+                    Ok(Done::Waiting) => LOOK_AGAIN,
+                    // Somebody else was faster: the change wakes us again.
+                    Err(error) if matches!(error.code, 404 | 409) => continue,
+                    Err(error) => {
+                        tracing::warn!(definition = object::name(definition), error = error.message, "a definition cannot be settled");
+                        RETRY
+                    }
+                };
+                api.definitions.known.lock().unwrap_or_else(PoisonError::into_inner).note(definition);
+                again = Some(again.unwrap_or(wait));
             }
         }
     }
@@ -57,12 +61,12 @@ enum Done {
     Waiting,
 }
 
-async fn settle(api: &Arc<Api>, row: &Arc<Resource>, definition: &Value, all: &[Value]) -> Result<Done, StatusError> {
+async fn settle(api: &Arc<Api>, row: &Arc<Resource>, definition: &Value, group: &[Arc<Value>]) -> Result<Done, StatusError> {
     let now = identifiers::now();
     if !str_at(definition, "metadata.deletionTimestamp").is_empty() {
         return finish(api, row, definition, &now).await;
     }
-    if let Some(status) = conditions::reconcile(definition, all.iter(), &now) {
+    if let Some(status) = conditions::reconcile(definition, group.iter().map(|d| &**d), &now) {
         write_status(api, row, definition, status).await?;
     }
     Ok(Done::Yes)

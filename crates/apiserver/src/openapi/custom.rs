@@ -61,7 +61,7 @@ struct Kept {
 
 impl Documents {
     /// The version 3 document of a group version, if it is one of custom resources.
-    pub fn v3(&self, registry: &Snapshot, gv: &GroupVersion) -> Option<Document> {
+    pub(super) fn v3(&self, registry: &Snapshot, gv: &GroupVersion) -> Option<Document> {
         self.of(registry, gv).map(|kept| kept.v3)
     }
 

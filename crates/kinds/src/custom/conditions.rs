@@ -55,7 +55,8 @@ fn group(definition: &Value) -> &str {
 
 /// The status a definition should have, if it should change. `others` are all definitions; `now` is RFC 3339.
 pub fn reconcile<'a>(definition: &Value, others: impl Iterator<Item = &'a Value>, now: &str) -> Option<Value> {
-    let mut changed = definition.clone();
+    let before = definition.get("status").unwrap_or(&Value::Null);
+    let mut changed = json!({"status": before});
     let taken = Taken::by_others(definition, others);
     let (accepted, names, established) = accept(definition, &taken);
     machinery::object::map_mut(&mut changed, "status").insert("acceptedNames".to_owned(), accepted);
@@ -72,7 +73,7 @@ pub fn reconcile<'a>(definition: &Value, others: impl Iterator<Item = &'a Value>
     if names_hold(&changed) && !is_true(&changed, "Established") {
         set(&mut changed, &one("Established", "True", "InitialNamesAccepted", "the initial names have been accepted"), now);
     }
-    (changed != *definition).then(|| changed["status"].take())
+    (changed["status"] != *before).then(|| changed["status"].take())
 }
 
 fn names_hold(definition: &Value) -> bool {
