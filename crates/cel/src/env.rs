@@ -145,7 +145,7 @@ impl Program {
             regexes: Regexes::new(&self.regexes),
             locals: Vec::new(),
             cost: 0,
-            turns: 0,
+            work: 0,
         };
         let result = machine.eval(&self.step);
         let cost = machine.cost;

@@ -16,8 +16,8 @@ use crate::variables::{Entry, Variables};
 
 type Outcome<'a> = Result<Value<'a>, EvalError>;
 
-/// Turns of loops, which may cost nothing.
-const TURNS_MAX: u64 = 10_000_000;
+/// Turns of loops and parts of trees that are compared: both may cost nothing by upstream's numbers.
+const WORK_MAX: u64 = 10_000_000;
 
 pub(crate) struct Machine<'r, 'a> {
     pub variables: &'r Variables<'a>,
@@ -26,7 +26,7 @@ pub(crate) struct Machine<'r, 'a> {
     pub regexes: Regexes<'a>,
     pub locals: Vec<Outcome<'a>>,
     pub cost: u64,
-    pub turns: u64,
+    pub work: u64,
 }
 
 impl<'a> Machine<'_, 'a> {
@@ -35,9 +35,9 @@ impl<'a> Machine<'_, 'a> {
         if self.cost > self.budget.call_limit() { Err(EvalError::call_limit()) } else { Ok(()) }
     }
 
-    fn turn(&mut self) -> Result<(), EvalError> {
-        self.turns += 1;
-        if self.turns > TURNS_MAX { Err(EvalError::call_limit()) } else { Ok(()) }
+    fn work(&mut self, amount: u64) -> Result<(), EvalError> {
+        self.work = self.work.saturating_add(amount);
+        if self.work > WORK_MAX { Err(EvalError::call_limit()) } else { Ok(()) }
     }
 
     pub fn eval(&mut self, step: &'a Step) -> Outcome<'a> {
@@ -235,6 +235,7 @@ impl<'a> Machine<'_, 'a> {
             Some(overload) => Some(overload),
             None => call.function.overloads.iter().find(|o| o.member == call.member && takes(&o.params, &args)),
         };
+        self.work(costs::work_of(call.function.name, &args))?;
         let result = match overload {
             Some(overload) => (overload.run)(&mut self.regexes, &args),
             None => Err(EvalError::no_such_overload()),

@@ -10,6 +10,9 @@ use crate::error::EvalError;
 /// Bytes a compiled expression may take.
 const SIZE_MAX: usize = 1 << 20;
 
+/// Patterns that are not constant, per evaluation.
+const MET_MAX: usize = 100;
+
 /// What one evaluation uses: constants prepared with the program, and those met on the way.
 pub(crate) struct Regexes<'p> {
     prepared: &'p BTreeMap<Arc<str>, Regex>,
@@ -25,10 +28,12 @@ impl<'p> Regexes<'p> {
         if let Some(found) = self.prepared.get(pattern).or_else(|| self.met.get(pattern)) {
             return Ok(found.clone());
         }
-        let made = compile(pattern)?;
-        if self.met.len() < 64 {
-            self.met.insert(pattern.to_owned(), made.clone());
+        // Compiling costs far more than matching, and costs do not show it.
+        if self.met.len() >= MET_MAX {
+            return Err(EvalError::call_limit());
         }
+        let made = compile(pattern)?;
+        self.met.insert(pattern.to_owned(), made.clone());
         Ok(made)
     }
 }

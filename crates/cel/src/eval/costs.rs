@@ -1,8 +1,10 @@
 //! What calls cost when they run: cel-go's `CostTracker` and Kubernetes' `CostEstimator.CallCost`.
 
+use serde_json::Value as Json;
+
 use crate::library::regex_size;
 use crate::opaque::Opaque;
-use crate::value::Value;
+use crate::value::{List, Map, Value};
 
 pub(crate) const LIST: u64 = 10;
 pub(crate) const MAP: u64 = 30;
@@ -38,6 +40,39 @@ fn traversal(value: &Value<'_>) -> u64 {
         Value::List(list) => list.iter().map(|item| traversal(&item)).sum(),
         Value::Map(map) => map.keys().map(|k| traversal(&k.value()) + map.get(&k).map_or(0, |v| traversal(&v))).sum(),
         _ => 1,
+    }
+}
+
+/// Parts of a tree.
+fn parts(tree: &Json) -> u64 {
+    match tree {
+        Json::Array(items) => 1 + items.iter().map(parts).sum::<u64>(),
+        Json::Object(entries) => 1 + entries.values().map(parts).sum::<u64>(),
+        _ => 1,
+    }
+}
+
+/// Parts of a value.
+fn weight(value: &Value<'_>) -> u64 {
+    match value {
+        Value::List(List::Json { items, .. }) => 1 + items.iter().map(parts).sum::<u64>(),
+        Value::List(List::Owned(items)) => 1 + items.iter().map(weight).sum::<u64>(),
+        Value::Map(Map::Json { entries, .. } | Map::Object { entries, .. }) => 1 + entries.values().map(parts).sum::<u64>(),
+        Value::Map(Map::Owned(entries)) => 1 + entries.values().map(weight).sum::<u64>(),
+        Value::Struct(object) => 1 + object.fields.values().map(weight).sum::<u64>(),
+        _ => 1,
+    }
+}
+
+/// Comparisons a call makes beyond what it is charged for.
+pub(super) fn work_of(function: &str, args: &[Value<'_>]) -> u64 {
+    match (function, args) {
+        ("_==_" | "_!=_", [a, b]) if a.size().is_some() && b.size().is_some() => weight(a).min(weight(b)),
+        ("@in", [_, list]) | ("indexOf" | "lastIndexOf", [list, ..]) => weight(list),
+        ("sets.contains" | "sets.intersects" | "sets.equivalent", _) => product(args),
+        // Lists may be merged by their keys.
+        ("_+_", [a @ Value::List(_), b]) => weight(a).saturating_add(weight(b)),
+        _ => 0,
     }
 }
 

@@ -61,7 +61,7 @@ impl<'a> Machine<'_, 'a> {
 
     /// One turn; whether there may be more.
     fn once(&mut self, fold: &'a Loop, slot: usize, first: Value<'a>, second: Option<Value<'a>>) -> Result<bool, EvalError> {
-        self.turn()?;
+        self.work(1)?;
         self.locals.truncate(slot + 1);
         self.locals.push(Ok(first));
         self.locals.extend(second.map(Ok));

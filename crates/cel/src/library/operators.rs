@@ -1,6 +1,7 @@
 //! Operators: arithmetic, comparison, equality, membership, indexing. Logic and conditions are the evaluator's own.
 
 use std::cmp::Ordering;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::decls::Row;
 use crate::error::EvalError;
@@ -223,15 +224,14 @@ fn concat<'a>(a: &List<'a>, b: &List<'a>) -> Value<'a> {
     match a.semantics() {
         ListSemantics::Atomic => out.extend(b.iter()),
         ListSemantics::Set => {
-            for item in b.iter() {
-                if !out.iter().any(|o| equal(o, &item)) {
-                    out.push(item);
-                }
-            }
+            let mut known: BTreeSet<String> = out.iter().map(text).collect();
+            out.extend(b.iter().filter(|item| known.insert(text(item))));
         }
         ListSemantics::Map(keys) => {
+            let mut known: BTreeMap<String, usize> = out.iter().enumerate().map(|(i, o)| (key_text(o, keys), i)).collect();
             for item in b.iter() {
-                match out.iter_mut().find(|o| same_keys(o, &item, keys)) {
+                let at = *known.entry(key_text(&item, keys)).or_insert(out.len());
+                match out.get_mut(at) {
                     Some(slot) => *slot = item,
                     None => out.push(item),
                 }
@@ -392,18 +392,30 @@ fn lists_equal(a: &List<'_>, b: &List<'_>) -> bool {
     let semantics = if matches!(a.semantics(), ListSemantics::Atomic) { b.semantics() } else { a.semantics() };
     match semantics {
         ListSemantics::Atomic => a.iter().zip(b.iter()).all(|(a, b)| equal(&a, &b)),
-        ListSemantics::Set => a.iter().all(|a| b.iter().any(|b| equal(&a, &b))),
-        ListSemantics::Map(keys) => a.iter().all(|a| b.iter().any(|b| same_keys(&a, &b, keys) && equal(&a, &b))),
+        ListSemantics::Set => {
+            let known: BTreeSet<String> = b.iter().map(|item| text(&item)).collect();
+            a.iter().all(|item| known.contains(&text(&item)))
+        }
+        ListSemantics::Map(keys) => {
+            let known: BTreeMap<String, Value<'_>> = b.iter().map(|item| (key_text(&item, keys), item)).collect();
+            a.iter().all(|item| known.get(&key_text(&item, keys)).is_some_and(|other| equal(&item, other)))
+        }
     }
 }
 
-fn same_keys(a: &Value<'_>, b: &Value<'_>, keys: &[String]) -> bool {
-    let at = |v: &Value<'_>, key: &str| match v {
-        Value::Map(Map::Json { entries, .. } | Map::Object { entries, .. }) => entries.get(key).cloned(),
-        Value::Map(map) => map.get(&Key::str(key)).and_then(|v| v.to_json().ok()),
+/// A value as text, to find equal ones by: lists may be long.
+fn text(value: &Value<'_>) -> String {
+    value.to_json().map(|tree| tree.to_string()).unwrap_or_default()
+}
+
+/// The keys of an item of a list map, as text.
+fn key_text(item: &Value<'_>, keys: &[String]) -> String {
+    let at = |key: &String| match item {
+        Value::Map(Map::Json { entries, .. } | Map::Object { entries, .. }) => entries.get(key).map(ToString::to_string),
+        Value::Map(map) => map.get(&Key::str(key)).map(|v| text(&v)),
         _ => None,
     };
-    keys.iter().all(|key| at(a, key) == at(b, key))
+    keys.iter().map(|key| at(key).unwrap_or_default()).collect::<Vec<_>>().join("\n")
 }
 
 fn maps_equal(a: &Map<'_>, b: &Map<'_>) -> bool {
