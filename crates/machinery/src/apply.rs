@@ -320,30 +320,47 @@ fn prune(types: &Types, ty: TypeId, merged: Value, last: &Set, others: &[Entry],
     merge::remove(types, ty, &merged, &intersection(&gone(&pruned)?, &named(last)))
 }
 
-/// Whether two objects differ in nothing but the times of their managed fields: such a write is none.
+/// Whether two objects differ in nothing but the times of their managed fields: such a write is none. Metadata is looked at last:
+/// most writes change something else.
 pub fn same_but_for_times(a: &Value, b: &Value) -> bool {
-    let (Some(x), Some(y)) = (a.as_object(), b.as_object()) else { return a == b };
-    x.len() == y.len()
-        && x.iter().all(|(key, value)| match y.get(key) {
-            Some(other) if key == "metadata" => same_metadata(value, other),
-            Some(other) => value == other,
-            None => false,
-        })
+    same_but(a, b, "metadata", |_, _| true) && same_but(&a["metadata"], &b["metadata"], "managedFields", same_entries)
 }
 
-fn same_metadata(a: &Value, b: &Value) -> bool {
+/// Whether two maps have the same keys and values; those of one key are judged by `same`.
+fn same_but(a: &Value, b: &Value, key: &str, same: impl Fn(&Value, &Value) -> bool) -> bool {
     let (Some(x), Some(y)) = (a.as_object(), b.as_object()) else { return a == b };
     x.len() == y.len()
-        && x.iter().all(|(key, value)| match y.get(key) {
-            Some(other) if key == "managedFields" => same_entries(value, other),
-            Some(other) => value == other,
-            None => false,
-        })
+        && x.iter().all(|(k, value)| y.get(k).is_some_and(|other| if k == key { same(value, other) } else { value == other }))
 }
 
 fn same_entries(a: &Value, b: &Value) -> bool {
     let (Some(x), Some(y)) = (a.as_array(), b.as_array()) else { return a == b };
-    let timeless =
-        |v: &Value| v.as_object().map(|m| m.iter().filter(|(k, _)| *k != "time").map(|(k, v)| (k.clone(), v.clone())).collect::<Vec<_>>());
-    x.len() == y.len() && x.iter().all(|entry| y.iter().any(|other| timeless(entry) == timeless(other)))
+    let timed = |entry: &Value| usize::from(entry.get("time").is_some());
+    let same = |a: &Value, b: &Value| {
+        let (Some(x), Some(y)) = (a.as_object(), b.as_object()) else { return a == b };
+        x.len() - timed(a) == y.len() - timed(b) && x.iter().all(|(key, value)| key == "time" || y.get(key) == Some(value))
+    };
+    x.len() == y.len() && x.iter().all(|entry| y.iter().any(|other| same(entry, other)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_times_of_managers_are_set_aside() {
+        let object = |time: &str, manager: &str, n: u8| {
+            json!({"metadata": {"name": "a", "managedFields": [
+                {"manager": manager, "time": time}, {"manager": "m", "operation": "Apply"}]}, "spec": {"n": n}})
+        };
+        let a = object("1", "x", 1);
+        assert!(same_but_for_times(&a, &object("2", "x", 1)));
+        assert!(!same_but_for_times(&a, &object("1", "y", 1)) && !same_but_for_times(&a, &object("1", "x", 2)));
+        let mut more = a.clone();
+        more["metadata"]["labels"] = json!({});
+        assert!(!same_but_for_times(&a, &more) && !same_but_for_times(&more, &a));
+        let mut untimed = a.clone();
+        untimed["metadata"]["managedFields"][0].as_object_mut().unwrap().remove("time");
+        assert!(same_but_for_times(&a, &untimed));
+    }
 }
