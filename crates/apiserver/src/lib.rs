@@ -42,7 +42,6 @@ mod serving_tests;
 mod state;
 mod sub;
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "tests")]
 mod testing;
 mod tls;
 mod trace;

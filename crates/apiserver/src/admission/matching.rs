@@ -12,8 +12,9 @@ use machinery::status::StatusError;
 use serde_json::Value;
 
 use super::{Operation, Request};
-use crate::conversion;
 use crate::registry::Registry;
+use crate::state::Api;
+use crate::{conversion, custom};
 
 /// Configurations of admission are admitted by nobody's webhook or policy, so that a bad one can always be taken back.
 const EXEMPT_GROUP: &str = "admissionregistration.k8s.io";
@@ -172,19 +173,27 @@ pub async fn selected(
 }
 
 /// The object as the matched version shows it.
-pub fn shown(request: &Request<'_>, matched: &Matched, object: &Value) -> Result<Value, StatusError> {
+pub async fn shown(request: &Request<'_>, matched: &Matched, object: &Value) -> Result<Value, StatusError> {
     if !matched.converted || object.is_null() {
         return Ok(object.clone());
     }
-    Ok(conversion::from_storage(&*row(request, matched)?, conversion::to_storage(request.resource, object.clone())))
+    converted(request.api, request.resource, &*row(request, matched)?, object.clone()).await
 }
 
 /// An object of the matched version as the request's shows it.
-pub fn taken_back(request: &Request<'_>, matched: &Matched, object: Value) -> Result<Value, StatusError> {
+pub async fn taken_back(request: &Request<'_>, matched: &Matched, object: Value) -> Result<Value, StatusError> {
     if !matched.converted {
         return Ok(object);
     }
-    Ok(conversion::from_storage(request.resource, conversion::to_storage(&*row(request, matched)?, object)))
+    converted(request.api, &*row(request, matched)?, request.resource, object).await
+}
+
+async fn converted(api: &Arc<Api>, from: &Resource, to: &Resource, object: Value) -> Result<Value, StatusError> {
+    let Some(custom) = &to.custom else {
+        return Ok(conversion::from_storage(to, conversion::to_storage(from, object)));
+    };
+    let mut all = custom::convert::served(api, to, custom, vec![object]).await?;
+    all.pop().ok_or_else(|| StatusError::internal("conversion lost an object"))
 }
 
 fn row(request: &Request<'_>, matched: &Matched) -> Result<Arc<Resource>, StatusError> {

@@ -189,7 +189,7 @@ impl DeleteOptions {
                 preconditions.insert(key.to_owned(), json!(value));
             }
         }
-        set("preconditions", (!preconditions.is_empty()).then(|| Value::Object(preconditions)));
+        set("preconditions", (!preconditions.is_empty()).then_some(Value::Object(preconditions)));
         out
     }
 }

@@ -217,7 +217,6 @@ async fn write(api: &Arc<Api>, route: &Route, verdict: &Verdict) -> Result<(), S
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
 

@@ -13,7 +13,6 @@ mod proxy;
 mod register;
 mod routes;
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "tests")]
 mod tests;
 
 use std::collections::BTreeMap;

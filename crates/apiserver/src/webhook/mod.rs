@@ -11,7 +11,6 @@ mod reply;
 pub mod roots;
 pub mod service;
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "tests")]
 mod tests;
 pub mod texts;
 pub mod trust;

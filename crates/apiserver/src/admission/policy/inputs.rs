@@ -24,7 +24,7 @@ pub struct Inputs {
 impl Inputs {
     pub async fn new(request: &Request<'_>, matched: &Matched, value: &Value, old: Option<&Value>) -> Result<Self, StatusError> {
         let old = old.filter(|_| request.operation != Operation::Create).unwrap_or(&Value::Null);
-        let object = if request.operation == Operation::Delete { Value::Null } else { matching::shown(request, matched, value)? };
+        let object = if request.operation == Operation::Delete { Value::Null } else { matching::shown(request, matched, value).await? };
         let resource = AuthzRequest {
             group: matched.resource.group.clone(),
             resource: matched.resource.resource.clone(),
@@ -35,7 +35,7 @@ impl Inputs {
         };
         Ok(Self {
             object,
-            old: matching::shown(request, matched, old)?,
+            old: matching::shown(request, matched, old).await?,
             request: review::request(request, matched, ""),
             namespace: namespace_of(request).await?,
             params: Value::Null,

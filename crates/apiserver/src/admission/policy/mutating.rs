@@ -115,7 +115,7 @@ async fn invoke(
     if before != inputs.object {
         request.reinvocation.rounds(NAME, |rounds| rounds.call_again());
         request.reinvocation.want();
-        *value = matching::taken_back(request, &invocation.matched, inputs.object)?;
+        *value = matching::taken_back(request, &invocation.matched, inputs.object).await?;
     }
     if invocation.policy.reinvocable {
         request.reinvocation.rounds(NAME, |rounds| rounds.called(&key));

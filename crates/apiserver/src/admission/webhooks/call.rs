@@ -40,8 +40,8 @@ pub async fn invocation(hook: &Hook, request: &Request<'_>, value: &Value, old: 
     if hook.conditions.is_empty() {
         return Ok(Some(matched));
     }
-    let object = matching::shown(request, &matched, value)?;
-    let old = matching::shown(request, &matched, old.unwrap_or(&Value::Null))?;
+    let object = matching::shown(request, &matched, value).await?;
+    let old = matching::shown(request, &matched, old.unwrap_or(&Value::Null)).await?;
     let about = review::request(request, &matched, "");
     match hook.conditions.matches(request, &about, &object, &old).await {
         Ok(true) => Ok(Some(matched)),
@@ -94,7 +94,7 @@ async fn asked(
     let endpoint = hook.endpoint.as_ref().map_err(|why| Refused::Call(format!("could not get REST client: {why}")))?;
     let uid = identifiers::uuid();
     let old = match old.filter(|_| request.operation != Operation::Create) {
-        Some(old) => matching::shown(request, matched, old)?,
+        Some(old) => matching::shown(request, matched, old).await?,
         None => Value::Null,
     };
     let body = review::review(request, matched, &uid, version, shown.clone(), old);

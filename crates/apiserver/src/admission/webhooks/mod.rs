@@ -6,7 +6,6 @@ mod configurations;
 mod match_conditions;
 mod mutating;
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "tests")]
 mod tests;
 mod validating;
 

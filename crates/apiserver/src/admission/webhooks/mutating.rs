@@ -2,6 +2,7 @@
 //! called once more when a later one changed it.
 
 use async_trait::async_trait;
+use kinds::Context;
 use machinery::object::map_mut;
 use machinery::patch::JsonPatch;
 use machinery::status::StatusError;
@@ -78,13 +79,13 @@ async fn one(
     value: &mut Value,
     old: Option<&Value>,
 ) -> Result<Option<Value>, Refused> {
-    let shown = matching::shown(request, matched, value)?;
+    let shown = matching::shown(request, matched, value).await?;
     let response = call::call(hook, request, matched, &shown, old, true).await?;
     let Some(patched) = patched(hook, request, matched, &shown, &response)? else { return Ok(None) };
     if patched == shown {
         return Ok(None);
     }
-    *value = matching::taken_back(request, matched, patched)?;
+    *value = matching::taken_back(request, matched, patched).await?;
     Ok(Some(serde_json::from_slice(&response.patch).unwrap_or_default()))
 }
 
@@ -118,6 +119,9 @@ fn patched(hook: &Hook, request: &Request<'_>, matched: &Matched, shown: &Value,
         Some(row) => {
             machinery::decode::decode(&row.types, row.ty, &mut out).map_err(|e| internal(e.text))?;
             row.defaults.apply(&mut out);
+            if row.custom.is_some() {
+                row.strategy.default(&Context::default(), &mut out);
+            }
         }
         None => {
             if let Some(ty) = kinds::table().type_of(&matched.kind) {

@@ -449,3 +449,48 @@ async fn match_conditions_decide_whether_it_is_asked() {
     assert_eq!(lab.map("m").await.code, 201);
     lab.cluster.end().await;
 }
+
+#[tokio::test]
+async fn custom_resources_are_asked_about_in_other_versions() {
+    let lab = Lab::start().await;
+    let version = |name: &str, storage: bool| {
+        json!({"name": name, "served": true, "storage": storage, "schema": {"openAPIV3Schema":
+        {"type": "object", "properties": {"data": {"type": "object", "additionalProperties": {"type": "string"}}}}}})
+    };
+    let definition = json!({"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition", "metadata": {"name": "things.g.io"},
+        "spec": {"group": "g.io", "scope": "Namespaced", "names": {"plural": "things", "singular": "thing", "kind": "Thing", "listKind": "ThingList"},
+                 "versions": [version("v1", true), version("v2", false)]}});
+    lab.cluster.ok("POST", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", &definition).await;
+    let things = "/apis/g.io/v1/namespaces/default/things";
+    for _ in 0..100 {
+        if lab.cluster.get(things).await.code == 200 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let rules = json!([{"operations": ["*"], "apiGroups": ["g.io"], "apiVersions": ["v2"], "resources": ["things"]}]);
+    lab.configure(MUTATING, "w", vec![lab.hook("/add/hooked", json!({"rules": rules}))]).await;
+    let thing = json!({"apiVersion": "g.io/v1", "kind": "Thing", "metadata": {"name": "t"}});
+    let made = lab.cluster.ok("POST", things, &thing).await;
+    assert_eq!((&made["apiVersion"], &made["data"]["hooked"]), (&json!("g.io/v1"), &json!("here")));
+    let request = lab.server.take_calls().pop().unwrap().body["request"].clone();
+    assert_eq!((&request["object"]["apiVersion"], &request["kind"]["version"]), (&json!("g.io/v2"), &json!("v2")));
+    assert_eq!((&request["requestKind"]["version"], &request["requestResource"]["version"]), (&json!("v1"), &json!("v1")));
+    // The group has an APIService of its own, as long as it is served.
+    let path = "/apis/apiregistration.k8s.io/v1/apiservices/v2.g.io";
+    let registered = lab.cluster.get(path).await.body;
+    assert_eq!(registered["metadata"]["labels"], json!({"kube-aggregator.kubernetes.io/automanaged": "true"}), "{registered}");
+    assert_eq!((&registered["spec"]["groupPriorityMinimum"], &registered["spec"]["versionPriority"]), (&json!(1000), &json!(100)));
+    lab.remove(MUTATING, "w").await;
+    lab.cluster.ok("DELETE", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/things.g.io", &Value::Null).await;
+    let mut left = 200;
+    for _ in 0..100 {
+        left = lab.cluster.get(path).await.code;
+        if left == 404 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(left, 404, "its APIService goes with it");
+    lab.cluster.end().await;
+}

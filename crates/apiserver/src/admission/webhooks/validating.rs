@@ -45,6 +45,6 @@ impl Plugin for ValidatingAdmissionWebhook {
 }
 
 async fn one(hook: &Hook, request: &Request<'_>, matched: &Matched, value: &Value, old: Option<&Value>) -> Result<(), Refused> {
-    let shown = matching::shown(request, matched, value)?;
+    let shown = matching::shown(request, matched, value).await?;
     call::call(hook, request, matched, &shown, old, false).await.map(|_| ())
 }
