@@ -81,6 +81,13 @@ pub async fn handle(api: Arc<Api>, request: Request<RequestBody>, origin: Origin
     let long_running = series.as_ref().filter(|_| long).map(Series::long_running);
     let in_flight = (!long).then(|| counted.metrics.requests.begin(info.mutates()));
     let id = audit_id(request.headers());
+    let body_bytes = http_body::Body::size_hint(request.body()).exact().filter(|_| info.mutates() && !long);
+    let verb = body_verb(&info);
+    let validation = match query.text("fieldValidation") {
+        "Strict" => "Strict",
+        "Ignore" => "Ignore",
+        _ => "Warn",
+    };
     let notes = Arc::new(Notes::default());
     let others = in_flight.as_ref().map_or(0, |(count, _)| *count);
     let mut passage = Passage {
@@ -121,6 +128,13 @@ pub async fn handle(api: Arc<Api>, request: Request<RequestBody>, origin: Origin
     }
     if let Some((tracer, span)) = counted.tracer.as_ref().zip(passage.span.take()) {
         tracer.finish(span, answer.status().as_u16());
+    }
+    if matches!(verb, "create" | "update" | "patch") && row.is_some() {
+        counted.metrics.observe(&table::FIELD_VALIDATION_DURATION, &[validation], started.elapsed().as_secs_f64());
+    }
+    if let Some((size, row)) = body_bytes.zip(row.as_deref()) {
+        let labels = [row.group.as_str(), row.resource.as_str(), verb];
+        counted.metrics.observe(&table::REQUEST_BODY_SIZE, &labels, size as f64);
     }
     if let Some(series) = series {
         let bytes = http_body::Body::size_hint(answer.body()).exact();
@@ -163,6 +177,17 @@ impl Drop for Ended {
 fn audit_id(headers: &HeaderMap) -> HeaderValue {
     let given = headers.get(AUDIT_ID).filter(|id| !id.is_empty() && id.len() <= AUDIT_ID_BYTES_MAX);
     given.cloned().or_else(|| HeaderValue::from_str(&identifiers::uuid()).ok()).unwrap_or(HeaderValue::from_static(""))
+}
+
+fn body_verb(info: &RequestInfo) -> &'static str {
+    match info.verb.as_str() {
+        "create" => "create",
+        "update" => "update",
+        "patch" => "patch",
+        "delete" => "delete",
+        "deletecollection" => "deletecollection",
+        _ => "",
+    }
 }
 
 /// How upstream counts a request; `None` for what nobody serves.
@@ -256,7 +281,10 @@ async fn pass(
     let (mut parts, body) = request.into_parts();
     // What the headers say of who asks is gone after this.
     let attempted = if parts.headers.contains_key(AUTHORIZATION) { "bearer" } else { "x509" };
+    let begun = Instant::now();
     let authenticated = authn::authenticate(&api, &origin, &mut parts.headers, &info.path).await;
+    let outcome = if authenticated.is_ok() { &api.metrics.hot().authenticated } else { &api.metrics.hot().unauthenticated };
+    outcome.note(begun.elapsed());
     let user = authenticated.as_ref().ok().map(|a| &a.user);
     let id = passage.id.to_str().unwrap_or_default();
     let asked =
@@ -324,7 +352,12 @@ fn unauthenticated(api: &Api, passage: &mut Passage, attempted: &str) {
 
 /// May they; the decision and its reason are noted.
 async fn authorize(api: &Api, asked: &Attributes, notes: &Notes) -> Result<(), StatusError> {
-    let (decision, reason, answer) = match api.authorizer.decide(asked).await {
+    let begun = Instant::now();
+    let decided = api.authorizer.decide(asked).await;
+    let hot = api.metrics.hot();
+    let outcome = if matches!(decided, auth::Decision::Allow(_)) { &hot.allowed } else { &hot.denied };
+    outcome.note(begun.elapsed());
+    let (decision, reason, answer) = match decided {
         auth::Decision::Allow(reason) => ("allow", reason, Ok(())),
         auth::Decision::NoOpinion(reason) | auth::Decision::Deny(reason) => {
             let refused = asked.forbidden(&reason);

@@ -58,7 +58,8 @@ impl Claim {
         f64::from(self.limits.least).max(f64::from(self.limits.nominal).min(self.peak))
     }
 
-    fn target(&self) -> f64 {
+    /// What it should have if there were enough.
+    pub fn target(&self) -> f64 {
         self.least().max(self.smoothed)
     }
 

@@ -10,12 +10,14 @@ use machinery::object;
 use machinery::status::{Details, StatusError};
 use serde_json::json;
 
+use super::backend::BackendError;
 use super::{kubelet, pod};
 use crate::chain::Call;
 use crate::http::body::boxed;
 use crate::http::query::encode;
 use crate::http::respond::Answer;
 use crate::http::{Body, Query};
+use crate::metrics::table;
 use crate::verbs::Target;
 
 /// How much of a kubelet's refusal is read.
@@ -38,6 +40,9 @@ pub async fn serve(call: Call, target: Target) -> Result<Answer, StatusError> {
     let request = Request::builder().method(Method::GET).uri(&path).header("host", backend.authority());
     let request = request.body(boxed(http_body_util::Empty::new())).map_err(|e| StatusError::internal(e.to_string()))?;
     let answer = call.api.connections.send(&backend, request).await;
+    if let Err(BackendError::Tls(_)) = &answer {
+        call.api.metrics.count(&table::LOG_TLS_FAILURES, &[]);
+    }
     let answer = answer.map_err(|e| StatusError::new(500, "", format!("Get \"https://{}{path}\": {e}", backend.authority())))?;
     if !(200..=206).contains(&answer.status().as_u16()) {
         return Err(refusal(answer, &target.name).await);

@@ -184,7 +184,8 @@ impl Flow {
         let levels = self.levels();
         let claims: Vec<lending::Claim> = levels.iter().map(|l| l.claim(metrics)).collect();
         let (seats, fair) = lending::allocate(&claims);
-        for (level, seats) in levels.iter().zip(seats) {
+        for ((level, seats), claim) in levels.iter().zip(seats).zip(&claims) {
+            metrics.set(&table::FLOW_TARGET, &[&level.name], claim.target());
             level.set_limit(seats);
         }
         *self.fair.lock().unwrap_or_else(PoisonError::into_inner) = fair;

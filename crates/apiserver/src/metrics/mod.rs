@@ -26,14 +26,53 @@ pub struct Family {
     series: RwLock<BTreeMap<Values, Arc<Histogram>>>,
 }
 
+/// Series that every request counts in, found once.
+pub struct Hot {
+    pub authenticated: Outcome,
+    pub unauthenticated: Outcome,
+    pub allowed: Outcome,
+    pub denied: Outcome,
+}
+
+/// How often something came out so, and how long it took.
+pub struct Outcome {
+    count: Arc<Histogram>,
+    duration: Arc<Histogram>,
+}
+
+impl Outcome {
+    fn new(metrics: &Metrics, count: &'static Desc, duration: &'static Desc, result: &str) -> Self {
+        Self { count: metrics.family(count).with(&[result]), duration: metrics.family(duration).with(&[result]) }
+    }
+
+    pub fn note(&self, took: std::time::Duration) {
+        self.count.add(1.0);
+        self.duration.observe(took.as_secs_f64());
+    }
+}
+
+impl Hot {
+    fn new(metrics: &Metrics) -> Self {
+        let authentication = |result| Outcome::new(metrics, &table::AUTHENTICATION_ATTEMPTS, &table::AUTHENTICATION_DURATION, result);
+        let authorization = |result| Outcome::new(metrics, &table::AUTHORIZATION_ATTEMPTS, &table::AUTHORIZATION_DURATION, result);
+        Self {
+            authenticated: authentication("success"),
+            unauthenticated: authentication("failure"),
+            allowed: authorization("allowed"),
+            denied: authorization("denied"),
+        }
+    }
+}
+
 pub struct Metrics {
+    hot: std::sync::OnceLock<Hot>,
     families: RwLock<BTreeMap<&'static str, Arc<Family>>>,
     pub requests: requests::Requests,
 }
 
 impl Default for Metrics {
     fn default() -> Self {
-        let metrics = Self { families: RwLock::default(), requests: requests::Requests::default() };
+        let metrics = Self { hot: std::sync::OnceLock::new(), families: RwLock::default(), requests: requests::Requests::default() };
         for desc in table::ALL {
             let family = metrics.family(desc);
             if desc.labels.is_empty() {
@@ -80,6 +119,10 @@ impl Family {
 }
 
 impl Metrics {
+    pub fn hot(&self) -> &Hot {
+        self.hot.get_or_init(|| Hot::new(self))
+    }
+
     pub fn family(&self, desc: &'static Desc) -> Arc<Family> {
         if let Some(found) = self.families.read().unwrap_or_else(PoisonError::into_inner).get(desc.name) {
             return found.clone();

@@ -57,21 +57,6 @@ table! {
     AUDIT_LEVEL Counter ALPHA "apiserver_audit_level_total"
         ["level"] []
         "Requests by the level they were audited at."
-    AUDIT_REJECTED Counter ALPHA "apiserver_audit_requests_rejected_total"
-        [] []
-        "Requests refused because they could not be audited."
-    AUTHORIZATION_DECISIONS Counter ALPHA "apiserver_authorization_decisions_total"
-        ["decision" "name" "type"] []
-        "Decisions of each authorizer."
-    CEL_COMPILATION Histogram BETA "apiserver_cel_compilation_duration_seconds"
-        [] [0.005 0.01 0.025 0.05 0.1 0.25 0.5 1.0 2.5 5.0 10.0]
-        "Time to compile a CEL expression."
-    CEL_EVALUATION Histogram BETA "apiserver_cel_evaluation_duration_seconds"
-        [] [0.005 0.01 0.025 0.05 0.1 0.25 0.5 1.0 2.5 5.0 10.0]
-        "Time to evaluate a CEL expression."
-    CLIENT_CERTIFICATE_EXPIRATION Histogram ALPHA "apiserver_client_certificate_expiration_seconds"
-        [] [0.0 1800.0 3600.0 7200.0 21600.0 43200.0 86400.0 172800.0 345600.0 604800.0 2592000.0 7776000.0 15552000.0 31104000.0]
-        "Time left of the client certificates that made requests."
     FLOW_REJECTED Counter BETA "apiserver_flowcontrol_rejected_requests_total"
         ["flow_schema" "priority_level" "reason"] []
         "Requests refused by flow control."
@@ -93,15 +78,9 @@ table! {
     FLOW_EXECUTION Histogram ALPHA "apiserver_flowcontrol_request_execution_seconds"
         ["flow_schema" "priority_level" "type"] [0.0 0.005 0.02 0.05 0.1 0.2 0.5 1.0 2.0 5.0 10.0 15.0 30.0]
         "Time requests ran."
-    FLOW_QUEUE_LENGTH Histogram ALPHA "apiserver_flowcontrol_request_queue_length_after_enqueue"
-        ["flow_schema" "priority_level"] [0.0 10.0 25.0 50.0 100.0 250.0 500.0 1000.0]
-        "Length of the queue a request was put in."
     FLOW_ESTIMATED_SEATS Histogram ALPHA "apiserver_flowcontrol_work_estimated_seats"
         ["flow_schema" "priority_level"] [1.0 2.0 4.0 8.0 16.0 32.0 64.0 100.0]
         "Seats a request was taken to need."
-    FLOW_WATCH_COUNT Histogram ALPHA "apiserver_flowcontrol_watch_count_samples"
-        ["flow_schema" "priority_level"] [0.0 1.0 10.0 100.0 1000.0 10000.0]
-        "Watches that hear of a write."
     FLOW_NOMINAL_LIMIT Gauge BETA "apiserver_flowcontrol_nominal_limit_seats"
         ["priority_level"] []
         "Seats of a level by its shares."
@@ -132,39 +111,18 @@ table! {
     FLOW_FAIR_FRAC Gauge ALPHA "apiserver_flowcontrol_seat_fair_frac"
         [] []
         "Fraction of its target every level gets that is at no bound."
-    INQUEUE Gauge ALPHA "apiserver_current_inqueue_requests"
-        ["request_kind"] []
-        "Requests waiting by kind."
     INIT_EVENTS Counter ALPHA "apiserver_init_events_total"
         ["group" "resource"] []
         "Events a watch began with."
-    REQUEST_ABORTS Counter ALPHA "apiserver_request_aborts_total"
-        ["group" "resource" "scope" "subresource" "verb" "version"] []
-        "Requests that were given up before an answer."
     REQUEST_BODY_SIZE Histogram ALPHA "apiserver_request_body_size_bytes"
         ["group" "resource" "verb"] [50000.0 150000.0 250000.0 350000.0 450000.0 550000.0 650000.0 750000.0 850000.0 950000.0 1050000.0 1150000.0 1250000.0 1350000.0 1450000.0 1550000.0 1650000.0 1750000.0 1850000.0 1950000.0 2050000.0 2150000.0 2250000.0 2350000.0 2450000.0 2550000.0 2650000.0 2750000.0 2850000.0 2950000.0 3050000.0]
         "Size of request bodies."
-    REQUEST_TERMINATIONS Counter ALPHA "apiserver_request_terminations_total"
-        ["code" "component" "group" "resource" "scope" "subresource" "verb" "version"] []
-        "Requests refused to protect the server."
-    REQUESTED_DEPRECATED Gauge STABLE "apiserver_requested_deprecated_apis"
-        ["group" "removed_release" "resource" "subresource" "version"] []
-        "Deprecated APIs that were asked for."
-    STORAGE_EVENTS Counter BETA "apiserver_storage_events_received_total"
-        ["group" "resource"] []
-        "Events the store sent."
     STORAGE_OBJECTS Gauge STABLE "apiserver_storage_objects"
         ["resource"] []
         "Stored objects."
     RESOURCE_OBJECTS Gauge ALPHA "apiserver_resource_objects"
         ["group" "resource"] []
         "Stored objects by resource."
-    STORAGE_SIZE Gauge STABLE "apiserver_storage_size_bytes"
-        ["storage_cluster_id"] []
-        "Size of the store."
-    TRANSFORMATIONS Counter ALPHA "apiserver_storage_transformation_operations_total"
-        ["resource" "status" "transformation_type" "transformer_prefix"] []
-        "Encryptions and decryptions."
     TLS_HANDSHAKE_ERRORS Counter ALPHA "apiserver_tls_handshake_errors_total"
         [] []
         "Connections whose handshake failed."
@@ -174,24 +132,9 @@ table! {
     WATCH_EVENTS Counter ALPHA "apiserver_watch_events_total"
         ["group" "resource" "version"] []
         "Events sent to watches."
-    WATCH_EVENT_SIZES Histogram ALPHA "apiserver_watch_events_sizes"
-        ["group" "resource" "version"] [1024.0 2048.0 4096.0 8192.0 16384.0 32768.0 65536.0 131072.0]
-        "Size of events sent to watches."
-    WATCH_LIST_DURATION Histogram BETA "apiserver_watch_list_duration_seconds"
-        ["group" "resource" "scope" "version"] [0.05 0.1 0.2 0.4 0.6 0.8 1.0 2.0 4.0 6.0 8.0 10.0 15.0 20.0 30.0 45.0 60.0]
-        "Time until a watch had sent the state it began with."
     WATCH_CACHE_VERSION Gauge ALPHA "apiserver_watch_cache_resource_version"
         ["group" "resource"] []
         "Revision the watch cache shows."
-    STREAM_TRANSLATOR Counter ALPHA "apiserver_stream_translator_requests_total"
-        ["code"] []
-        "Streams translated between WebSocket and SPDY."
-    STREAM_TUNNEL Counter ALPHA "apiserver_stream_tunnel_requests_total"
-        ["code"] []
-        "SPDY streams carried in a WebSocket."
-    AUTHENTICATED_USERS Counter ALPHA "authenticated_user_requests"
-        ["username"] []
-        "Requests by who made them."
     AUTHENTICATION_ATTEMPTS Counter ALPHA "authentication_attempts"
         ["result"] []
         "Attempts to authenticate by result."
@@ -204,12 +147,6 @@ table! {
     AUTHORIZATION_DURATION Histogram ALPHA "authorization_duration_seconds"
         ["result"] [0.001 0.002 0.004 0.008 0.016 0.032 0.064 0.128 0.256 0.512 1.024 2.048 4.096 8.192 16.384]
         "Time to authorize."
-    STORE_REQUESTS Counter ALPHA "etcd_requests_total"
-        ["group" "operation" "resource"] []
-        "Requests to the store."
-    STORE_DURATION Histogram ALPHA "etcd_request_duration_seconds"
-        ["group" "operation" "resource"] [0.005 0.025 0.05 0.1 0.2 0.4 0.6 0.8 1.0 1.25 1.5 2.0 3.0 4.0 5.0 6.0 8.0 10.0 15.0 20.0 30.0 45.0 60.0]
-        "Time the store took."
     FIELD_VALIDATION_DURATION Histogram ALPHA "field_validation_request_duration_seconds"
         ["field_validation"] [0.05 0.1 0.2 0.4 0.6 0.8 1.0 1.25 1.5 2.0 3.0 4.0 5.0 6.0 8.0 10.0 15.0 20.0 30.0 45.0 60.0]
         "Time to answer by kind of field validation."
@@ -228,37 +165,10 @@ table! {
     HEALTHCHECKS Counter STABLE "kubernetes_healthchecks_total"
         ["name" "status" "type"] []
         "Results of health checks."
-    REST_CLIENT_REQUESTS Counter ALPHA "rest_client_requests_total"
-        ["code" "host" "method"] []
-        "Requests to other servers."
-    REST_CLIENT_DURATION Histogram ALPHA "rest_client_request_duration_seconds"
-        ["host" "verb"] [0.005 0.025 0.1 0.25 0.5 1.0 2.0 4.0 8.0 15.0 30.0 60.0]
-        "Time other servers took."
-    UNAVAILABLE_APISERVICE Gauge ALPHA "aggregator_unavailable_apiservice"
-        ["name"] []
-        "APIServices that cannot be reached."
-    UNAVAILABLE_APISERVICES Counter ALPHA "aggregator_unavailable_apiservice_total"
-        ["name" "reason"] []
-        "How often an APIService could not be reached."
-    WORKQUEUE_ADDS Counter BETA "workqueue_adds_total"
-        ["name"] []
-        "Items put into work queues."
-    WORKQUEUE_DEPTH Gauge BETA "workqueue_depth"
-        ["name"] []
-        "Items in work queues."
     ENCRYPTION_RELOADS Counter ALPHA "apiserver_encryption_config_controller_automatic_reloads_total"
         ["apiserver_id_hash" "status"] []
         "Reloads of the encryption configuration."
     ENCRYPTION_RELOADED Gauge ALPHA "apiserver_encryption_config_controller_automatic_reload_last_timestamp_seconds"
         ["apiserver_id_hash" "status"] []
         "When the encryption configuration was last reloaded."
-    KEY_ID_HASHES Counter ALPHA "apiserver_envelope_encryption_key_id_hash_total"
-        ["apiserver_id_hash" "key_id_hash" "provider_name" "transformation_type"] []
-        "Uses of a KMS key by its hash."
-    KMS_LATENCY Histogram ALPHA "apiserver_envelope_encryption_kms_operations_latency_seconds"
-        ["grpc_status_code" "method_name" "provider_name"] [0.0001 0.0002 0.0004 0.0008 0.0016 0.0032 0.0064 0.0128 0.0256 0.0512 0.1024 0.2048 0.4096 0.8192 1.6384 3.2768 6.5536 13.1072 26.2144 52.4288]
-        "Time KMS calls took."
-    DATA_KEY_FAILURES Counter ALPHA "apiserver_storage_data_key_generation_failures_total"
-        [] []
-        "Data keys that could not be made."
 }

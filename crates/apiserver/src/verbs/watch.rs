@@ -23,7 +23,8 @@ use crate::chain::Call;
 use crate::codec;
 use crate::http::respond::Answer;
 use crate::http::{Body, BoxError, Encoding, Negotiated, View, negotiate};
-use crate::state::cache_error;
+use crate::metrics::{Histogram, table};
+use crate::state::{Api, cache_error};
 
 const BOOKMARK_EVERY: Duration = Duration::from_secs(60);
 /// A client that will be cut off is told so long before how far it is.
@@ -57,6 +58,7 @@ pub async fn watch(call: Call, mut target: Target) -> Result<Answer, StatusError
     let deadline = Instant::now() + Duration::from_secs(seconds);
     let encoding = negotiated.encoding;
     let running = Running {
+        counted: Counted::new(&call.api, &target.resource),
         writer: Writer { resource: target.resource, negotiated, include, columns_sent: false },
         initial: initial.into_iter(),
         initial_end: (options.send_initial_events == Some(true) && options.allow_bookmarks).then_some(start.after),
@@ -240,8 +242,28 @@ impl Writer {
     }
 }
 
+/// What of a watch is counted, found once.
+struct Counted {
+    events: Arc<Histogram>,
+    initial: Arc<Histogram>,
+    terminated: Arc<Histogram>,
+}
+
+impl Counted {
+    fn new(api: &Api, resource: &Resource) -> Self {
+        let (group, name) = (resource.group.as_str(), resource.resource.as_str());
+        let of = |desc, labels: &[&str]| api.metrics.family(desc).with(labels);
+        Self {
+            events: of(&table::WATCH_EVENTS, &[group, name, &resource.version]),
+            initial: of(&table::INIT_EVENTS, &[group, name]),
+            terminated: of(&table::TERMINATED_WATCHERS, &[group, name]),
+        }
+    }
+}
+
 /// A watch that a client reads.
 struct Running {
+    counted: Counted,
     writer: Writer,
     initial: std::vec::IntoIter<Arc<Entry>>,
     /// The bookmark due after the initial events.
@@ -273,11 +295,16 @@ impl Running {
 
     /// The next piece of the initial state.
     fn begin(&mut self) -> Option<Bytes> {
-        let mut out = BytesMut::new();
+        let (mut out, before) = (BytesMut::new(), self.initial.as_slice().len());
         while out.len() < CHUNK_BYTES
             && let Some(entry) = self.initial.next()
         {
             self.writer.event(&mut out, &WatchEvent { kind: WatchKind::Added, entry: &entry, revision: entry.revision });
+        }
+        let sent = before - self.initial.as_slice().len();
+        if sent > 0 {
+            self.counted.initial.add(sent as f64);
+            self.counted.events.add(sent as f64);
         }
         if self.initial.as_slice().is_empty()
             && let Some(revision) = self.initial_end.take()
@@ -288,9 +315,13 @@ impl Running {
     }
 
     fn batch(&mut self, batch: &Batch) -> Option<Bytes> {
-        let mut out = BytesMut::new();
+        let (mut out, mut sent) = (BytesMut::new(), 0u32);
         for event in batch.events() {
             self.writer.event(&mut out, &event);
+            sent += 1;
+        }
+        if sent > 0 {
+            self.counted.events.add(f64::from(sent));
         }
         if out.is_empty() && self.bookmark_at.is_some() {
             self.writer.bookmark(&mut out, batch.revision, false);
@@ -303,7 +334,10 @@ impl Running {
         self.ended = true;
         match error {
             cache::Error::Closed => None,
-            cache::Error::TooOld { wanted, oldest } => Some(error_frame(self.writer.negotiated.encoding, &too_old(wanted, oldest))),
+            cache::Error::TooOld { wanted, oldest } => {
+                self.counted.terminated.add(1.0);
+                Some(error_frame(self.writer.negotiated.encoding, &too_old(wanted, oldest)))
+            }
             other => Some(error_frame(self.writer.negotiated.encoding, &cache_error(other))),
         }
     }
