@@ -89,7 +89,7 @@ fn load(dirs: &Dirs) -> Result<Instance> {
 fn daemon(dirs: &Dirs) -> Result<Started> {
     let instance = load(dirs)?;
     // API and node work have runtimes of their own: a busy node must not make the API wait, nor the other way round.
-    let api_runtime = Builder::new_multi_thread().thread_name("api").enable_all().build()?;
+    let api_runtime = Builder::new_multi_thread().thread_name("api").thread_stack_size(8 << 20).enable_all().build()?;
     let node_runtime = Builder::new_multi_thread().thread_name("node").worker_threads(2).enable_all().build()?;
     let ended = api_runtime.block_on(async {
         let cancel = CancellationToken::new();

@@ -20,7 +20,11 @@ where
     T: Future<Output = Result<()>>,
 {
     crate::log::init();
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting the async runtime")?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .thread_stack_size(8 << 20)
+        .enable_all()
+        .build()
+        .context("starting the async runtime")?;
     let ended = runtime.block_on(async {
         let cancel = CancellationToken::new();
         let stop = tokio::spawn(stop_on_signal(cancel.clone()));
