@@ -171,4 +171,19 @@ table! {
     ENCRYPTION_RELOADED Gauge ALPHA "apiserver_encryption_config_controller_automatic_reload_last_timestamp_seconds"
         ["apiserver_id_hash" "status"] []
         "When the encryption configuration was last reloaded."
+    AUTHORIZATION_DECISIONS Counter ALPHA "apiserver_authorization_decisions_total"
+        ["decision" "name" "type"] []
+        "Decisions of each authorizer."
+    CEL_COMPILATION Histogram BETA "apiserver_cel_compilation_duration_seconds"
+        [] [0.005 0.01 0.025 0.05 0.1 0.25 0.5 1.0 2.5 5.0 10.0]
+        "Time to compile a CEL expression."
+    CEL_EVALUATION Histogram BETA "apiserver_cel_evaluation_duration_seconds"
+        [] [0.005 0.01 0.025 0.05 0.1 0.25 0.5 1.0 2.5 5.0 10.0]
+        "Time to evaluate a CEL expression."
+    UNAVAILABLE_APISERVICE Gauge ALPHA "aggregator_unavailable_apiservice"
+        ["name"] []
+        "APIServices that cannot be reached."
+    UNAVAILABLE_APISERVICES Counter ALPHA "aggregator_unavailable_apiservice_total"
+        ["name" "reason"] []
+        "How often an APIService could not be reached."
 }
