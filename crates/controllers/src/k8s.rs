@@ -46,6 +46,7 @@ macro_rules! for_each_kind {
             service_accounts ServiceAccounts ServiceAccount all,
             services Services Service all,
             stateful_sets StatefulSets StatefulSet all,
+            token_tracking TokenTracking ConfigMap (one "kube-system" "kube-apiserver-legacy-service-account-token-tracking"),
             storage_classes StorageClasses StorageClass all,
             validating_admission_policies ValidatingAdmissionPolicies ValidatingAdmissionPolicy all,
         }

@@ -27,6 +27,7 @@ pub mod endpoints;
 pub mod ephemeral_volume;
 pub mod garbage_collector;
 pub mod job;
+pub mod legacy_service_account_token;
 pub mod namespace;
 pub mod node_ipam;
 pub mod node_lifecycle;
@@ -84,6 +85,7 @@ pub const TABLE: &[Controller] = &[
     endpoint_slice_mirroring::CONTROLLER,
     ephemeral_volume::CONTROLLER,
     job::CONTROLLER,
+    legacy_service_account_token::CONTROLLER,
     node_ipam::CONTROLLER,
     node_lifecycle::CONTROLLER,
     pod_gc::CONTROLLER,
