@@ -132,12 +132,16 @@ impl Strategy for EphemeralContainers {
     fn prepare_for_update(&self, _ctx: &Context, new: &mut Value, old: &Value) {
         let added = new.get("spec").and_then(|spec| spec.get("ephemeralContainers")).cloned();
         let version = new.get("metadata").and_then(|m| m.get("resourceVersion")).cloned();
+        let managed = new.get("metadata").and_then(|m| m.get("managedFields")).cloned();
         *new = old.clone();
         if let (Some(spec), Some(added)) = (new.get_mut("spec"), added) {
             set(spec, "ephemeralContainers", added);
         }
         if let (Some(meta), Some(version)) = (new.get_mut("metadata"), version) {
             set(meta, "resourceVersion", version);
+        }
+        if let (Some(meta), Some(managed)) = (new.get_mut("metadata"), managed) {
+            set(meta, "managedFields", managed);
         }
     }
 

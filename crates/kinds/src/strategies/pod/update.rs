@@ -4,7 +4,6 @@ use machinery::field::{Error, ErrorList, Path};
 use serde_json::{Value, json};
 
 use super::gated;
-use crate::validate::container::{Pod, ephemeral as ephemeral_rules};
 use crate::validate::equal::semantic;
 use crate::validate::tree::{int, is_empty, keep, list, list_mut, opt, s};
 
@@ -123,31 +122,23 @@ fn munge(ns: &Value, os: &Value, p: &Path<'_>, e: &mut ErrorList) -> Value {
 
 /// `ValidatePodEphemeralContainersUpdate`: only additions.
 pub fn ephemeral(new: &Value, old: &Value) -> ErrorList {
+    const TYPE: &str = "core.v1.EphemeralContainer";
+    if crate::validate::tree::at(old, "metadata.annotations").is_some_and(|a| crate::validate::tree::has(a, super::resize::MIRROR)) {
+        return vec![Error::forbidden(&Path::new(""), "static pods do not support ephemeral containers")];
+    }
     let mut e = ErrorList::new();
+    super::whole(new, &mut e);
     let empty = json!({});
     let (ns, os) = (opt(new, "spec").unwrap_or(&empty), opt(old, "spec").unwrap_or(&empty));
-    let p = Path::new("spec");
-    let mut names: Vec<&str> = list(ns, "containers").iter().chain(list(ns, "initContainers")).map(|c| s(c, "name")).collect();
-    let pod = Pod {
-        spec: ns,
-        restart_policy: s(ns, "restartPolicy"),
-        os: opt(ns, "os").map_or("", |os| s(os, "name")),
-        grace_seconds: int(ns, "terminationGracePeriodSeconds").unwrap_or(0),
-        host_users: true,
-        claims: Vec::new(),
-        alone: true,
-    };
-    ephemeral_rules(&pod, &p, &mut names, &mut e);
-    let at = p.child("ephemeralContainers");
+    let spec = Path::new("spec");
+    let at = spec.child("ephemeralContainers");
     for old in list(os, "ephemeralContainers") {
-        match list(ns, "ephemeralContainers").iter().enumerate().find(|(_, n)| s(n, "name") == s(old, "name")) {
-            None => {
-                let text = format!("existing ephemeral containers {} may not be removed\n", machinery::field::go_quote(s(old, "name")));
-                e.push(Error::forbidden(&at, text));
-            }
-            Some((i, n)) if !semantic(Some(n), Some(old), "core.v1.EphemeralContainer") => {
-                let text = format!("existing ephemeral containers {} may not be changed\n", machinery::field::go_quote(s(old, "name")));
-                e.push(Error::forbidden(&at.index(i), text));
+        let name = machinery::field::go_quote(s(old, "name"));
+        match list(ns, "ephemeralContainers").iter().find(|n| s(n, "name") == s(old, "name")) {
+            None => e.push(Error::forbidden(&at, format!("existing ephemeral containers {name} may not be removed\n"))),
+            Some(n) if !semantic(Some(n), Some(old), TYPE) => {
+                let diff = crate::validate::go::diff(n, old, TYPE);
+                e.push(Error::forbidden(&at, format!("existing ephemeral containers {name} may not be changed\n{diff}")));
             }
             Some(_) => {}
         }
