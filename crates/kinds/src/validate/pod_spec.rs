@@ -30,6 +30,7 @@ pub fn pod_spec(spec: &Value, meta: &Value, alone: bool, p: &Path<'_>, e: &mut E
     container::init(&pod, p, &mut names, e);
     container::ephemeral(&pod, p, &mut names, e);
     resources::pod_level(spec, &pod.claims, p, e);
+    security::host_network(spec, p, e);
     match s(spec, "restartPolicy") {
         "" => e.push(Error::required(&p.child("restartPolicy"), "")),
         policy => one_of(&p.child("restartPolicy"), policy, &RESTART_POLICIES, e),
@@ -50,6 +51,7 @@ pub fn pod_spec(spec: &Value, meta: &Value, alone: bool, p: &Path<'_>, e: &mut E
     scheduling::topology_spread(spec, p, e);
     security::windows_host_process(spec, p, e);
     host_users(spec, p, e);
+    hostname_override(spec, p, e);
     identity(spec, p, e);
     scheduling::tolerations(spec, p, e);
     host_aliases(spec, p, e);
@@ -90,7 +92,6 @@ fn rest(spec: &Value, p: &Path<'_>, e: &mut ErrorList) {
         resources::requirements(&limits, false, &[], &p.child("overhead"), e);
     }
     os(spec, p, e);
-    hostname_override(spec, p, e);
 }
 
 fn resource_claims(spec: &Value, p: &Path<'_>, e: &mut ErrorList) {

@@ -147,7 +147,6 @@ fn windows_user(user: &str, p: &Path<'_>, e: &mut ErrorList) {
 
 /// The pod's, with what of the spec belongs to it.
 pub fn pod(spec: &Value, p: &Path<'_>, e: &mut ErrorList) {
-    host_network(spec, p, e);
     let empty = json!({});
     let v = opt(spec, "securityContext").unwrap_or(&empty);
     let at = p.child("securityContext");
@@ -180,7 +179,7 @@ pub fn pod(spec: &Value, p: &Path<'_>, e: &mut ErrorList) {
 }
 
 /// With the host's network a host port can only be the container's own.
-fn host_network(spec: &Value, p: &Path<'_>, e: &mut ErrorList) {
+pub fn host_network(spec: &Value, p: &Path<'_>, e: &mut ErrorList) {
     if !flag(spec, "hostNetwork") {
         return;
     }
