@@ -1,7 +1,7 @@
 //! The applets around files and text.
 
 use std::fs;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Prints an error as `applet: subject: why` and returns 1.
@@ -151,11 +151,4 @@ pub fn sleep(arguments: &[String]) -> i32 {
         },
         None => fail("sleep", "", &"how long?"),
     }
-}
-
-/// Reads all of standard input as lines; the shell feeds scripts so.
-pub fn stdin_text() -> io::Result<String> {
-    let mut text = String::new();
-    io::stdin().lock().read_to_string(&mut text)?;
-    Ok(text)
 }

@@ -46,3 +46,22 @@ fn bad_scripts_say_so() {
         assert_eq!(sh(script).1, 2, "{script}");
     }
 }
+
+#[test]
+fn a_script_on_standard_input_runs_line_by_line() {
+    use std::io::{BufRead as _, BufReader, Write as _};
+    let mut child = Command::new(env!("CARGO_BIN_EXE_hello"))
+        .arg("sh")
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .expect("runs");
+    let (mut to, mut from) = (child.stdin.take().expect("a pipe"), BufReader::new(child.stdout.take().expect("a pipe")));
+    let mut line = String::new();
+    to.write_all(b"echo one\n").expect("sent");
+    from.read_line(&mut line).expect("the answer comes before the end of input");
+    to.write_all(b"read x\nthe rest\nif true\nthen echo $x; exit 3\nfi\n").expect("sent");
+    from.read_line(&mut line).expect("an answer");
+    assert_eq!(line, "one\nthe rest\n");
+    assert_eq!(child.wait().expect("ends").code(), Some(3));
+}

@@ -5,9 +5,10 @@ mod lexer;
 mod parser;
 mod run;
 
-use std::io::{self, BufRead, IsTerminal, Write};
+use std::io::{self, IsTerminal as _, Read as _, Write as _};
+use std::os::fd::AsFd as _;
 
-use crate::files::{fail, stdin_text};
+use crate::files::fail;
 use parser::Parse;
 use run::Shell;
 
@@ -36,16 +37,11 @@ pub fn main(arguments: &[String]) -> i32 {
             Err(error) => fail("sh", file, &error),
         };
     }
-    if io::stdin().is_terminal() {
-        return interactive(&mut shell);
-    }
-    match stdin_text() {
-        Ok(script) => shell.script(&script),
-        Err(error) => fail("sh", "standard input", &error),
-    }
+    interactive(&mut shell, io::stdin().is_terminal())
 }
 
-fn interactive(shell: &mut Shell) -> i32 {
+/// Runs what comes line by line, so that who sends the next line has seen what the last one did.
+fn interactive(shell: &mut Shell, prompts: bool) -> i32 {
     let mut text = String::new();
     loop {
         let prompt = if text.is_empty() {
@@ -53,17 +49,23 @@ fn interactive(shell: &mut Shell) -> i32 {
         } else {
             "> ".to_owned()
         };
-        print!("{prompt}");
-        if io::stdout().flush().is_err() {
-            return 1;
+        if prompts {
+            print!("{prompt}");
+            if io::stdout().flush().is_err() {
+                return 1;
+            }
         }
-        let mut line = String::new();
-        match io::stdin().lock().read_line(&mut line) {
-            Ok(0) | Err(_) => {
-                println!();
+        match next_line() {
+            Ok(line) if line.is_empty() => {
+                if prompts {
+                    println!();
+                } else if !text.is_empty() {
+                    return shell.script(&text);
+                }
                 return shell.status;
             }
-            Ok(_) => text.push_str(&line),
+            Ok(line) => text.push_str(&line),
+            Err(error) => return fail("sh", "standard input", &error),
         }
         match parser::parse(&text) {
             Parse::Incomplete => continue,
@@ -80,4 +82,17 @@ fn interactive(shell: &mut Shell) -> i32 {
         }
         text.clear();
     }
+}
+
+/// A line of standard input, and no byte more: the rest belongs to the programs the line runs. Empty at the end.
+pub fn next_line() -> io::Result<String> {
+    let mut input = std::fs::File::from(io::stdin().as_fd().try_clone_to_owned()?);
+    let (mut line, mut byte) = (Vec::new(), [0]);
+    while input.read(&mut byte)? == 1 {
+        line.push(byte[0]);
+        if byte[0] == b'\n' {
+            break;
+        }
+    }
+    Ok(String::from_utf8_lossy(&line).into_owned())
 }

@@ -391,10 +391,10 @@ fn subshell(source: &str) -> Process {
 }
 
 fn read_variable(arguments: &[String]) -> i32 {
-    let mut line = String::new();
-    match io::stdin().read_line(&mut line) {
-        Ok(0) | Err(_) => 1,
-        Ok(_) => {
+    match super::next_line() {
+        Err(_) => 1,
+        Ok(line) if line.is_empty() => 1,
+        Ok(line) => {
             if let Some(name) = arguments.iter().rfind(|a| !a.starts_with('-')) {
                 set_variable(name, line.trim_end_matches('\n'));
             }
