@@ -160,6 +160,8 @@ fn input(received: Message, protocol: Protocol) -> Option<Input> {
             let decoded = base64::engine::general_purpose::STANDARD.decode(rest).ok()?;
             Bytes::from([&[digit.parse::<u8>().ok()?][..], &decoded].concat())
         }
+        // Some clients (the Python one) send what they write as text: the channel's byte counts, not the kind of the frame.
+        Message::Text(text) => Bytes::from(text),
         Message::Binary(bytes) => bytes,
         _ => return None,
     };
@@ -238,7 +240,11 @@ async fn forward(server: &Server, sandbox: String, ports: Vec<u16>, mut source: 
         }
     }
     while let Some(Ok(received)) = source.next().await {
-        let Message::Binary(bytes) = received else { continue };
+        let bytes = match received {
+            Message::Binary(bytes) => bytes,
+            Message::Text(text) => Bytes::from(text),
+            _ => continue,
+        };
         let Some(channel) = bytes.first().copied() else { continue };
         if let Some(Some(input)) = inputs.get(usize::from(channel / 2)).filter(|_| channel % 2 == 0)
             && input.send(bytes.slice(1..)).await.is_err()
@@ -280,5 +286,17 @@ mod tests {
         assert_eq!(choose("base64.channel.k8s.io", &exec), Some(Protocol::Base64V1));
         assert_eq!(choose("", &forward), None);
         assert_eq!(choose("other", &exec), None);
+    }
+
+    #[test]
+    fn text_frames_carry_input_too() {
+        for (received, protocol) in [
+            (Message::Text("\u{0}hi".into()), Protocol::V4),
+            (Message::Binary(Bytes::from_static(b"\0hi")), Protocol::V4),
+            (Message::Text("0aGk=".into()), Protocol::Base64V1),
+        ] {
+            assert!(matches!(input(received, protocol), Some(Input::Stdin(data)) if &data[..] == b"hi"));
+        }
+        assert!(input(Message::Text(String::new().into()), Protocol::V4).is_none());
     }
 }
