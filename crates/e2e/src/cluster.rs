@@ -196,7 +196,7 @@ impl Cluster {
         self.netns.run(|| -> Result<String> {
             let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(3))?;
             stream.set_read_timeout(Some(Duration::from_secs(5)))?;
-            stream.write_all(format!("GET {path} HTTP/1.0\r\nHost: x\r\n\r\n").as_bytes())?;
+            stream.write_all(format!("GET {path} HTTP/1.0\r\nHost: {host}\r\n\r\n").as_bytes())?;
             let mut text = String::new();
             stream.read_to_string(&mut text)?;
             let (_, body) = text.split_once("\r\n\r\n").context("no answer")?;

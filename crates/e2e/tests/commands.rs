@@ -152,7 +152,7 @@ fn a_deployment_is_changed_in_every_way() {
         delete deployment web --cascade=orphan => deleted
         get replicasets => web-
         delete replicasets --all --cascade=foreground => deleted
-        ! wait --for=delete pod --all --timeout=1ms --field-selector=metadata.name=none => no matching resources found
+        wait --for=delete pod -l app=web --timeout=30s
         delete hpa,svc web => deleted
         ! delete deployment nope => NotFound
         delete deployment nope --ignore-not-found",

@@ -50,8 +50,10 @@ impl Plugin for Priority {
             );
             return Err(request.forbidden(value, &why));
         }
-        let given = str_at(value, "spec.preemptionPolicy");
-        if !given.is_empty() && given != policy {
+        // Given at all: an empty text is another policy, too.
+        if let Some(given) = value.pointer("/spec/preemptionPolicy").and_then(Value::as_str)
+            && given != policy
+        {
             let why = format!(
                 "the string value of PreemptionPolicy ({given}) must not be provided in pod spec; priority admission controller computed {policy} from the given PriorityClass name"
             );

@@ -29,8 +29,7 @@ impl Plugin for RuntimeClass {
 
     async fn validate(&self, request: &Request<'_>, value: &Value, _old: Option<&Value>) -> Result<(), StatusError> {
         let class = find(request, value).await?;
-        let own = overhead(value).filter(|own| !own.is_empty());
-        match (class.as_ref().and_then(fixed), own) {
+        match (class.as_ref().and_then(fixed), overhead(value)) {
             (Some(fixed), own) if !own.is_some_and(|own| same(own, fixed)) && !fixed.is_empty() => {
                 Err(request.forbidden(value, OTHER_OVERHEAD))
             }
