@@ -23,7 +23,11 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     if machinery::decode::decode(types, row.ty, &mut once).is_err() {
         return;
     }
-    let second = machinery::apply::apply(types, row.ty, Some(&once), &config.value, &writer, true).expect("what was applied applies again");
+    let second = match machinery::apply::apply(types, row.ty, Some(&once), &config.value, &writer, true) {
+        // A live object may hold what no write lets in, as null elements of lists.
+        Err(machinery::apply::ApplyError::Typed(_)) => return,
+        other => other.expect("what was applied applies again"),
+    };
     let mut twice = second.object;
     machinery::decode::decode(types, row.ty, &mut twice).expect("what was applied decodes");
     assert!(machinery::apply::same_but_for_times(&once, &twice), "{once}\n{twice}");

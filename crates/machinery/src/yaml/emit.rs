@@ -43,8 +43,7 @@ impl Emitter {
 
     /// `inline`: the first line continues one that is begun (`- `).
     fn map(&mut self, map: &Map<String, Value>, indent: usize, inline: bool) {
-        let mut keys: Vec<&String> = map.keys().collect();
-        keys.sort_by(|a, b| natural(a, b));
+        let keys = in_order(map.keys().collect());
         for (at, key) in keys.into_iter().enumerate() {
             if at > 0 || !inline {
                 self.indent(indent);
@@ -346,6 +345,26 @@ fn base60(text: &str) -> bool {
     })
 }
 
+/// Sorts by merging. [`natural`] is no total order for some keys (upstream's is none either), which the standard library's
+/// sort answers with a panic.
+fn in_order(keys: Vec<&String>) -> Vec<&String> {
+    if keys.len() < 2 {
+        return keys;
+    }
+    let mut left = keys;
+    let right = left.split_off(left.len() / 2);
+    let (left, right) = (in_order(left), in_order(right));
+    let mut merged = Vec::with_capacity(left.len() + right.len());
+    let (mut left, mut right) = (left.into_iter().peekable(), right.into_iter().peekable());
+    while let (Some(a), Some(b)) = (left.peek(), right.peek()) {
+        let next = if natural(a, b).is_gt() { right.next() } else { left.next() };
+        merged.extend(next);
+    }
+    merged.extend(left);
+    merged.extend(right);
+    merged
+}
+
 /// The order of keys: letters by code, numbers by value, letters after the rest.
 fn natural(a: &str, b: &str) -> std::cmp::Ordering {
     use std::cmp::Ordering;
@@ -380,6 +399,19 @@ mod tests {
     fn layout() {
         let value = json!({"b": [{"y": 1, "x": ["p", []]}, "s"], "a10": {}, "a2": null, "a": {"c": true}});
         assert_eq!(to_string(&value), "a:\n  c: true\na2: null\na10: {}\nb:\n- x:\n  - p\n  - []\n  \"y\": 1\n- s\n");
+    }
+
+    #[test]
+    fn keys_without_a_total_order_do_no_harm() {
+        let parts = ["1", "?", "5<", "55", "=", "0", "00", "a", "10", "<5"];
+        let mut map = Map::new();
+        for seed in 0..2000usize {
+            let key: String = (0..6).map(|i| parts[(seed * 7 + i * seed * 3 + seed / (i + 1)) % parts.len()]).collect();
+            map.insert(key, Value::Null);
+        }
+        let count = map.len();
+        let read = crate::yaml::parse(to_string(&Value::Object(map)).as_bytes()).unwrap();
+        assert_eq!(read.value.as_object().map(Map::len), Some(count));
     }
 
     #[test]
