@@ -80,8 +80,11 @@ pub fn claim_problems(range: &Value, claim: &Value) -> Vec<String> {
         let kind = "PersistentVolumeClaim";
         let used = Used { requests: requests.clone(), limits: Amounts::new() };
         problems.extend(quantities(limit, "min").filter_map(|(name, bound)| minimum(kind, name, bound, &used)));
-        let used = Used { requests: Amounts::new(), limits: requests.clone() };
-        problems.extend(quantities(limit, "max").filter_map(|(name, bound)| maximum(kind, name, bound, &used)));
+        problems.extend(quantities(limit, "max").filter_map(|(name, bound)| match requests.get(name) {
+            None => Some(format!("maximum {name} usage per {kind} is {bound}.  No request is specified")),
+            Some(request) if *request > bound => Some(format!("maximum {name} usage per {kind} is {bound}, but request is {request}")),
+            Some(_) => None,
+        }));
     }
     problems
 }
@@ -201,7 +204,7 @@ mod tests {
             claim_problems(&range, &claim("500Mi")),
             ["minimum storage usage per PersistentVolumeClaim is 1Gi, but request is 500Mi"]
         );
-        assert_eq!(claim_problems(&range, &claim("3Gi")), ["maximum storage usage per PersistentVolumeClaim is 2Gi, but limit is 3Gi"]);
+        assert_eq!(claim_problems(&range, &claim("3Gi")), ["maximum storage usage per PersistentVolumeClaim is 2Gi, but request is 3Gi"]);
         assert!(claim_problems(&range, &claim("1.5Gi")).is_empty());
     }
 }

@@ -48,7 +48,7 @@ impl Plugin for DefaultClass {
             return Ok(());
         }
         let is_default = |class: &Value| self.marks.iter().any(|mark| class["metadata"]["annotations"][*mark] == "true");
-        let mut all: Vec<Value> = request.api.cached_all(self.class.0, self.class.1, "").into_iter().filter(is_default).collect();
+        let mut all: Vec<Value> = request.api.read_all(self.class.0, self.class.1, "").await?.into_iter().filter(is_default).collect();
         all.sort_by(|a, b| {
             let (one, other) = (str_at(a, "metadata.creationTimestamp"), str_at(b, "metadata.creationTimestamp"));
             other.cmp(one).then_with(|| name(a).cmp(name(b)))

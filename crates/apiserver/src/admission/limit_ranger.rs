@@ -26,7 +26,7 @@ impl Plugin for LimitRanger {
 
     async fn mutate(&self, request: &Request<'_>, value: &mut Value, _old: Option<&Value>) -> Result<(), StatusError> {
         if request.resource.kind == "Pod" && !is_going(value) {
-            for range in ranges(request) {
+            for range in ranges(request).await? {
                 limits::default_pod(&range, value);
             }
         }
@@ -38,7 +38,7 @@ impl Plugin for LimitRanger {
             return Ok(());
         }
         let is_pod = request.resource.kind == "Pod";
-        for range in ranges(request) {
+        for range in ranges(request).await? {
             let problems = if is_pod { limits::pod_problems(&range, value) } else { limits::claim_problems(&range, value) };
             match problems.as_slice() {
                 [] => {}
@@ -50,8 +50,8 @@ impl Plugin for LimitRanger {
     }
 }
 
-fn ranges(request: &Request<'_>) -> Vec<Value> {
-    request.api.cached_all("", "LimitRange", request.namespace)
+async fn ranges(request: &Request<'_>) -> Result<Vec<Value>, StatusError> {
+    request.api.read_all("", "LimitRange", request.namespace).await
 }
 
 fn is_going(value: &Value) -> bool {

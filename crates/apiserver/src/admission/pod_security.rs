@@ -42,7 +42,7 @@ impl Plugin for PodSecurity {
         if request.is("", "Namespace") {
             return validate_namespace(request, value, old);
         }
-        let Some(namespace) = request.api.cached("", "Namespace", "", request.namespace) else {
+        let Some(namespace) = request.api.read_kind("", "Namespace", "", request.namespace).await? else {
             return Err(StatusError::internal(format!("failed to lookup namespace {}", request.namespace)));
         };
         let (policy, errors) = Policy::of(&namespace);

@@ -160,6 +160,9 @@ impl Strategy for ResourceQuotas {
             if !SCOPES.contains(scope) {
                 e.push(Error::invalid(&p.child("scopes"), &json!(scopes), "unsupported scope"));
             }
+            for _ in 0..outside_scope(v, scope) {
+                e.push(Error::invalid(&p.child("scopes"), &json!(scopes), OTHER_RESOURCE));
+            }
         }
         for pair in [["BestEffort", "NotBestEffort"], ["Terminating", "NotTerminating"]] {
             if pair.iter().all(|scope| scopes.contains(scope)) {
@@ -193,6 +196,39 @@ impl Strategy for ResourceQuotas {
     }
 }
 
+const OTHER_RESOURCE: &str = "unsupported scope applied to resource";
+
+/// How many of a quota's limits are on plain resources that a scope does not speak of
+/// (`IsResourceQuotaScopeValidForResource`).
+fn outside_scope(spec: &Value, scope: &str) -> usize {
+    const COMPUTE: [&str; 6] = ["cpu", "memory", "limits.cpu", "limits.memory", "requests.cpu", "requests.memory"];
+    const OTHERS: [&str; 12] = [
+        "ephemeral-storage",
+        "requests.storage",
+        "requests.ephemeral-storage",
+        "limits.ephemeral-storage",
+        "resourcequotas",
+        "services",
+        "replicationcontrollers",
+        "secrets",
+        "persistentvolumeclaims",
+        "configmaps",
+        "services.nodeports",
+        "services.loadbalancers",
+    ];
+    let fits = |name: &str| match scope {
+        "BestEffort" => name == "pods",
+        "NotBestEffort" | "Terminating" | "NotTerminating" | "PriorityClass" | "CrossNamespacePodAffinity" => {
+            name == "pods" || COMPUTE.contains(&name)
+        }
+        "VolumeAttributesClass" => matches!(name, "persistentvolumeclaims" | "requests.storage"),
+        _ => true,
+    };
+    let plain = |name: &str| name == "pods" || COMPUTE.contains(&name) || OTHERS.contains(&name);
+    let hard = spec.get("hard").and_then(Value::as_object);
+    hard.into_iter().flatten().filter(|(name, _)| plain(name) && !fits(name)).count()
+}
+
 /// `validateScopeSelector`
 fn scope_selector(v: &Value, p: &Path<'_>, e: &mut ErrorList) {
     const EXISTS_ONLY: [&str; 5] = ["BestEffort", "NotBestEffort", "Terminating", "NotTerminating", "CrossNamespacePodAffinity"];
@@ -204,6 +240,9 @@ fn scope_selector(v: &Value, p: &Path<'_>, e: &mut ErrorList) {
         let (scope, operator) = (s(r, "scopeName"), s(r, "operator"));
         if !SCOPES.contains(&scope) {
             e.push(Error::invalid_str(&at_all.child("scopeName"), scope, "unsupported scope"));
+        }
+        for _ in 0..outside_scope(v, scope) {
+            e.push(Error::invalid(&root, selector, OTHER_RESOURCE));
         }
         if EXISTS_ONLY.contains(&scope) && operator != "Exists" {
             let text = "must be 'Exists' when scope is any of ResourceQuotaScopeTerminating, ResourceQuotaScopeNotTerminating, ResourceQuotaScopeBestEffort, ResourceQuotaScopeNotBestEffort or ResourceQuotaScopeCrossNamespacePodAffinity";
