@@ -130,6 +130,14 @@ impl Api {
         snapshot.range(&registry::prefix(&resource, namespace), None).map(|entry| codec::decode(&entry.bytes, entry.revision)).collect()
     }
 
+    /// As [`Self::cached_all`], with every write that was answered before: for decisions that upstream takes from informers only
+    /// as long as those know something, and else from the store.
+    pub async fn current_all(self: &Arc<Self>, group: &str, kind: &str, namespace: &str) -> Result<Vec<Value>, StatusError> {
+        let Some(resource) = self.registry.kind(group, kind) else { return Ok(Vec::new()) };
+        self.cache(&resource).consistent().await.map_err(cache_error)?;
+        Ok(self.cached_all(group, kind, namespace))
+    }
+
     /// Returns when this server's own decisions know of a write.
     pub async fn caught_up(&self, key: &str, revision: Revision) {
         self.authorizer.caught_up(key, revision).await;

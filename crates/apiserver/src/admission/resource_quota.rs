@@ -39,7 +39,7 @@ impl Plugin for ResourceQuota {
 
     async fn validate(&self, request: &Request<'_>, value: &Value, old: Option<&Value>) -> Result<(), StatusError> {
         // Most namespaces have no quota: those cost a look into the cache.
-        if request.api.cached_all("", KIND, request.namespace).is_empty() {
+        if request.api.current_all("", KIND, request.namespace).await?.is_empty() {
             return Ok(());
         }
         let resource = request.resource.group_resource().to_string();
