@@ -3,6 +3,8 @@
 mod columns;
 pub mod delete;
 mod get;
+#[cfg(test)]
+mod guards;
 pub mod list;
 pub mod options;
 pub mod page;
