@@ -1,4 +1,4 @@
-//! Developer tasks: `cargo run -p xtask -- tidy | facts PATH_TO_REFERENCE`. Dispatch only; each task is a module.
+//! Developer tasks: `cargo run -p xtask -- tidy | facts PATH_TO_REFERENCE | breakages [NAME..]`. Dispatch only; each task is a module.
 
 use std::path::Path;
 
@@ -16,6 +16,7 @@ fn main() -> Result<()> {
             bail!("{} untidy places:\n{}", found.len(), found.join("\n"));
         }
         Some("facts") => xtask::facts::run(arguments.get(1).map(String::as_str)),
-        _ => bail!("usage: xtask tidy | facts PATH_TO_REFERENCE"),
+        Some("breakages") => xtask::breakages::run(&root.canonicalize()?, &arguments[1..]),
+        _ => bail!("usage: xtask tidy | facts PATH_TO_REFERENCE | breakages [NAME..]"),
     }
 }

@@ -7,6 +7,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
+use crate::named::Tests;
+use crate::{breakages, conformance};
+
 /// Crates that decide and do nothing else.
 const PURE: [&str; 10] =
     ["auth", "cel", "controllers", "descriptions", "flowcontrol", "kinds", "machinery", "netplan", "podsync", "scheduling"];
@@ -48,6 +51,9 @@ pub fn check(root: &Path) -> Result<Vec<String>> {
     purity(&edges, &mut found);
     drawn(root, &edges, &mut found)?;
     places(root, &mut found)?;
+    let tests = Tests::read(root)?;
+    found.extend(breakages::check(root, &tests)?);
+    found.extend(conformance::check(root, &tests)?);
     Ok(found)
 }
 
