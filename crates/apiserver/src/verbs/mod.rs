@@ -1,6 +1,8 @@
 //! Requests for resources: finds the row of the table and hands on to the one implementation of each verb.
 
 mod columns;
+#[cfg(test)]
+mod conformance;
 pub mod delete;
 mod get;
 #[cfg(test)]
