@@ -11,6 +11,10 @@ ci:
 test:
     cargo test --workspace
 
+# Deliberate breakages, each of which must fail the test it names: `just breakages dry-run-writes`.
+breakages *names:
+    cargo run -q -p xtask -- breakages {{names}}
+
 # Formatting, Clippy and the tree's own rules.
 lint:
     cargo fmt --all --check
