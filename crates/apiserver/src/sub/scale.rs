@@ -29,7 +29,7 @@ const ATTEMPTS: usize = 5;
 
 /// How a Scale is decoded, patched and shown: a row of no resource.
 pub static ROW: LazyLock<Arc<Resource>> = LazyLock::new(|| {
-    let like = kinds::table().resources().iter().find(|r| r.group == "autoscaling").map_or_else(|| &kinds::table().resources()[0], |r| r);
+    let like = kinds::table().resources().iter().find(|r| r.group == "autoscaling").unwrap_or_else(|| &kinds::table().resources()[0]);
     let mut row = Resource::clone(like);
     (row.group, row.version, row.kind) = ("autoscaling".to_owned(), "v1".to_owned(), "Scale".to_owned());
     row.storage_version = row.gvk().group_version();
