@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Replays recorded answers of upstream v1.36.2 against a fresh `skiff kube-apiserver` and prints how many are identical.
 #   xtask/parity.sh [GROUP...]        all groups without arguments
+#   EXPLAIN=3 xtask/parity.sh           also sorts out what docs/parity.md explains; shows 3 differences of each other case
 # More flags for the replay tool go into PARITY_FLAGS, as PARITY_FLAGS="--show 3 --only ^crud/pods/".
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -26,6 +27,13 @@ P
 golden=()
 for group in "$@"; do golden+=("$shared/golden/$group.jsonl.gz"); done
 [ ${#golden[@]} -gt 0 ] || golden=("$shared"/golden/*.jsonl.gz)
+if [ -n "${EXPLAIN:-}" ]; then
+  # shellcheck disable=SC2086
+  python3 "$shared/parity.py" replay --base "https://127.0.0.1:$port" --ca "$data/ca.crt" --cert "$data/admin.crt" --key "$data/admin.key" \
+    --golden "${golden[@]}" --jobs "${JOBS:-4}" --json ${PARITY_FLAGS:-} >"$data/replay.json" || true
+  python3 xtask/parity-explain.py "$data/replay.json" xtask/parity-known.tsv --show "$EXPLAIN" || true
+  exit 0
+fi
 # shellcheck disable=SC2086
 python3 "$shared/parity.py" replay --base "https://127.0.0.1:$port" --ca "$data/ca.crt" --cert "$data/admin.crt" --key "$data/admin.key" \
   --golden "${golden[@]}" --jobs "${JOBS:-4}" ${PARITY_FLAGS:-} || true
