@@ -60,10 +60,11 @@ async fn compact(api: Arc<Api>, cancel: CancellationToken) {
                 continue;
             }
         };
-        if let Some(revision) = last.replace(now)
-            && let Err(error) = api.store.compact(revision).await
-        {
-            tracing::warn!(%error, "the store cannot be compacted");
+        let Some(revision) = last.replace(now) else { continue };
+        match api.store.compact(revision).await {
+            // Where nothing was written, or another server was first, it is done already.
+            Ok(()) | Err(store::Error::Compacted { .. }) => api.caches.forget_before(revision),
+            Err(error) => tracing::warn!(%error, "the store cannot be compacted"),
         }
     }
 }

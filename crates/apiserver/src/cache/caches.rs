@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use store::Store;
+use store::{Revision, Store};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -52,6 +52,14 @@ impl Caches {
         let mut all = self.by_prefix.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(started) = all.remove(id) {
             started.cancel.cancel();
+        }
+    }
+
+    /// The store has compacted: no cache shows the state before this revision any more.
+    pub fn forget_before(&self, revision: Revision) {
+        let all = self.by_prefix.lock().unwrap_or_else(PoisonError::into_inner);
+        for started in all.values() {
+            started.cache.forget_before(revision);
         }
     }
 

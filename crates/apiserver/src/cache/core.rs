@@ -68,6 +68,8 @@ pub(super) struct Core {
     pub closed: bool,
     pub interests: Interests,
     views: VecDeque<Snapshot>,
+    /// No view before this revision is given out.
+    compacted: Revision,
 }
 
 impl Core {
@@ -84,6 +86,7 @@ impl Core {
             closed: false,
             interests: Interests::default(),
             views: VecDeque::new(),
+            compacted: Revision(0),
         }
     }
 
@@ -183,7 +186,7 @@ impl Core {
         if view.revision == at {
             return Some(view);
         }
-        if at > self.revision || at < self.oldest {
+        if at > self.revision || at < self.oldest.max(self.compacted) {
             return None;
         }
         for group in self.ring.iter().rev().take_while(|g| g.last > at) {
@@ -199,8 +202,13 @@ impl Core {
         Some(view)
     }
 
+    pub(super) fn forget_before(&mut self, revision: Revision) {
+        self.compacted = self.compacted.max(revision);
+        self.views.retain(|view| view.revision >= revision);
+    }
+
     pub(super) fn keep(&mut self, snapshot: Snapshot) {
-        if self.views.iter().any(|v| v.revision == snapshot.revision) {
+        if snapshot.revision < self.compacted || self.views.iter().any(|v| v.revision == snapshot.revision) {
             return;
         }
         if self.views.len() >= VIEWS_MAX {

@@ -140,6 +140,11 @@ impl Cache {
         self.lock().keep(snapshot.clone());
     }
 
+    /// Shows no state before this revision any more, wherever it could be had from.
+    pub fn forget_before(&self, revision: Revision) {
+        self.lock().forget_before(revision);
+    }
+
     /// The state at a revision: kept, made from recent changes, or read from the store.
     pub async fn snapshot_at(&self, revision: Revision) -> Result<Snapshot> {
         if let Some(snapshot) = self.lock().view(revision) {
