@@ -9,11 +9,11 @@ use serde_json::{Value, json};
 use crate::connection::{Call, Connection};
 use crate::load::{self, MakeCall};
 use crate::server::Server;
-use crate::{Options, report};
+use crate::{Options, report, writes};
 
-const CORE: &str = "/api/v1";
-const NAMESPACE: &str = "bench";
-const PODS: usize = 1000;
+pub const CORE: &str = "/api/v1";
+pub const NAMESPACE: &str = "bench";
+pub const PODS: usize = 1000;
 
 pub async fn run(options: &Options) -> Result<()> {
     let server = Server::get(options).await?;
@@ -27,28 +27,9 @@ pub async fn run(options: &Options) -> Result<()> {
     report::print(load::run(&server, "GET a ConfigMap", 1, time, get.clone()).await?);
     report::print(load::run(&server, "GET a ConfigMap", n, time, get).await?);
 
-    let run = run_id();
-    let collection = maps.clone();
-    let create: MakeCall =
-        Arc::new(move |worker, n| Call::json(Method::POST, collection.clone(), &config_map(&format!("c-{run}-{worker}-{n}"))));
-    report::print(load::run(&server, "create a ConfigMap", n, time, create).await?);
-
-    let merge: MakeCall = Arc::new(move |worker, n| Call {
-        content_type: "application/merge-patch+json",
-        ..Call::json(Method::PATCH, format!("{maps}/w{worker}"), &json!({"data": {"n": n.to_string()}}))
-    });
-    report::print(load::run(&server, "merge-patch a ConfigMap", n, time, merge).await?);
+    writes::run(&server, options).await?;
 
     let pods = format!("{CORE}/namespaces/{NAMESPACE}/pods");
-    let collection = pods.clone();
-    let status: MakeCall = Arc::new(move |worker, n| {
-        let name = format!("p{}", worker % PODS);
-        let mut pod = pod(&name);
-        pod["status"] = json!({"phase": "Running", "message": n.to_string(), "podIP": "10.0.0.1",
-            "conditions": [{"type": "Ready", "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z"}]});
-        Call::json(Method::PUT, format!("{collection}/{name}/status"), &pod)
-    });
-    report::print(load::run(&server, "update a pod's status", n, time, status).await?);
     let list: MakeCall = Arc::new(move |_, _| Call::get(pods.clone()));
     report::print(load::run(&server, "list 1,000 pods", 8, time, list).await?);
     Ok(())
@@ -73,19 +54,13 @@ pub async fn prepare(admin: &mut Connection, workers: usize) -> Result<()> {
     Ok(())
 }
 
-/// Tells this run's objects from those of earlier ones on the same server.
-fn run_id() -> u64 {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    now.map_or(0, |d| d.as_secs())
-}
-
-fn config_map(name: &str) -> Value {
+pub fn config_map(name: &str) -> Value {
     json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "labels": {"app": "bench"}},
         "data": {"key": "x".repeat(700)}})
 }
 
 /// A pod of an everyday size.
-fn pod(name: &str) -> Value {
+pub fn pod(name: &str) -> Value {
     let env: Vec<Value> = (0..20).map(|n| json!({"name": format!("VARIABLE_{n}"), "value": format!("value of {n}")})).collect();
     json!({"apiVersion": "v1", "kind": "Pod",
         "metadata": {"name": name, "labels": {"app": "bench", "tier": "backend"}},

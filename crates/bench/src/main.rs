@@ -10,6 +10,7 @@ mod report;
 mod server;
 mod startup;
 mod watch;
+mod writes;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -29,6 +30,8 @@ struct Cli {
 enum What {
     /// Requests on ConfigMaps and pods.
     Api,
+    /// Writes alone.
+    Writes,
     /// The storage engine, without a server.
     Store,
     /// One change to many watchers.
@@ -61,6 +64,9 @@ pub struct Options {
     seconds: f64,
     #[arg(long, global = true, default_value_t = 64)]
     connections: usize,
+    /// Only the writes whose name contains this.
+    #[arg(long, global = true)]
+    only: Option<String>,
     #[arg(long, global = true, default_value_t = 1000)]
     watchers: usize,
 }
@@ -76,6 +82,7 @@ async fn main() -> anyhow::Result<()> {
     let Cli { what, options } = Cli::parse();
     match what {
         What::Store => engine::run(&options).await,
+        What::Writes => writes::alone(&options).await,
         What::Api => api::run(&options).await,
         What::Watch => watch::run(&options).await,
         What::Start => startup::start(&options).await,
