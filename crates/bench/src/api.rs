@@ -1,57 +1,47 @@
 //! Requests on ConfigMaps and pods.
 
-use std::sync::Arc;
-
 use anyhow::Result;
 use http::Method;
 use serde_json::{Value, json};
 
 use crate::connection::{Call, Connection};
-use crate::load::{self, MakeCall};
 use crate::server::Server;
-use crate::{Options, report, writes};
+use crate::{Options, reads, report, writes};
 
 pub const CORE: &str = "/api/v1";
 pub const NAMESPACE: &str = "bench";
 pub const PODS: usize = 1000;
 
 pub async fn run(options: &Options) -> Result<()> {
-    let server = Server::get(options).await?;
-    let mut admin = Connection::open(&server.access).await?;
-    prepare(&mut admin, options.connections).await?;
+    let servers = Server::all(options).await?;
+    for server in &servers {
+        prepare(&mut Connection::open(&server.access).await?, options.connections).await?;
+    }
     report::head();
-    let (n, time) = (options.connections, options.duration());
-    let maps = format!("{CORE}/namespaces/{NAMESPACE}/configmaps");
-    let one = format!("{maps}/w0");
-    let get: MakeCall = Arc::new(move |_, _| Call::get(one.clone()));
-    report::print(load::run(&server, "GET a ConfigMap", 1, time, get.clone()).await?);
-    report::print(load::run(&server, "GET a ConfigMap", n, time, get).await?);
-
-    writes::run(&server, options).await?;
-
-    let pods = format!("{CORE}/namespaces/{NAMESPACE}/pods");
-    let list: MakeCall = Arc::new(move |_, _| Call::get(pods.clone()));
-    report::print(load::run(&server, "list 1,000 pods", 8, time, list).await?);
-    Ok(())
+    reads::run(&servers, options).await?;
+    writes::run(&servers, options).await
 }
 
 /// What the measurements work on. What is there already stays.
 pub async fn prepare(admin: &mut Connection, workers: usize) -> Result<()> {
-    let make = async |admin: &mut Connection, path: String, object: Value| {
-        admin.text(Call::json(Method::POST, path, &object), &[409]).await.map(|_| ())
-    };
-    make(admin, format!("{CORE}/namespaces"), json!({"metadata": {"name": NAMESPACE}})).await?;
-    // Without a controller manager nobody makes the account that pods need.
-    let account = json!({"metadata": {"name": "default"}});
-    make(admin, format!("{CORE}/namespaces/{NAMESPACE}/serviceaccounts"), account).await?;
+    prepare_namespace(admin).await?;
     for worker in 0..workers {
-        let object = config_map(&format!("w{worker}"));
-        make(admin, format!("{CORE}/namespaces/{NAMESPACE}/configmaps"), object).await?;
+        make(admin, format!("{CORE}/namespaces/{NAMESPACE}/configmaps"), config_map(&format!("w{worker}"))).await?;
     }
     for n in 0..PODS {
         make(admin, format!("{CORE}/namespaces/{NAMESPACE}/pods"), pod(&format!("p{n}"))).await?;
     }
     Ok(())
+}
+
+/// The namespace, and the account that pods need and nobody makes without a controller manager.
+pub async fn prepare_namespace(admin: &mut Connection) -> Result<()> {
+    make(admin, format!("{CORE}/namespaces"), json!({"metadata": {"name": NAMESPACE}})).await?;
+    make(admin, format!("{CORE}/namespaces/{NAMESPACE}/serviceaccounts"), json!({"metadata": {"name": "default"}})).await
+}
+
+async fn make(admin: &mut Connection, path: String, object: Value) -> Result<()> {
+    admin.text(Call::json(Method::POST, path, &object), &[409]).await.map(|_| ())
 }
 
 pub fn config_map(name: &str) -> Value {

@@ -39,8 +39,7 @@ pub async fn run(options: &crate::Options) -> Result<()> {
 }
 
 fn row(operation: &str, concurrency: usize, seconds: f64, latencies: Latencies, count: Option<u64>) -> Row {
-    let operation = operation.to_owned();
-    Row { operation, concurrency, seconds, latencies, count, failures: 0, server_cpu: None, server_peak_bytes: None }
+    Row { seconds, latencies, count, ..Row::new("engine", operation, concurrency) }
 }
 
 fn put(key: u64) -> Op {

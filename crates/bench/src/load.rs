@@ -1,4 +1,5 @@
-//! A closed loop: so many workers, each with a connection of its own and one request at a time, for so long.
+//! A closed loop: so many workers, each with a connection of its own and one request at a time, for so long. Several servers
+//! are loaded in turns, in short slices, so that whatever else the machine does meets all of them alike.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -7,57 +8,105 @@ use anyhow::Result;
 use tokio::task::JoinSet;
 
 use crate::connection::{Call, Connection};
-use crate::report::{Latencies, Row};
+use crate::report::{self, Latencies, Row};
 use crate::server::Server;
 
 /// Makes the n-th call of a worker.
 pub type MakeCall = Arc<dyn Fn(usize, u64) -> Call + Send + Sync>;
 
-pub async fn run(server: &Server, operation: &str, workers: usize, time: Duration, make: MakeCall) -> Result<Row> {
-    let mut connections = Vec::with_capacity(workers);
-    for _ in 0..workers {
-        connections.push(Connection::open(&server.access).await?);
-    }
-    let cpu = server.cpu();
-    let begin = Instant::now();
-    let mut tasks = JoinSet::new();
-    for (worker, connection) in connections.into_iter().enumerate() {
-        tasks.spawn(work(worker, connection, begin + time, make.clone()));
-    }
-    let (mut latencies, mut failures) = (Latencies::default(), 0);
-    while let Some(ended) = tasks.join_next().await {
-        let (of_worker, failed) = ended??;
-        latencies.merge(of_worker);
-        failures += failed;
-    }
-    Ok(Row {
-        operation: operation.to_owned(),
-        concurrency: workers,
-        seconds: begin.elapsed().as_secs_f64(),
-        latencies,
-        count: None,
-        failures,
-        server_cpu: cpu.zip(server.cpu()).map(|(before, after)| after.saturating_sub(before)),
-        server_peak_bytes: server.peak_bytes(),
-    })
+/// How often it is each server's turn.
+const TURNS: u32 = 4;
+
+/// One server, what it is asked, and what came of it.
+struct Side<'a> {
+    server: &'a Server,
+    make: MakeCall,
+    workers: Vec<Worker>,
+    row: Row,
 }
 
-async fn work(worker: usize, mut connection: Connection, until: Instant, make: MakeCall) -> Result<(Latencies, u64)> {
-    let (mut latencies, mut failures) = (Latencies::default(), 0);
-    for n in 0.. {
-        let call = make(worker, n);
-        let begin = Instant::now();
-        if begin >= until {
-            break;
+struct Worker {
+    number: usize,
+    connection: Connection,
+    calls: u64,
+    latencies: Latencies,
+    failures: u64,
+}
+
+/// The same load to each server in turns; prints a row for each.
+pub async fn measure(servers: &[Server], operation: &str, workers: usize, time: Duration, make: MakeCall) -> Result<()> {
+    let sides: Vec<_> = servers.iter().map(|s| (s, operation, make.clone())).collect();
+    for row in compare(&sides, workers, time).await? {
+        report::print(row);
+    }
+    Ok(())
+}
+
+/// Each server with what it is asked, in turns.
+pub async fn compare(asked: &[(&Server, &str, MakeCall)], workers: usize, time: Duration) -> Result<Vec<Row>> {
+    let mut sides = Vec::new();
+    for (server, operation, make) in asked {
+        server.forget_peak();
+        let mut all = Vec::with_capacity(workers);
+        for number in 0..workers {
+            let connection = Connection::open(&server.access).await?;
+            all.push(Worker { number, connection, calls: 0, latencies: Latencies::default(), failures: 0 });
         }
-        let (status, _) = connection.count(call).await?;
-        if (200..300).contains(&status) {
-            latencies.add(begin.elapsed());
-        } else {
-            failures += 1;
+        sides.push(Side { server, make: make.clone(), workers: all, row: Row::new(&server.name, operation, workers) });
+    }
+    let turns = if sides.len() > 1 { TURNS } else { 1 };
+    for _ in 0..turns {
+        for side in &mut sides {
+            side.turn(time / turns).await?;
         }
     }
-    Ok((latencies, failures))
+    Ok(sides.into_iter().map(Side::end).collect())
+}
+
+impl Side<'_> {
+    async fn turn(&mut self, time: Duration) -> Result<()> {
+        let cpu = self.server.cpu();
+        let begin = Instant::now();
+        let mut tasks = JoinSet::new();
+        for worker in self.workers.drain(..) {
+            tasks.spawn(worker.work(begin + time, self.make.clone()));
+        }
+        while let Some(ended) = tasks.join_next().await {
+            self.workers.push(ended??);
+        }
+        self.row.seconds += begin.elapsed().as_secs_f64();
+        let used = cpu.zip(self.server.cpu()).map(|(before, after)| after.saturating_sub(before));
+        self.row.server_cpu = used.map(|used| used + self.row.server_cpu.unwrap_or_default());
+        Ok(())
+    }
+
+    fn end(mut self) -> Row {
+        for worker in self.workers {
+            self.row.latencies.merge(worker.latencies);
+            self.row.failures += worker.failures;
+        }
+        self.row.server_peak_bytes = self.server.peak_bytes();
+        self.row
+    }
+}
+
+impl Worker {
+    async fn work(mut self, until: Instant, make: MakeCall) -> Result<Self> {
+        loop {
+            let call = make(self.number, self.calls);
+            let begin = Instant::now();
+            if begin >= until {
+                return Ok(self);
+            }
+            self.calls += 1;
+            let (status, _) = self.connection.count(call).await?;
+            if (200..300).contains(&status) {
+                self.latencies.add(begin.elapsed());
+            } else {
+                self.failures += 1;
+            }
+        }
+    }
 }
 
 #[cfg(test)]
@@ -116,11 +165,14 @@ mod tests {
         );
         std::fs::write(&path, text).unwrap();
         let access = kubeconfig::read(&path, None).unwrap();
-        let server = Server::running(access, Some(std::process::id()));
+        let server = Server::running("test", access, Some(std::process::id()));
         let make: MakeCall = Arc::new(|worker, n| Call::get(if worker == 0 && n == 0 { "/bad" } else { "/good" }));
-        let row = run(&server, "test", 4, Duration::from_millis(200), make).await.unwrap();
-        assert_eq!((row.failures, row.concurrency), (1, 4));
-        assert!(row.server_cpu.is_some() && row.server_peak_bytes.is_some_and(|b| b > 1 << 20));
+        let asked = [(&server, "one", make.clone()), (&server, "other", make)];
+        let rows = compare(&asked, 4, Duration::from_millis(200)).await.unwrap();
+        for row in rows {
+            assert_eq!((row.failures, row.concurrency), (1, 4));
+            assert!(row.server_cpu.is_some() && row.server_peak_bytes.is_some_and(|b| b > 1 << 20));
+        }
         let mut connection = Connection::open(&server.access).await.unwrap();
         assert_eq!(connection.text(Call::get("/good"), &[]).await.unwrap(), "answer");
         assert!(connection.text(Call::get("/bad"), &[]).await.unwrap_err().to_string().contains("403"));

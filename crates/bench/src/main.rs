@@ -2,10 +2,15 @@
 //! engine directly, and prints a table. Asserts nothing.
 
 mod api;
+mod bare;
 mod connection;
 mod engine;
+mod fill;
+mod idle;
 mod kubeconfig;
 mod load;
+mod million;
+mod reads;
 mod report;
 mod server;
 mod startup;
@@ -30,6 +35,8 @@ struct Cli {
 enum What {
     /// Requests on ConfigMaps and pods.
     Api,
+    /// Reads alone.
+    Reads,
     /// Writes alone.
     Writes,
     /// The storage engine, without a server.
@@ -40,14 +47,19 @@ enum What {
     Start,
     /// Idle memory and CPU.
     Memory,
+    /// A million objects.
+    Million,
+    /// What the machine can do at best; started by the others.
+    #[command(hide = true)]
+    Bare,
 }
 
 #[derive(clap::Args)]
 pub struct Options {
-    /// A server that runs already, instead of one of our own.
+    /// The address of a server that runs already: it gets the same load as one of our own, in turns.
     #[arg(long, global = true, requires = "kubeconfig")]
     against: Option<String>,
-    /// How to get into it.
+    /// How to get into it; without an address to measure against, that server alone is measured.
     #[arg(long, global = true)]
     kubeconfig: Option<PathBuf>,
     /// Its process, to account CPU and memory.
@@ -64,11 +76,14 @@ pub struct Options {
     seconds: f64,
     #[arg(long, global = true, default_value_t = 64)]
     connections: usize,
-    /// Only the writes whose name contains this.
+    /// Only the operations whose name contains this.
     #[arg(long, global = true)]
     only: Option<String>,
     #[arg(long, global = true, default_value_t = 1000)]
     watchers: usize,
+    /// How many objects `million` makes of each kind.
+    #[arg(long, global = true, default_value_t = 1_000_000)]
+    objects: usize,
 }
 
 impl Options {
@@ -82,10 +97,13 @@ async fn main() -> anyhow::Result<()> {
     let Cli { what, options } = Cli::parse();
     match what {
         What::Store => engine::run(&options).await,
+        What::Million => million::run(&options).await,
+        What::Bare => bare::serve().await,
+        What::Reads => reads::alone(&options).await,
         What::Writes => writes::alone(&options).await,
         What::Api => api::run(&options).await,
         What::Watch => watch::run(&options).await,
         What::Start => startup::start(&options).await,
-        What::Memory => startup::memory(&options).await,
+        What::Memory => idle::memory(&options).await,
     }
 }

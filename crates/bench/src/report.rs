@@ -4,6 +4,7 @@ use std::time::Duration;
 
 /// One measurement.
 pub struct Row {
+    pub server: String,
     pub operation: String,
     pub concurrency: usize,
     pub seconds: f64,
@@ -13,6 +14,35 @@ pub struct Row {
     pub failures: u64,
     pub server_cpu: Option<Duration>,
     pub server_peak_bytes: Option<u64>,
+}
+
+impl Row {
+    pub fn new(server: &str, operation: &str, concurrency: usize) -> Self {
+        Row {
+            server: server.to_owned(),
+            operation: operation.to_owned(),
+            concurrency,
+            seconds: 0.0,
+            latencies: Latencies::default(),
+            count: None,
+            failures: 0,
+            server_cpu: None,
+            server_peak_bytes: None,
+        }
+    }
+
+    pub fn done(&self) -> u64 {
+        self.count.unwrap_or(self.latencies.0.len() as u64)
+    }
+
+    pub fn per_second(&self) -> f64 {
+        self.done() as f64 / self.seconds.max(1e-9)
+    }
+
+    /// Of the server, in microseconds.
+    pub fn cpu_per_operation(&self) -> f64 {
+        self.server_cpu.map_or(0.0, |c| c.as_secs_f64() * 1e6 / self.done().max(1) as f64)
+    }
 }
 
 #[derive(Default)]
@@ -27,8 +57,13 @@ impl Latencies {
         self.0.extend(other.0);
     }
 
+    /// For [`Latencies::at`].
+    pub fn sort(&mut self) {
+        self.0.sort_unstable();
+    }
+
     /// The latency that a part (0 to 1) of all stay below.
-    fn at(&self, part: f64) -> Duration {
+    pub fn at(&self, part: f64) -> Duration {
         let last = self.0.len().saturating_sub(1);
         let index = (part * last as f64).round() as usize;
         Duration::from_micros(self.0.get(index.min(last)).copied().unwrap_or(0).into())
@@ -37,22 +72,26 @@ impl Latencies {
 
 pub fn head() {
     println!(
-        "{:<34} {:>5} {:>10} {:>9} {:>9} {:>9} {:>9} {:>10} {:>10} {:>7}",
-        "operation", "conc", "ops/s", "p50 ms", "p90 ms", "p99 ms", "max ms", "cpu us/op", "peak MiB", "failed"
+        "{:<34} {:<7} {:>5} {:>10} {:>9} {:>9} {:>9} {:>9} {:>10} {:>10} {:>7}",
+        "operation", "server", "conc", "ops/s", "p50 ms", "p90 ms", "p99 ms", "max ms", "cpu us/op", "peak MiB", "failed"
     );
 }
 
+pub fn mib(bytes: u64) -> f64 {
+    bytes as f64 / f64::from(1 << 20)
+}
+
 pub fn print(mut row: Row) {
-    row.latencies.0.sort_unstable();
-    let count = row.count.unwrap_or(row.latencies.0.len() as u64);
+    row.latencies.sort();
     let ms = |part| format!("{:.2}", row.latencies.at(part).as_secs_f64() * 1e3);
-    let cpu = row.server_cpu.map_or("-".into(), |c| format!("{:.1}", c.as_secs_f64() * 1e6 / count.max(1) as f64));
-    let peak = row.server_peak_bytes.map_or("-".into(), |b| format!("{:.1}", b as f64 / f64::from(1 << 20)));
+    let cpu = row.server_cpu.map_or("-".into(), |_| format!("{:.1}", row.cpu_per_operation()));
+    let peak = row.server_peak_bytes.map_or("-".into(), |b| format!("{:.1}", mib(b)));
     println!(
-        "{:<34} {:>5} {:>10.0} {:>9} {:>9} {:>9} {:>9} {:>10} {:>10} {:>7}",
+        "{:<34} {:<7} {:>5} {:>10.0} {:>9} {:>9} {:>9} {:>9} {:>10} {:>10} {:>7}",
         row.operation,
+        row.server,
         row.concurrency,
-        count as f64 / row.seconds,
+        row.per_second(),
         ms(0.5),
         ms(0.9),
         ms(0.99),

@@ -1,56 +1,65 @@
-//! How long a server takes to be ready, and what it uses when idle.
+//! How long a server takes to be ready: with nothing there, with keys alone, and with many objects.
 
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
 
 use crate::Options;
-use crate::report::{self, Latencies, Row};
+use crate::connection::Connection;
+use crate::fill;
+use crate::report::{self, Row};
 use crate::server::{Server, data_dir};
 
 const RUNS: usize = 5;
+const OBJECTS: usize = 100_000;
 
-/// Starts on an empty directory, and again on one with data, each some times.
 pub async fn start(options: &Options) -> Result<()> {
     if options.kubeconfig.is_some() {
         bail!("only a server of our own can be started");
     }
     let (dir, _temporary) = data_dir(options)?;
     report::head();
-    for again in [false, true] {
-        let mut latencies = Latencies::default();
-        let mut peak = None;
-        for run in 0..RUNS {
-            let server = Server::start(options, &dir.join(if again { "0".to_owned() } else { run.to_string() })).await?;
-            latencies.add(server.started_in);
-            peak = server.peak_bytes();
-        }
-        report::print(Row {
-            operation: if again { "start to /readyz, again" } else { "start to /readyz, first" }.into(),
-            concurrency: 1,
-            seconds: 1.0,
-            latencies,
-            count: Some(RUNS as u64),
-            failures: 0,
-            server_cpu: None,
-            server_peak_bytes: peak,
-        });
+    let mut row = Row::new("skiff", "start fresh, making keys", 1);
+    for run in 0..RUNS {
+        note(&mut row, &Server::start(options, &dir.join(run.to_string())).await?);
     }
+    report::print(row);
+    let kept = dir.join("0");
+    let mut row = Row::new("skiff", "start fresh, keys given", 1);
+    for _ in 0..RUNS {
+        std::fs::remove_dir_all(kept.join("store"))?;
+        note(&mut row, &Server::start(options, &kept).await?);
+    }
+    report::print(row);
+    report::print(again(options, &kept, "start again, a new cluster").await?);
+    objects(options, &kept).await?;
+    report::print(again(options, &kept, "start again, 100,000 objects").await?);
     Ok(())
 }
 
-pub async fn memory(options: &Options) -> Result<()> {
-    let server = Server::get(options).await?;
-    if server.is_own() {
-        tokio::time::sleep(Duration::from_secs(3)).await;
+async fn again(options: &Options, dir: &Path, what: &str) -> Result<Row> {
+    let mut row = Row::new("skiff", what, 1);
+    for _ in 0..RUNS {
+        note(&mut row, &Server::start(options, dir).await?);
     }
-    let before = server.cpu();
-    tokio::time::sleep(options.duration()).await;
-    let (Some(pss), Some(peak), Some(before), Some(after)) = (server.pss_bytes(), server.peak_bytes(), before, server.cpu()) else {
-        bail!("what the server uses cannot be read; name its process with --pid");
+    Ok(row)
+}
+
+/// Half of them pods of a busy cluster's size, half ConfigMaps.
+async fn objects(options: &Options, dir: &Path) -> Result<()> {
+    let (map, pod) = {
+        let server = Server::start(options, dir).await?;
+        let mut admin = Connection::open(&server.access).await?;
+        (fill::config_map(&mut admin).await?, fill::pod(&mut admin).await?)
     };
-    let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
-    let cores = after.saturating_sub(before).as_secs_f64() / options.duration().as_secs_f64();
-    println!("idle: PSS {:.1} MiB, peak RSS {:.1} MiB, CPU {:.2}% of a core", mib(pss), mib(peak), cores * 100.0);
-    Ok(())
+    let (maps, pods) = (fill::named(map, OBJECTS / 2), fill::named(pod, OBJECTS / 2));
+    fill::store(&dir.join("store"), maps.chain(pods)).await
+}
+
+fn note(row: &mut Row, server: &Server) {
+    row.latencies.add(server.started_in);
+    row.seconds += server.started_in.as_secs_f64();
+    row.server_cpu = server.cpu().map(|cpu| cpu + row.server_cpu.unwrap_or(Duration::ZERO));
+    row.server_peak_bytes = row.server_peak_bytes.max(server.peak_bytes());
 }

@@ -1,4 +1,5 @@
-//! Fan-out: many watchers of one collection, each on a connection of its own, and a few writers.
+//! Fan-out: many watchers of one collection, each on a connection of its own. First as many events as can be delivered, then
+//! few enough that the time each takes says something.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,108 +12,160 @@ use serde_json::json;
 use tokio::task::JoinSet;
 
 use crate::connection::{Call, Connection};
-use crate::load::{self, MakeCall};
 use crate::report::{Latencies, Row};
 use crate::server::Server;
 use crate::{Options, api, report};
 
-const WRITERS: usize = 8;
+const WRITERS: usize = 64;
 /// Latencies are taken of one watcher in so many.
 const SAMPLED: usize = 50;
 const STAMP: &[u8] = b"\"stamp\":\"";
+/// Events to deliver in a second, to all watchers together: more than can be, and the rate that latencies are compared at.
+const RATES: [(&str, f64); 2] = [("watch events, as many as can be", 2_000_000.0), ("watch events at 30,000/s", 30_000.0)];
+const COLLECTION: &str = "/api/v1/namespaces/bench/configmaps";
 
 pub async fn run(options: &Options) -> Result<()> {
-    let server = Server::get(options).await?;
-    let mut admin = Connection::open(&server.access).await?;
-    api::prepare(&mut admin, WRITERS).await?;
-    let received = Arc::new(AtomicU64::new(0));
-    let mut watchers = JoinSet::new();
-    let until = Instant::now() + Duration::from_secs(3600);
-    for n in 0..options.watchers {
-        let mut connection = Connection::open(&server.access).await?;
-        let call = Call::get("/api/v1/namespaces/bench/configmaps?watch=true");
-        let response = connection.send(call).await?;
-        if !response.status().is_success() {
-            bail!("a watch answered {}", response.status());
-        }
-        watchers.spawn(follow(connection, response.into_body(), received.clone(), n % SAMPLED == 0, until));
+    let servers = Server::all(options).await?;
+    let mut fans = Vec::new();
+    for server in &servers {
+        api::prepare(&mut Connection::open(&server.access).await?, WRITERS).await?;
+        fans.push(Fan::open(server, options).await?);
     }
     // The objects that exist come first.
     tokio::time::sleep(Duration::from_secs(1)).await;
     report::head();
-    let before = (received.load(Ordering::Relaxed), server.cpu());
-    let write: MakeCall = Arc::new(|worker, _| {
-        let body = json!({"data": {"stamp": now_us().to_string()}});
-        Call {
-            content_type: "application/merge-patch+json",
-            ..Call::json(Method::PATCH, format!("/api/v1/namespaces/bench/configmaps/w{worker}"), &body)
+    for (what, rate) in RATES {
+        for (server, fan) in servers.iter().zip(&fans) {
+            fan.measure(server, what, rate, options).await?;
         }
-    });
-    let row = load::run(&server, "merge-patch under watch", WRITERS, options.duration(), write).await?;
-    let (seconds, peak) = (row.seconds, row.server_peak_bytes);
-    report::print(row);
-    // Until everything has arrived.
-    let mut count = received.load(Ordering::Relaxed);
-    loop {
-        tokio::time::sleep(Duration::from_millis(200)).await;
-        let now = received.load(Ordering::Relaxed);
-        if now == count {
-            break;
-        }
-        count = now;
     }
-    let cpu = before.1.zip(server.cpu()).map(|(before, after)| after.saturating_sub(before));
-    let mut latencies = Latencies::default();
-    watchers.abort_all();
-    for sample in SAMPLES.lock().unwrap_or_else(std::sync::PoisonError::into_inner).drain(..) {
-        latencies.add(sample);
+    for mut fan in fans {
+        fan.watchers.abort_all();
+        while fan.watchers.join_next().await.is_some() {}
     }
-    report::print(Row {
-        operation: "watch events delivered".into(),
-        concurrency: options.watchers,
-        seconds,
-        latencies,
-        count: Some(count - before.0),
-        failures: 0,
-        server_cpu: cpu,
-        server_peak_bytes: peak,
-    });
-    while watchers.join_next().await.is_some() {}
     Ok(())
 }
 
-/// From the write's start to the event's arrival.
-static SAMPLES: std::sync::Mutex<Vec<Duration>> = std::sync::Mutex::new(Vec::new());
+/// The watchers of one server.
+struct Fan {
+    seen: Arc<Seen>,
+    count: usize,
+    watchers: JoinSet<Result<()>>,
+}
 
-async fn follow(
-    _connection: Connection,
-    mut body: hyper::body::Incoming,
-    received: Arc<AtomicU64>,
-    sampled: bool,
-    until: Instant,
-) -> Result<()> {
+/// What arrived.
+#[derive(Default)]
+struct Seen {
+    events: AtomicU64,
+    /// Watches that ended, which none should.
+    ended: AtomicU64,
+    /// From the write's start to the event's arrival.
+    samples: std::sync::Mutex<Latencies>,
+}
+
+impl Fan {
+    async fn open(server: &Server, options: &Options) -> Result<Self> {
+        let mut fan = Fan { seen: Arc::default(), count: options.watchers, watchers: JoinSet::new() };
+        for n in 0..options.watchers {
+            let mut connection = Connection::open(&server.access).await?;
+            let response = connection.send(Call::get(format!("{COLLECTION}?watch=true"))).await?;
+            if !response.status().is_success() {
+                bail!("a watch answered {}", response.status());
+            }
+            fan.watchers.spawn(follow(connection, response.into_body(), fan.seen.clone(), n % SAMPLED == 0));
+        }
+        Ok(fan)
+    }
+
+    async fn measure(&self, server: &Server, what: &str, rate: f64, options: &Options) -> Result<()> {
+        server.forget_peak();
+        *self.samples() = Latencies::default();
+        let events = || self.seen.events.load(Ordering::Relaxed);
+        let (before, cpu, begin) = (events(), server.cpu(), Instant::now());
+        let writes_per_second = rate / self.count.max(1) as f64;
+        let mut row = Row::new(&server.name, what, self.count);
+        let written = write(server, writes_per_second, options.duration()).await?;
+        // Until everything has arrived.
+        let mut last = begin.elapsed();
+        let mut count = events();
+        loop {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            if events() == count {
+                break;
+            }
+            (count, last) = (events(), begin.elapsed());
+        }
+        row.seconds = last.as_secs_f64();
+        row.count = Some(count - before);
+        row.server_cpu = cpu.zip(server.cpu()).map(|(before, after)| after.saturating_sub(before));
+        row.server_peak_bytes = server.peak_bytes();
+        row.latencies = std::mem::take(&mut *self.samples());
+        row.failures = self.seen.ended.load(Ordering::Relaxed) + (written * self.count as u64).saturating_sub(count - before);
+        report::print(row);
+        println!("  {:.0} writes a second by {WRITERS} writers", written as f64 / options.duration().as_secs_f64());
+        Ok(())
+    }
+
+    fn samples(&self) -> std::sync::MutexGuard<'_, Latencies> {
+        self.seen.samples.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+/// Patches at a rate, or as fast as the writers can; answers how many.
+async fn write(server: &Server, per_second: f64, time: Duration) -> Result<u64> {
+    let mut tasks = JoinSet::new();
+    let begin = Instant::now();
+    for writer in 0..WRITERS {
+        let mut connection = Connection::open(&server.access).await?;
+        tasks.spawn(async move {
+            let mut written = 0u64;
+            let each = Duration::from_secs_f64(WRITERS as f64 / per_second);
+            let first = begin + each.mul_f64(writer as f64 / WRITERS as f64);
+            for turn in 0u32.. {
+                let at = first + each * turn;
+                if at.max(Instant::now()) >= begin + time {
+                    break;
+                }
+                tokio::time::sleep_until(at.into()).await;
+                let patch = json!({"data": {"stamp": now_us().to_string()}});
+                let call = Call::json(Method::PATCH, format!("{COLLECTION}/w{writer}"), &patch);
+                connection.text(Call { content_type: "application/merge-patch+json", ..call }, &[]).await?;
+                written += 1;
+            }
+            anyhow::Ok(written)
+        });
+    }
+    let mut written = 0;
+    while let Some(ended) = tasks.join_next().await {
+        written += ended??;
+    }
+    Ok(written)
+}
+
+async fn follow(_connection: Connection, mut body: hyper::body::Incoming, seen: Arc<Seen>, sampled: bool) -> Result<()> {
     while let Some(frame) = body.frame().await {
-        let frame = frame?;
+        let Ok(frame) = frame else { break };
         let Some(bytes) = frame.data_ref() else { continue };
         // An event is a line; a line may come in parts, its end comes once.
         let lines = bytes.iter().filter(|b| **b == b'\n').count() as u64;
-        received.fetch_add(lines, Ordering::Relaxed);
-        if sampled && let Some(sent_us) = stamp(bytes) {
-            let mut samples = SAMPLES.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            samples.push(Duration::from_micros(now_us().saturating_sub(sent_us)));
-        }
-        if Instant::now() > until {
-            break;
+        seen.events.fetch_add(lines, Ordering::Relaxed);
+        if sampled {
+            let now = now_us();
+            let mut samples = seen.samples.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            stamps(bytes).for_each(|sent| samples.add(Duration::from_micros(now.saturating_sub(sent))));
         }
     }
+    seen.ended.fetch_add(1, Ordering::Relaxed);
     Ok(())
 }
 
-/// The last stamp in some bytes.
-fn stamp(bytes: &[u8]) -> Option<u64> {
-    let at = bytes.windows(STAMP.len()).rposition(|w| w == STAMP)? + STAMP.len();
-    let digits = bytes[at..].split(|b| !b.is_ascii_digit()).next()?;
-    std::str::from_utf8(digits).ok()?.parse().ok()
+/// The stamps in some bytes.
+fn stamps(bytes: &[u8]) -> impl Iterator<Item = u64> {
+    let starts = bytes.windows(STAMP.len()).enumerate().filter(|(_, w)| *w == STAMP).map(|(at, _)| at + STAMP.len());
+    starts.filter_map(|at| {
+        let digits = bytes[at..].split(|b| !b.is_ascii_digit()).next()?;
+        std::str::from_utf8(digits).ok()?.parse().ok()
+    })
 }
 
 fn now_us() -> u64 {
@@ -124,8 +177,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_last_stamp_counts() {
-        assert_eq!(stamp(br#"{"stamp":"12"} {"stamp":"345"}"#), Some(345));
-        assert_eq!(stamp(b"none"), None);
+    fn every_stamp_counts() {
+        let found: Vec<u64> = stamps(br#"{"stamp":"12"} {"stamp":"345"} {"stamp":"#).collect();
+        assert_eq!(found, [12, 345]);
+        assert_eq!(stamps(b"none").count(), 0);
     }
 }

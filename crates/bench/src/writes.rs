@@ -16,14 +16,15 @@ const APPS: &str = "/apis/apps/v1";
 
 /// The writes alone.
 pub async fn alone(options: &Options) -> Result<()> {
-    let server = Server::get(options).await?;
-    let mut admin = Connection::open(&server.access).await?;
-    prepare(&mut admin, options.connections).await?;
+    let servers = Server::all(options).await?;
+    for server in &servers {
+        prepare(&mut Connection::open(&server.access).await?, options.connections).await?;
+    }
     report::head();
-    run(&server, options).await
+    run(&servers, options).await
 }
 
-pub async fn run(server: &Server, options: &Options) -> Result<()> {
+pub async fn run(servers: &[Server], options: &Options) -> Result<()> {
     let operations: [(&str, MakeCall); 5] = [
         ("create a ConfigMap", create()),
         ("merge-patch a ConfigMap", merge()),
@@ -33,7 +34,7 @@ pub async fn run(server: &Server, options: &Options) -> Result<()> {
     ];
     for (name, make) in operations {
         if options.only.as_deref().is_none_or(|only| name.contains(only)) {
-            report::print(load::run(server, name, options.connections, options.duration(), make).await?);
+            load::measure(servers, name, options.connections, options.duration(), make).await?;
         }
     }
     Ok(())
