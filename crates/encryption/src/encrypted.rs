@@ -194,6 +194,10 @@ impl Store for Encrypted {
         self.inner.freshness(prefix).await
     }
 
+    fn tells_progress(&self) -> bool {
+        self.inner.tells_progress()
+    }
+
     async fn is_stale(&self, key: &str) -> store::Result<bool> {
         match self.inner.get(key).await? {
             (_, Some(item)) => Ok(self.shared.opened(&item).await?.1),

@@ -138,6 +138,12 @@ pub enum Error {
     /// It may work when tried again; a write may or may not have happened.
     #[error("the store did not answer: {0}")]
     Unavailable(String),
+    /// What the cluster behind the store said, in its own words; a write may or may not have happened.
+    #[error("{0}")]
+    Cluster(String),
+    /// Nobody answered in time; says what went wrong meanwhile. A write may or may not have happened.
+    #[error("context deadline exceeded ({0})")]
+    Timeout(String),
 }
 
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -176,6 +182,12 @@ pub trait Store: Send + Sync + 'static {
     /// How far a watch of this prefix must have got to show the state of the newest revision. Every watch whose start lies
     /// before `needed` gets there by itself, through events or through [`WatchItem::Progress`].
     async fn freshness(&self, prefix: &str) -> Result<Freshness>;
+
+    /// Whether watches can be relied on to say how far they are. Where they cannot (etcd before 3.4.31 and 3.5.13), a cache that
+    /// must be as new as the store has to read it.
+    fn tells_progress(&self) -> bool {
+        true
+    }
 
     /// Whether a value is stored in another form than it would be if it were written now. Such a value is worth writing again.
     async fn is_stale(&self, _key: &str) -> Result<bool> {

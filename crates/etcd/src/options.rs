@@ -1,0 +1,56 @@
+//! How to reach an etcd cluster: upstream's `--etcd-*` flags.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// One request to etcd has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Observation<'a> {
+    /// As upstream's metrics name them: `get`, `list`, `create`, `update`, `delete`, ...
+    pub operation: &'static str,
+    /// The key or the prefix, beginning with `/registry`.
+    pub key: &'a str,
+    pub took: Duration,
+    pub failed: bool,
+}
+
+/// Who hears of every request.
+pub type Observe = Arc<dyn Fn(Observation<'_>) + Send + Sync>;
+
+#[derive(Clone)]
+pub struct Options {
+    /// `http://host:port` or `https://host:port`; at least one.
+    pub servers: Vec<String>,
+    /// PEM of the authorities that sign etcd's certificates; none: those of nobody.
+    pub ca_file: Option<PathBuf>,
+    /// PEM of the client's certificate and key.
+    pub cert_file: Option<PathBuf>,
+    pub key_file: Option<PathBuf>,
+    /// What all keys begin with; upstream's default is `/registry`.
+    pub prefix: String,
+    /// How long a request may take in all, with every further attempt.
+    pub deadline: Duration,
+    /// How long one attempt at a read may take before another endpoint is tried.
+    pub attempt: Duration,
+    /// How long connecting to one endpoint may take.
+    pub connect: Duration,
+    pub observe: Option<Observe>,
+}
+
+impl Options {
+    pub fn new(servers: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        Self {
+            servers: servers.into_iter().map(Into::into).collect(),
+            ca_file: None,
+            cert_file: None,
+            key_file: None,
+            prefix: "/registry".to_owned(),
+            // etcd gives up on a proposal after seven seconds and says so; that text is better than ours.
+            deadline: Duration::from_secs(10),
+            attempt: Duration::from_secs(4),
+            connect: Duration::from_secs(2),
+            observe: None,
+        }
+    }
+}
