@@ -70,6 +70,8 @@ enum Command {
     Image(commands::image::ImageArgs),
     /// Extra nodes of the cluster
     Node(commands::node::NodeArgs),
+    /// Snapshots of the datastore, restoring, checking, compacting
+    Datastore(commands::datastore::DatastoreArgs),
     /// Say what this machine lacks
     Doctor,
     /// Run the API server alone
@@ -136,6 +138,7 @@ fn main() -> ExitCode {
         Command::Status { place } => place.dirs().and_then(|d| commands::status::run(&d)),
         Command::Image(arguments) => commands::image::run(&arguments),
         Command::Node(arguments) => commands::node::run(&arguments),
+        Command::Datastore(arguments) => commands::datastore::run(&arguments),
         Command::Doctor => commands::doctor::run(),
         Command::KubeApiserver(flags) => roles::kube_apiserver::run(&flags),
         Command::KubeControllerManager(flags) => roles::kube_controller_manager::run(&flags),

@@ -123,7 +123,7 @@ fn a_flipped_bit_is_noticed_and_named() {
                     Err(Error::Damaged(why)) => {
                         noticed += 1;
                         let last = copy.describe(&name);
-                        assert!(why.contains("sim/") && why.contains("restore a backup"), "{why} ({last})");
+                        assert!(why.contains("sim/") && why.contains("skiff datastore restore") && why.contains("byte"), "{why} ({last})");
                     }
                     Err(e) => panic!("seed {seed}, bit {bit} of {name}: {e}"),
                     // The flip hit what no longer counts, or the seal.

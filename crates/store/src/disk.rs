@@ -1,6 +1,7 @@
 //! What the engine asks of a disk: one directory of append-only files. Synchronous, so that a simulated disk can stand in.
 //! [`real`] is the file system; [`sim`] loses, tears, reorders and spoils what was not synced.
 
+pub(crate) mod frozen;
 pub mod real;
 pub mod sim;
 

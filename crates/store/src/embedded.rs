@@ -188,7 +188,7 @@ fn shared(core: Core, options: Options) -> Arc<Shared> {
 }
 
 /// A number that nobody can foresee; the standard library seeds its hashers with one.
-fn random() -> u64 {
+pub(crate) fn random() -> u64 {
     use std::hash::{BuildHasher, Hasher};
     std::collections::hash_map::RandomState::new().build_hasher().finish()
 }

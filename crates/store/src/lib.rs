@@ -3,6 +3,7 @@
 //! Two engines stand behind [`Store`]: the embedded log engine and an etcd cluster. This crate knows keys and bytes, no
 //! kinds. `apiserver` is its only caller.
 
+pub mod backup;
 mod core;
 #[cfg(test)]
 mod crash_tests;

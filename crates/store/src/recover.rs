@@ -1,5 +1,5 @@
 //! Opening a directory: newest snapshot, then the segments after it, in order. Decides what is a torn tail (cut silently:
-//! it was never acknowledged) and what is damage (refused). `embedded` calls it once.
+//! it was never acknowledged) and what is damage (refused). `embedded` calls it once; `backup` reads with it, too.
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -17,24 +17,33 @@ pub(crate) struct Recovered {
     pub snapshot_bytes: u64,
 }
 
+/// Reads a directory to go on writing in it: what an unfinished snapshot or segment left behind goes.
 pub(crate) fn recover(disk: &Arc<dyn Disk>, history_bytes_max: usize) -> Result<Recovered> {
     let io = |what: &str, e: std::io::Error| Error::Open(format!("{what} {}: {e}", disk.describe("")));
     let names = disk.list().map_err(|e| io("listing", e))?;
     for name in names.iter().filter(|n| n.ends_with(".tmp")) {
         disk.remove(name).map_err(|e| io("removing an unfinished file from", e))?;
     }
-    let (first, mut state, now_ms, snapshot_bytes) = match snapshot::newest(&names) {
+    let (recovered, first) = read(&**disk, &names, history_bytes_max)?;
+    // The snapshot's name must be there for good before what it replaces goes.
+    disk.sync_dir().map_err(|e| io("syncing", e))?;
+    reclaim(&**disk, first).map_err(|e| io("removing old files from", e))?;
+    Ok(recovered)
+}
+
+/// Reads everything and changes nothing. Answers also the sequence number at which the newest snapshot ends.
+pub(crate) fn read(disk: &dyn Disk, names: &[String], history_bytes_max: usize) -> Result<(Recovered, u64)> {
+    let (first, mut state, now_ms, snapshot_bytes) = match snapshot::newest(names) {
         None => (1, State::default(), 0, 0),
         Some((first, name)) => {
-            let (state, now_ms, bytes) = snapshot::load(&**disk, name)?;
+            let (state, now_ms, bytes) = snapshot::load(disk, name, &advice(disk))?;
             (first, state, now_ms, bytes)
         }
     };
     state.bound_history(history_bytes_max);
     let mut segments: Vec<u64> = names.iter().filter_map(|n| parse_name(n, "log-")).filter(|n| *n >= first).collect();
     segments.sort_unstable();
-    let mut replay =
-        Replay { disk: &**disk, state, now_ms, next: first, bytes: 0, last_frame: None, history_bytes_max, window: RefCell::default() };
+    let mut replay = Replay { disk, state, now_ms, next: first, bytes: 0, last_frame: None, history_bytes_max, window: RefCell::default() };
     let mut last = replay.segments(&segments, snapshot_bytes > 0)?;
     let mut carry = None;
     if let (Some((_, end)), Some((at, payload))) = (&mut last, replay.last_frame.take()) {
@@ -42,21 +51,14 @@ pub(crate) fn recover(disk: &Arc<dyn Disk>, history_bytes_max: usize) -> Result<
         replay.next -= 1;
         carry = Some(payload).filter(|p| !record::is_empty(p));
     }
-    // The snapshot's name must be there for good before what it replaces goes.
-    disk.sync_dir().map_err(|e| io("syncing", e))?;
-    reclaim(&**disk, first).map_err(|e| io("removing old files from", e))?;
-    Ok(Recovered {
-        position: Position {
-            next: replay.next,
-            carry,
-            last,
-            bytes_since_snapshot: replay.bytes,
-            segments_since_snapshot: u32::try_from(segments.len()).unwrap_or(u32::MAX),
-        },
-        state: replay.state,
-        now_ms: replay.now_ms,
-        snapshot_bytes,
-    })
+    let position = Position {
+        next: replay.next,
+        carry,
+        last,
+        bytes_since_snapshot: replay.bytes,
+        segments_since_snapshot: u32::try_from(segments.len()).unwrap_or(u32::MAX),
+    };
+    Ok((Recovered { position, state: replay.state, now_ms: replay.now_ms, snapshot_bytes }, first))
 }
 
 const WINDOW_BYTES: usize = 4 << 20;
@@ -187,15 +189,25 @@ impl Replay<'_> {
 
     fn damaged(&self, first: u64, at: u64, what: &str) -> Error {
         Error::Damaged(format!(
-            "in the log segment {} at byte {at}: {what}; move the directory away and restore a backup of it",
-            self.disk.describe(&segment_name(first))
+            "in the log segment {} at byte {at}: {what}; {}",
+            self.disk.describe(&segment_name(first)),
+            advice(self.disk)
         ))
     }
 
     fn missing(&self, first: u64) -> Error {
         Error::Damaged(format!(
-            "the log segment {} is missing; put it back, or move the directory away and restore a backup of it",
-            self.disk.describe(&segment_name(first))
+            "the log segment {} is missing; put it back, or {}",
+            self.disk.describe(&segment_name(first)),
+            advice(self.disk)
         ))
     }
+}
+
+/// What to do about damage.
+fn advice(disk: &dyn Disk) -> String {
+    format!(
+        "nothing was changed. Stop the server, move the directory {} away and restore a backup: skiff datastore restore FILE",
+        disk.describe("").trim_end_matches('/')
+    )
 }

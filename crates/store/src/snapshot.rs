@@ -1,5 +1,6 @@
 //! Snapshots: the whole content in one file, so that the log before it can go. Holds the state at the compacted revision,
-//! the changes since, and the leases; so history survives a restart. `embedded` writes them, `recover` reads them.
+//! the changes since, and the leases; so history survives a restart. `writer` writes them, `recover` reads them; a backup is the same file
+//! elsewhere (`backup`).
 
 use std::io;
 use std::sync::Arc;
@@ -20,28 +21,42 @@ pub(crate) fn name(first: u64) -> String {
 }
 
 /// Writes a snapshot that replaces all segments before the one starting with `first`. There whole or not at all. Answers its size.
-pub(crate) fn write(disk: &dyn Disk, mut state: State, first: u64, now_ms: u64, salt: u64) -> io::Result<u64> {
+pub(crate) fn write(disk: &dyn Disk, state: State, first: u64, now_ms: u64, salt: u64, progress: &dyn Fn(u64, u64)) -> io::Result<u64> {
+    let temporary = format!("{}.tmp", name(first));
+    let bytes = write_file(disk.create(&temporary)?, state, now_ms, salt, progress)?;
+    disk.rename(&temporary, &name(first))?;
+    disk.sync_dir()?;
+    Ok(bytes)
+}
+
+/// Writes the content of a snapshot and syncs it. `progress` is told how many of how many records are written.
+pub(crate) fn write_file(
+    file: Box<dyn DiskFile>,
+    mut state: State,
+    now_ms: u64,
+    salt: u64,
+    progress: &dyn Fn(u64, u64),
+) -> io::Result<u64> {
     let base_revision = Revision(state.compacted.0.max(1));
     let base = state.view(base_revision).map_err(io::Error::other)?;
-    let temporary = format!("{}.tmp", name(first));
-    let mut writer = Writer::new(disk.create(&temporary)?, salt, now_ms)?;
+    let total = (base.len() + state.changes_after(base_revision).count()) as u64;
+    let mut writer = Writer::new(file, salt, now_ms)?;
     writer.record(&Record::Begin { compacted: state.compacted, revision: state.revision })?;
     for item in base.values() {
         writer.record(&Record::Base { item: item.clone() })?;
+        progress(writer.records, total);
     }
     for change in state.changes_after(base_revision) {
         writer.record(&match &change.value {
             Some(item) => Record::Put { item: item.clone(), deadline_ms: 0 },
             None => Record::Delete { key: change.key.clone(), revision: change.revision },
         })?;
+        progress(writer.records, total);
     }
     for (key, deadline_ms) in state.leases() {
         writer.record(&Record::Lease { key: key.clone(), deadline_ms })?;
     }
-    let bytes = writer.finish()?;
-    disk.rename(&temporary, &name(first))?;
-    disk.sync_dir()?;
-    Ok(bytes)
+    writer.finish()
 }
 
 struct Writer {
@@ -93,15 +108,11 @@ impl Writer {
     }
 }
 
-/// Reads a snapshot. Every byte of it was synced, so anything wrong is damage.
-pub(crate) fn load(disk: &dyn Disk, name: &str) -> Result<(State, u64, u64)> {
+/// Reads a snapshot. Every byte of it was synced, so anything wrong is damage; `advice` says what to do then.
+pub(crate) fn load(disk: &dyn Disk, name: &str, advice: &str) -> Result<(State, u64, u64)> {
     let unreadable = |e: io::Error| Error::Open(format!("reading {}: {e}", disk.describe(name)));
-    let damaged = |at: u64| {
-        Error::Damaged(format!(
-            "the snapshot {} is not what was written (at byte {at}); move the directory away and restore a backup of it",
-            disk.describe(name)
-        ))
-    };
+    let damaged =
+        |at: u64| Error::Damaged(format!("the snapshot {} is not what was written (at byte {at}); {advice}", disk.describe(name)));
     let head = disk.read(name, 0, FILE_HEADER_BYTES).map_err(unreadable)?;
     let intact = head.len() == FILE_HEADER_BYTES && head.starts_with(MAGIC);
     let salt = u64_at(&head, 8).filter(|_| intact && u32_at(&head, 16) == Some(crc32fast::hash(&head[..16]))).ok_or_else(|| damaged(0))?;
@@ -147,6 +158,6 @@ pub(crate) struct Job {
 
 impl Job {
     pub(crate) fn run(self) -> io::Result<u64> {
-        write(&*self.disk, self.state, self.first, self.now_ms, self.salt)
+        write(&*self.disk, self.state, self.first, self.now_ms, self.salt, &|_, _| ())
     }
 }

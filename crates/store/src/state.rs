@@ -145,6 +145,14 @@ impl State {
         self.views.retain(|(at, _)| *at >= revision);
     }
 
+    /// Goes on so many revisions later; what was before is compacted.
+    pub(crate) fn jump(&mut self, by: u64) {
+        let revision = Revision(self.revision.0.saturating_add(by));
+        self.forget(self.revision);
+        self.views.clear();
+        (self.revision, self.compacted) = (revision, revision);
+    }
+
     /// Forgets the oldest history until it takes no more than `bytes_max`.
     pub(crate) fn bound_history(&mut self, bytes_max: usize) {
         while self.history_bytes > bytes_max {

@@ -1,5 +1,6 @@
 //! One file per command a person types.
 
+pub mod datastore;
 pub mod doctor;
 pub mod down;
 pub mod image;

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use super::{Disk, DiskFile};
 use crate::Error;
 
-const LOCK: &str = "lock";
+pub(crate) const LOCK: &str = "lock";
 
 /// A locked directory. The lock goes with the process, however it ends.
 pub struct RealDisk {
@@ -71,7 +71,7 @@ fn note_owner(mut lock: &File) -> io::Result<()> {
     writeln!(lock, "{}", std::process::id())
 }
 
-fn advice(error: &io::Error) -> String {
+pub(crate) fn advice(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::PermissionDenied => format!("{error}; run as the user who owns it, or choose another data directory"),
         io::ErrorKind::ReadOnlyFilesystem => format!("{error}; mount it writable, or choose another data directory"),
@@ -106,9 +106,7 @@ impl Disk for RealDisk {
     }
 
     fn create(&self, name: &str) -> io::Result<Box<dyn DiskFile>> {
-        let path = self.path.join(name);
-        let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
-        Ok(Box::new(RealFile(file)))
+        create(&self.path.join(name))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
@@ -131,6 +129,12 @@ impl Disk for RealDisk {
     fn describe(&self, name: &str) -> String {
         self.path.join(name).display().to_string()
     }
+}
+
+/// Makes an empty file, also over an existing one.
+pub(crate) fn create(path: &Path) -> io::Result<Box<dyn DiskFile>> {
+    let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    Ok(Box::new(RealFile(file)))
 }
 
 struct RealFile(File);

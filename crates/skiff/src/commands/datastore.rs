@@ -1,0 +1,121 @@
+//! `skiff datastore`: snapshots of the embedded datastore, their way back, checking, compacting. The work is `store::backup`.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::{Context, Result};
+use clap::{Args, Subcommand};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use store::backup::{self, Phase, Progress, Summary};
+
+use crate::Place;
+
+#[derive(Args)]
+pub struct DatastoreArgs {
+    #[command(flatten)]
+    place: Place,
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Subcommand)]
+enum Action {
+    /// Write the whole datastore into one new file, also while the server runs
+    Snapshot {
+        /// Must not be there yet
+        file: PathBuf,
+    },
+    /// Make the datastore of a snapshot; there must be none yet, and no server may run
+    Restore {
+        file: PathBuf,
+        /// Goes on so many revisions after the snapshot's, so that nobody takes a new revision for one that is lost; 0: an exact copy
+        #[arg(long, default_value_t = 1_000_000_000)]
+        bump_revision: u64,
+    },
+    /// Read every byte and check it, also while the server runs
+    Check {
+        /// A snapshot; without it the datastore itself
+        file: Option<PathBuf>,
+    },
+    /// Forget history and give back the space; for a stopped server, a running one does so by itself
+    Compact,
+}
+
+pub fn run(arguments: &DatastoreArgs) -> Result<()> {
+    let dir = arguments.place.dirs()?.data.join("store");
+    let progress = bars();
+    match &arguments.action {
+        Action::Snapshot { file } => {
+            let file = std::path::absolute(file)?;
+            let summary = backup::snapshot(&dir, &file, &progress).with_context(|| format!("taking a snapshot of {}", dir.display()))?;
+            println!("Snapshot {}: {}", file.display(), shown(&summary));
+        }
+        Action::Restore { file, bump_revision } => {
+            let from = std::path::absolute(file)?;
+            if let Some(parent) = dir.parent() {
+                crate::instance::make_private(parent)?;
+            }
+            let summary = backup::restore(&from, &dir, *bump_revision, &progress)
+                .with_context(|| format!("restoring {} to {}", from.display(), dir.display()))?;
+            println!("Restored to {}: {}", dir.display(), shown(&summary));
+        }
+        Action::Check { file: Some(file) } => {
+            let summary = backup::verify(file, &progress).with_context(|| format!("checking {}", file.display()))?;
+            println!("{} is whole: {}", file.display(), shown(&summary));
+        }
+        Action::Check { file: None } => {
+            let summary = backup::check(&dir, &progress).with_context(|| format!("checking {}", dir.display()))?;
+            println!("{} is whole: {}", dir.display(), shown(&summary));
+        }
+        Action::Compact => {
+            let (before, after) = backup::compact(&dir, &progress).with_context(|| format!("compacting {}", dir.display()))?;
+            println!("Compacted {}: {}, were {} before", dir.display(), shown(&after), sized(before.bytes));
+        }
+    }
+    Ok(())
+}
+
+fn shown(summary: &Summary) -> String {
+    let Summary { revision, keys, changes, leases, bytes, .. } = summary;
+    format!("revision {}, {keys} keys, {changes} changes of history, {leases} leases, {}", revision.0, sized(*bytes))
+}
+
+#[expect(clippy::cast_precision_loss, reason = "shown with one decimal")]
+fn sized(bytes: u64) -> String {
+    match bytes as f64 {
+        b if b < 1e6 => format!("{:.1} kB", b / 1e3),
+        b if b < 1e9 => format!("{:.1} MB", b / 1e6),
+        b => format!("{:.2} GB", b / 1e9),
+    }
+}
+
+/// One bar after another on a terminal; nothing elsewhere.
+pub fn bars() -> Progress {
+    let current: Mutex<Option<(Phase, ProgressBar)>> = Mutex::new(None);
+    Arc::new(move |phase, done, total| {
+        let mut current = current.lock().unwrap_or_else(PoisonError::into_inner);
+        if current.as_ref().is_none_or(|(of, _)| *of != phase) {
+            *current = Some((phase, bar(phase, total)));
+        }
+        if let Some((_, bar)) = &*current {
+            bar.set_position(done);
+            if done >= total {
+                bar.finish_and_clear();
+            }
+        }
+    })
+}
+
+fn bar(phase: Phase, total: u64) -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr_with_hz(10));
+    let (what, counted) = match phase {
+        Phase::Read => ("reading", "{bytes}/{total_bytes}"),
+        Phase::Write => ("writing", "{pos}/{len} records"),
+        Phase::Verify => ("verifying", "{bytes}/{total_bytes}"),
+    };
+    if let Ok(style) = ProgressStyle::with_template(&format!("  {{msg:10}} {{wide_bar}} {counted} {{eta}}")) {
+        bar.set_style(style);
+    }
+    bar.set_message(what);
+    bar
+}
