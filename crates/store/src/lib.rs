@@ -10,6 +10,8 @@ mod crash_tests;
 pub mod disk;
 mod embedded;
 mod frame;
+#[cfg(any(test, feature = "testing"))]
+pub mod history;
 mod log;
 mod record;
 mod recover;

@@ -1,0 +1,157 @@
+//! The search for an order: depth first over which call comes next, never the same set of calls with the same state twice.
+
+use std::collections::HashSet;
+
+use super::{Answer, Call, Expecting, Operation};
+
+/// Gives up after so many tries; a correct history needs few more than it has calls.
+const TRIES_MAX: u64 = 3_000_000;
+
+type State = Option<u64>;
+
+/// What the key holds after the call, if the call can come next and be answered so.
+fn apply(operation: &Operation, state: State) -> Option<State> {
+    let holds = |expecting| match expecting {
+        Expecting::Anything => true,
+        Expecting::Absent => state.is_none(),
+        Expecting::Value(number) => state == Some(number),
+    };
+    match (operation.call, operation.answer) {
+        (Call::Put(number, expecting), Some(Answer::Written(_)) | None) => holds(expecting).then_some(Some(number)),
+        (Call::Delete(expecting), Some(Answer::Written(_)) | None) => (holds(expecting) && state.is_some()).then_some(None),
+        (Call::Put(_, expecting) | Call::Delete(expecting), Some(Answer::Refused(seen))) => {
+            (!holds(expecting) && seen.is_none_or(|seen| seen == state)).then_some(state)
+        }
+        (Call::Delete(_), Some(Answer::Nothing)) => state.is_none().then_some(state),
+        (Call::Get, Some(Answer::Read(seen))) => (seen == state).then_some(state),
+        _ => None,
+    }
+}
+
+/// One choice: calls that could come next, and which of them was taken.
+struct Choice {
+    candidates: Vec<usize>,
+    next: usize,
+    state: State,
+    taken: Option<usize>,
+}
+
+struct Search<'a> {
+    operations: Vec<&'a Operation>,
+    done: Vec<bool>,
+    /// Calls without an answer.
+    unknown: Vec<usize>,
+    /// All answered calls before this one are done.
+    low: usize,
+    answered_left: usize,
+    /// Of the set of calls that are done.
+    hash: u128,
+    visited: HashSet<(u128, State)>,
+}
+
+impl<'a> Search<'a> {
+    fn new(operations: &'a [Operation]) -> Self {
+        let mut sorted: Vec<&Operation> = operations.iter().collect();
+        sorted.sort_by_key(|o| o.called);
+        let unknown: Vec<usize> = (0..sorted.len()).filter(|i| sorted[*i].answer.is_none()).collect();
+        Search {
+            done: vec![false; sorted.len()],
+            low: 0,
+            answered_left: sorted.len() - unknown.len(),
+            unknown,
+            operations: sorted,
+            hash: 0,
+            visited: HashSet::new(),
+        }
+    }
+
+    /// Calls that began before any other call that is not done was answered; answered ones first.
+    fn candidates(&self) -> Vec<usize> {
+        let (mut found, mut first_answer) = (Vec::new(), u64::MAX);
+        for (i, operation) in self.operations.iter().enumerate().skip(self.low) {
+            if operation.called > first_answer {
+                break;
+            }
+            if !self.done[i] && operation.answer.is_some() {
+                first_answer = first_answer.min(operation.answered);
+                found.push(i);
+            }
+        }
+        found.retain(|i| self.operations[*i].called <= first_answer);
+        found.sort_by_key(|i| self.operations[*i].answered);
+        found.extend(self.unknown.iter().copied().filter(|i| !self.done[*i] && self.operations[*i].called <= first_answer));
+        found
+    }
+
+    fn toggle(&mut self, i: usize) {
+        self.done[i] = !self.done[i];
+        self.hash ^= mixed(i as u64);
+        if self.operations[i].answer.is_some() {
+            match self.done[i] {
+                true => self.answered_left -= 1,
+                false => self.answered_left += 1,
+            }
+        }
+        self.low = if self.done[i] { self.low } else { self.low.min(i) };
+        while self.low < self.done.len() && (self.done[self.low] || self.operations[self.low].answer.is_none()) {
+            self.low += 1;
+        }
+    }
+
+    fn run(mut self) -> Result<(), String> {
+        let mut stack = vec![Choice { candidates: self.candidates(), next: 0, state: None, taken: None }];
+        let (mut tries, mut furthest) = (0, (usize::MAX, String::new()));
+        while let Some(choice) = stack.last_mut() {
+            if let Some(taken) = choice.taken.take() {
+                self.toggle(taken);
+            }
+            if self.answered_left < furthest.0 {
+                furthest = (self.answered_left, self.stuck(&choice.candidates, choice.state));
+            }
+            if self.answered_left == 0 {
+                return Ok(());
+            }
+            let Some(candidate) = choice.candidates.get(choice.next).copied() else {
+                stack.pop();
+                continue;
+            };
+            choice.next += 1;
+            tries += 1;
+            if tries > TRIES_MAX {
+                return Err(format!("undecided after {tries} tries; {}", furthest.1));
+            }
+            let Some(state) = apply(self.operations[candidate], choice.state) else { continue };
+            if !self.visited.insert((self.hash ^ mixed(candidate as u64), state)) {
+                continue;
+            }
+            choice.taken = Some(candidate);
+            self.toggle(candidate);
+            stack.push(Choice { candidates: self.candidates(), next: 0, state, taken: None });
+        }
+        Err(format!("no order explains the answers; {}", furthest.1))
+    }
+
+    fn stuck(&self, candidates: &[usize], state: State) -> String {
+        let shown: Vec<String> = candidates.iter().take(8).map(|i| format!("{:?}", self.operations[*i])).collect();
+        format!(
+            "{} calls before it are explained, it holds {state:?}, and next are {}",
+            self.done.len() - self.answered_left,
+            shown.join(", ")
+        )
+    }
+}
+
+/// A number as good as random, so that sets can be told apart by the sum of their members'.
+fn mixed(i: u64) -> u128 {
+    let mix = |seed: u64| {
+        let mut z = i.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ seed;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    };
+    u128::from(mix(0x0123_4567_89ab_cdef)) << 64 | u128::from(mix(0xfedc_ba98_7654_3210))
+}
+
+pub(super) fn check(operations: &[Operation]) -> Result<(), String> {
+    Search::new(operations).run()
+}
