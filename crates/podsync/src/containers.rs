@@ -119,6 +119,10 @@ impl Machine {
         let sandbox = self.ensure_sandbox(observed, now, draft);
         let mut busy = self.in_flight.iter().any(|a| matches!(a, Action::StartContainer { .. } | Action::PostStart { .. }));
         for c in wanted {
+            // An instance that is being made is seen before it runs: it is not the one that comes before the next.
+            if self.in_flight.iter().any(|a| matches!(a, Action::StartContainer { container, .. } if *container == c.name)) {
+                continue;
+            }
             // Images come while volumes and sandbox are made; containers start one after the other, as hooks expect.
             let Some(image_id) = self.startable(&c, observed, now, draft) else { continue };
             let (Some(sandbox), true, false) = (&sandbox, self.volumes.ready, busy) else { continue };

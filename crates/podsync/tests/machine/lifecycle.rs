@@ -322,3 +322,12 @@ fn sidecars_do_not_keep_a_finished_pod_alive() {
     w.settle().exit_named("i", 1).settle();
     assert_eq!((w.phase(), w.state("side").as_str()), ("Failed", "terminated Error 143"));
 }
+
+#[test]
+fn the_image_is_fetched_once_though_the_container_is_seen_before_it_runs() {
+    let mut w = World::new(json!({"containers": [{"name": "a", "image": "img"}]}));
+    w.half_made = true;
+    w.settle();
+    assert_eq!(w.state("a"), "running!");
+    assert_eq!(w.steps().iter().filter(|s| *s == "image a").count(), 1, "one pull, one pair of events");
+}

@@ -28,6 +28,8 @@ pub struct World {
     /// Plan between a start's effect and its report, as a runtime's event makes the shell do; the states seen then.
     pub early: bool,
     pub seen_early: Vec<String>,
+    /// Let the machine see a container that is made but does not run yet.
+    pub half_made: bool,
     made: u32,
 }
 
@@ -58,6 +60,7 @@ impl World {
             finished: false,
             early: false,
             seen_early: Vec::new(),
+            half_made: false,
             made: 0,
         };
         world.observe();
@@ -172,6 +175,16 @@ impl World {
             Action::CleanUp => self.done("clean up"),
             Action::DeletePod => self.done("delete pod"),
         };
+        if let (true, true, Some(made)) =
+            (self.half_made, matches!(action, Action::StartContainer { .. }), self.observed.containers.last_mut())
+        {
+            made.state = RunState::Created;
+            self.observe();
+            for early in self.machine.plan(time(self.now)).actions {
+                self.execute(early);
+            }
+            self.observed.containers.iter_mut().filter(|c| c.state == RunState::Created).for_each(|c| c.state = RunState::Running);
+        }
         self.observe();
         if let (true, Action::StartContainer { container, .. }) = (self.early, &action) {
             self.status = self.machine.plan(time(self.now)).status;
