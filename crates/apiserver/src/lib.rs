@@ -12,6 +12,8 @@ pub mod cache;
 mod chain;
 mod codec;
 pub mod config;
+#[cfg(test)]
+mod conformance;
 mod connect;
 mod conversion;
 mod custom;

@@ -130,6 +130,7 @@ async fn state(
     Ok(Api {
         connections: connect::Connections::new(&pki, cancel.clone())?,
         webhooks: crate::webhook::Pool::default(),
+        companions: std::sync::Mutex::default(),
         aggregation: Aggregation::start(&store, &registry, &pki, tasks, cancel).await?,
         hooks: Hooks::start(&store, &registry, tasks, cancel).await?,
         policies: Policies::start(&store, &registry, tasks, cancel).await?,
@@ -188,6 +189,11 @@ impl Handle {
     #[cfg(test)]
     pub(crate) fn api(&self) -> &Arc<Api> {
         &self.api
+    }
+
+    /// Says that a component (`scheduler`, `controller-manager`) runs in this process, so that its health is known.
+    pub fn beside(&self, component: &'static str) {
+        self.api.companions.lock().unwrap_or_else(std::sync::PoisonError::into_inner).insert(component);
     }
 
     pub fn pki(&self) -> &Arc<Pki> {

@@ -52,6 +52,8 @@ pub struct Api {
     /// To kubelets and proxied servers.
     pub connections: Connections,
     pub webhooks: crate::webhook::Pool,
+    /// Components of the control plane that run in this process, by their names among `componentstatuses`.
+    pub companions: std::sync::Mutex<std::collections::BTreeSet<&'static str>>,
     /// When this server began.
     pub started: std::time::Instant,
     /// The port really listened on.
@@ -63,6 +65,11 @@ pub struct Api {
 }
 
 impl Api {
+    /// Whether a component of the control plane runs in this process.
+    pub fn runs_beside(&self, component: &str) -> bool {
+        self.companions.lock().unwrap_or_else(std::sync::PoisonError::into_inner).contains(component)
+    }
+
     /// The watch cache of a resource, which all versions of a built-in kind share; each version of a custom resource has its own.
     pub fn cache(self: &Arc<Self>, resource: &Resource) -> Arc<Cache> {
         let prefix = registry::prefix(resource, "");

@@ -40,6 +40,7 @@ pub use resource_claim::asks_admin_access;
 pub fn strategy_for(group: &str, resource: &str) -> Arc<dyn Strategy> {
     match (group, resource) {
         ("", "pods") => Arc::new(pod::Pods),
+        ("", "componentstatuses") => Arc::new(config::ComponentStatuses),
         ("", "configmaps") => Arc::new(config::ConfigMaps),
         ("", "endpoints") => Arc::new(endpoints::Endpoints),
         ("", "namespaces") => Arc::new(config::Namespaces),

@@ -161,6 +161,8 @@ async fn control_plane(dirs: &Dirs, instance: &Instance, addresses: &[IpAddr]) -
 
 /// Controllers and scheduler, each under its own name.
 fn components(instance: &Instance, handle: &Handle, tasks: &mut JoinSet<Ended>, cancel: &CancellationToken) {
+    // Where one of them ends, all of this process does.
+    ["scheduler", "controller-manager"].into_iter().for_each(|component| handle.beside(component));
     // One decoded copy of each object serves all of them.
     let informers = Informers::new(client::in_process(handle.service_as(User::apiserver())));
     let mut config = kube_controller_manager::settings(&instance.pod_cidr, 24, handle.ca());

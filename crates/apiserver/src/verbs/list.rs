@@ -131,7 +131,7 @@ pub fn answer(call: &Call, negotiated: &Negotiated, resource: &Resource, page: P
 }
 
 /// Items of a typed list carry no kind and apiVersion.
-fn untyped(mut object: Value) -> Value {
+pub fn untyped(mut object: Value) -> Value {
     if let Some(map) = object.as_object_mut() {
         map.remove("kind");
         map.remove("apiVersion");

@@ -1,8 +1,7 @@
 //! Requests for resources: finds the row of the table and hands on to the one implementation of each verb.
 
 mod columns;
-#[cfg(test)]
-mod conformance;
+mod component_status;
 pub mod delete;
 mod get;
 #[cfg(test)]
@@ -106,7 +105,10 @@ async fn find(call: Call, request: Request<RequestBody>, resource: Arc<Resource>
     if target.name.is_empty() && matches!(info.verb.as_str(), "update" | "patch") {
         return Err(not_allowed());
     }
+    let componentstatus = component_status::is(&target.resource);
     match info.verb.as_str() {
+        "get" if componentstatus => component_status::get(call, target).await,
+        "list" if componentstatus => component_status::list(call, target).await,
         "get" => get::get(call, target).await,
         "list" => list::list(call, target).await,
         "watch" => watch::watch(call, target).await,

@@ -48,6 +48,15 @@ impl Selection {
         Ok(Self { labels, fields, namespaced: resource.namespaced })
     }
 
+    /// Whether something that has nothing but a name, and no namespace, is selected.
+    pub fn names(&self, name: &str) -> bool {
+        let fields = self.fields.iter().all(|term| {
+            let found = if matches!(term.source, Source::Name) { name } else { "" };
+            (found == &*term.value) != term.negated
+        });
+        fields && self.labels.matches(&crate::cache::Attributes::default())
+    }
+
     pub fn is_everything(&self) -> bool {
         self.labels.is_everything() && self.fields.is_empty()
     }

@@ -85,6 +85,16 @@ pub async fn get(api: &Arc<Api>, to: &Endpoint, timeout: Duration) -> Result<Val
     serde_json::from_slice(&answer.body).map_err(|_| format!("Get \"{url}\": the answer is not JSON"))
 }
 
+/// Gets whatever a page says, and with which code. `Err` says why there is no answer, as Go's client does.
+pub async fn page(api: &Arc<Api>, to: &Endpoint, timeout: Duration) -> Result<(u16, Bytes), String> {
+    let url = to.url("");
+    match tokio::time::timeout(timeout, api.webhooks.send(api, to, "", None)).await {
+        Err(_) => Err(format!("Get \"{url}\": context deadline exceeded")),
+        Ok(Err(pool::SendError::Config(why) | pool::SendError::Io(why))) => Err(format!("Get \"{url}\": {why}")),
+        Ok(Ok(answer)) => Ok((answer.code, answer.body)),
+    }
+}
+
 /// Go's text of whole seconds, rounded up.
 fn seconds(timeout: Duration) -> String {
     let whole = timeout.as_secs() + u64::from(timeout.subsec_nanos() > 0);

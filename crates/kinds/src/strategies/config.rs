@@ -33,6 +33,18 @@ fn immutable_data(new: &Value, old: &Value, keys: &[&str], e: &mut ErrorList) {
     }
 }
 
+/// Shown only: there are no objects.
+pub struct ComponentStatuses;
+
+impl Strategy for ComponentStatuses {
+    fn cells(&self, o: &Value, _now: i64) -> Option<Vec<Value>> {
+        let healthy = list(o, "conditions").iter().rfind(|c| s(c, "type") == "Healthy");
+        let word = healthy.map_or("Unknown", |c| if s(c, "status") == "True" { "Healthy" } else { "Unhealthy" });
+        let of = |key: &str| json!(healthy.map_or("", |c| s(c, key)));
+        Some(vec![name(o), json!(word), of("message"), of("error")])
+    }
+}
+
 pub struct ConfigMaps;
 
 impl Strategy for ConfigMaps {
