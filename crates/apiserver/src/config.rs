@@ -38,6 +38,8 @@ pub struct Config {
     pub disable_admission_plugins: Vec<String>,
     /// `--etcd-compaction-interval`; zero: never.
     pub compaction_interval: Duration,
+    /// The store is one that upstream's API servers may have written to: an etcd cluster.
+    pub shared_store: bool,
     /// `--max-requests-inflight`; zero: no limit. With flow control the sum of both is what levels share.
     pub max_requests_inflight: usize,
     /// `--max-mutating-requests-inflight`; zero: no limit.
@@ -87,6 +89,7 @@ impl Config {
             enable_admission_plugins: vec!["NodeRestriction".to_owned()],
             disable_admission_plugins: Vec::new(),
             compaction_interval: Duration::from_secs(300),
+            shared_store: false,
             max_requests_inflight: 400,
             max_mutating_requests_inflight: 200,
             priority_and_fairness: true,

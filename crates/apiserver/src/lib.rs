@@ -47,6 +47,7 @@ mod sub;
 mod testing;
 mod tls;
 mod trace;
+pub mod upstream;
 mod verbs;
 mod webhook;
 

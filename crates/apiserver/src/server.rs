@@ -27,6 +27,7 @@ use crate::pki::Pki;
 use crate::registry::Registry;
 use crate::state::Api;
 use crate::trace::Tracer;
+use crate::upstream::Readable;
 use crate::{Config, bootstrap, connect, listen, tls};
 
 /// How often a server that stops looks whether requests are left.
@@ -60,6 +61,7 @@ impl Server {
         let mut tasks = JoinSet::new();
         let (audit, pending) = Audit::open(&config.audit)?;
         let (store, encryption) = encrypted(&config, store).await?;
+        let store = if config.shared_store { Arc::new(Readable::new(store)) } else { store };
         let tracer = Tracer::open(&config, &mut tasks, &cancel)?;
         let api = Arc::new(state(config, (audit, encryption, tracer), store, pki, local_addr.port(), &mut tasks, &cancel).await?);
         api.authorizer.attach(&api);

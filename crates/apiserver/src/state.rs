@@ -141,8 +141,9 @@ impl Api {
     /// as long as those know something, and else from the store.
     pub async fn current_all(self: &Arc<Self>, group: &str, kind: &str, namespace: &str) -> Result<Vec<Value>, StatusError> {
         let Some(resource) = self.registry.kind(group, kind) else { return Ok(Vec::new()) };
-        self.cache(&resource).consistent().await.map_err(cache_error)?;
-        Ok(self.cached_all(group, kind, namespace))
+        let snapshot = self.cache(&resource).newest().await.map_err(cache_error)?;
+        let prefix = registry::prefix(&resource, namespace);
+        Ok(snapshot.range(&prefix, None).map(|entry| codec::decode(&entry.bytes, entry.revision)).collect())
     }
 
     /// Returns when this server's own decisions know of a write.
@@ -165,8 +166,19 @@ pub fn store_error(error: store::Error) -> StatusError {
     match error {
         store::Error::Compacted { .. } => StatusError::expired("The resourceVersion for the provided list is too old."),
         store::Error::Unavailable(why) => StatusError::new(503, "ServiceUnavailable", why),
+        store::Error::Cluster(text) => cluster_error(text),
+        store::Error::Timeout(_) => out_of_time(),
         other => StatusError::internal(other.to_string()),
     }
+}
+
+/// What etcd says goes to the client as it is, and has no reason.
+fn cluster_error(text: String) -> StatusError {
+    StatusError::new(500, "", text)
+}
+
+fn out_of_time() -> StatusError {
+    StatusError::new(504, "Timeout", "Timeout: request did not complete within requested timeout - context deadline exceeded")
 }
 
 /// A cache that cannot answer, for a client.
@@ -180,6 +192,8 @@ pub fn cache_error(error: cache::Error) -> StatusError {
             let details = Details { causes: vec![cause], retry_after_seconds: 1, ..Details::default() };
             StatusError { details: Some(Box::new(details)), ..StatusError::new(504, "Timeout", message) }
         }
+        cache::Error::Cluster(text) => cluster_error(text),
+        cache::Error::Timeout(_) => out_of_time(),
         cache::Error::Closed | cache::Error::Unavailable(_) => StatusError::too_many_requests("storage is (re)initializing", 1),
     }
 }

@@ -58,7 +58,6 @@ pub fn prefix_end(prefix: &[u8]) -> Bytes {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "tests")]
     use super::*;
 
     #[test]

@@ -103,8 +103,10 @@ impl Core {
     pub(super) fn apply(&mut self, changes: Vec<(Revision, Key, Option<Arc<Entry>>)>) -> Vec<Arc<Slot>> {
         let mut woken = Vec::new();
         let mut group = Group { changes: Vec::with_capacity(changes.len()), last: self.revision, bytes: 0 };
+        let shown = self.revision;
         for (revision, key, current) in changes {
-            if revision <= group.last {
+            // Other writers to the same etcd may change several keys at one revision.
+            if revision <= shown {
                 continue;
             }
             let previous = match &current {

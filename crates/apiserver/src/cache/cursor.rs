@@ -169,7 +169,7 @@ impl Cursor {
     }
 
     async fn bookmark(&mut self) -> Result<Batch> {
-        self.cache.consistent().await?;
+        self.cache.settle().await?;
         let batch = match self.read()? {
             Some(batch) => batch,
             None => self.batch(Vec::new(), self.after, self.after, false),

@@ -94,6 +94,33 @@ impl Cache {
         Ok(core.revision)
     }
 
+    /// The newest durable state. From the cache, or read from the store where its watches cannot tell whether the cache is as
+    /// new, or are late.
+    pub async fn newest(&self) -> Result<Snapshot> {
+        if self.store.tells_progress() {
+            match self.consistent().await {
+                Ok(_) => return Ok(self.snapshot()),
+                Err(Error::TooLarge { .. }) => {}
+                Err(other) => return Err(other),
+            }
+        }
+        let mut listing = self.store.list(&self.prefix, ListOptions::default()).await.map_err(from_store)?;
+        listing.items = self.served(listing.items).await.map_err(from_store)?;
+        Ok(Snapshot { revision: listing.revision, state: self.entries(&listing) })
+    }
+
+    /// As [`Cache::consistent`], where that can be told: for those who are content with what the cache has.
+    pub(super) async fn settle(&self) -> Result<()> {
+        if !self.store.tells_progress() {
+            return Ok(());
+        }
+        match self.consistent().await {
+            Err(error @ (Error::Closed | Error::TooOld { .. })) => Err(error),
+            // A store that does not answer has no news.
+            _ => Ok(()),
+        }
+    }
+
     /// Waits until the cache shows this revision or a later one.
     pub async fn wait_until_fresh(&self, revision: Revision) -> Result<()> {
         // Revision 0 means "whatever there is", but there must be something.
@@ -250,7 +277,11 @@ fn wake(slots: &[Arc<Slot>]) {
 }
 
 fn from_store(error: store::Error) -> Error {
-    Error::Unavailable(error.to_string())
+    match error {
+        store::Error::Cluster(text) => Error::Cluster(text),
+        error @ store::Error::Timeout(_) => Error::Timeout(error.to_string()),
+        other => Error::Unavailable(other.to_string()),
+    }
 }
 
 fn too_old(error: store::Error, wanted: Revision) -> Error {

@@ -45,6 +45,12 @@ pub enum Error {
     /// It may work when tried again.
     #[error("the store did not answer: {0}")]
     Unavailable(String),
+    /// What the cluster behind the store said, in its own words.
+    #[error("{0}")]
+    Cluster(String),
+    /// The store did not answer in time.
+    #[error("{0}")]
+    Timeout(String),
 }
 
 pub type Result<T> = std::result::Result<T, Error>;

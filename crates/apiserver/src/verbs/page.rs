@@ -76,7 +76,7 @@ impl Start {
 async fn snapshot(cache: &Cache, age: Age) -> cache::Result<Snapshot> {
     match age {
         // Where any age is good, the newest is asked for as well: it costs nothing, and a client sees its own writes.
-        Age::Newest | Age::Any => drop(cache.consistent().await?),
+        Age::Newest | Age::Any => return cache.newest().await,
         Age::NotOlderThan(revision) => cache.wait_until_fresh(revision).await?,
         Age::Exact(revision) => {
             cache.wait_until_fresh(revision).await?;

@@ -149,12 +149,12 @@ async fn begin(cache: &Cache, options: &ListOptions) -> Result<Start, StatusErro
         return Ok(Start { after: Revision(given), initial: None });
     }
     // "0" takes whatever there is, a number what is at least so new, nothing at all the newest.
-    if version.is_empty() {
-        cache.consistent().await.map_err(cache_error)?;
+    let list = if version.is_empty() {
+        cache.newest().await.map_err(cache_error)?
     } else {
         cache.wait_until_fresh(Revision(given)).await.map_err(cache_error)?;
-    }
-    let list = cache.snapshot();
+        cache.snapshot()
+    };
     Ok(Start { after: list.revision, initial: initial.then_some(list) })
 }
 
