@@ -40,6 +40,8 @@ pub struct Config {
     pub compaction_interval: Duration,
     /// The store is one that upstream's API servers may have written to: an etcd cluster.
     pub shared_store: bool,
+    /// `--etcd-healthcheck-timeout`: how long the store may take to answer a health check.
+    pub store_check_timeout: Duration,
     /// `--max-requests-inflight`; zero: no limit. With flow control the sum of both is what levels share.
     pub max_requests_inflight: usize,
     /// `--max-mutating-requests-inflight`; zero: no limit.
@@ -90,6 +92,7 @@ impl Config {
             disable_admission_plugins: Vec::new(),
             compaction_interval: Duration::from_secs(300),
             shared_store: false,
+            store_check_timeout: Duration::from_secs(2),
             max_requests_inflight: 400,
             max_mutating_requests_inflight: 200,
             priority_and_fairness: true,

@@ -117,7 +117,7 @@ async fn judge(api: &Arc<Api>, path: &str, judge: Judge) -> Result<(), String> {
     let started = || if api.ready.load(Ordering::Acquire) { Ok(()) } else { Err("not finished".to_owned()) };
     match judge {
         Answering => Ok(()),
-        Store => api.store.revision().await.map(drop).map_err(|e| e.to_string()),
+        Store => stored(api).await,
         Kms(place) => match &api.encryption {
             Some(encryption) => encryption.healthy(place).await.map_err(|e| e.to_string()),
             None => Ok(()),
@@ -126,6 +126,16 @@ async fn judge(api: &Arc<Api>, path: &str, judge: Judge) -> Result<(), String> {
         Started | Hook => started(),
         Stopping if api.stopping.load(Ordering::Acquire) => Err("process is shutting down".to_owned()),
         Stopping => Ok(()),
+    }
+}
+
+/// Whether the store answers soon: upstream's times and words.
+async fn stored(api: &Api) -> Result<(), String> {
+    let answered = tokio::time::timeout(api.config.store_check_timeout, api.store.revision()).await;
+    match answered {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(error)) => Err(format!("error getting data from etcd: {error}")),
+        Err(_) => Err("error getting data from etcd: context deadline exceeded".to_owned()),
     }
 }
 

@@ -61,9 +61,10 @@ impl Server {
         let mut tasks = JoinSet::new();
         let (audit, pending) = Audit::open(&config.audit)?;
         let (store, encryption) = encrypted(&config, store).await?;
-        let store = if config.shared_store { Arc::new(Readable::new(store)) } else { store };
+        let metrics = Arc::new(Metrics::default());
+        let store = if config.shared_store { Arc::new(Readable::new(store, metrics.clone())) } else { store };
         let tracer = Tracer::open(&config, &mut tasks, &cancel)?;
-        let api = Arc::new(state(config, (audit, encryption, tracer), store, pki, local_addr.port(), &mut tasks, &cancel).await?);
+        let api = Arc::new(state(config, (audit, encryption, tracer, metrics), store, pki, local_addr.port(), &mut tasks, &cancel).await?);
         api.authorizer.attach(&api);
         pending.start(&api, &mut tasks, &cancel);
         keep_encryption(&api, &mut tasks, &cancel);
@@ -119,7 +120,7 @@ fn keep_encryption(api: &Arc<Api>, tasks: &mut JoinSet<()>, cancel: &Cancellatio
 
 async fn state(
     config: Config,
-    (audit, encryption, tracer): (Audit, Option<Encrypted>, Option<Tracer>),
+    (audit, encryption, tracer, metrics): (Audit, Option<Encrypted>, Option<Tracer>, Arc<Metrics>),
     store: Arc<dyn Store>,
     pki: Arc<Pki>,
     port: u16,
@@ -146,11 +147,12 @@ async fn state(
         store,
         pki,
         registry,
+        masters: arc_swap::ArcSwap::default(),
         openapi: crate::openapi::custom::Documents::default(),
         definitions: crate::custom::Definitions::default(),
         authn,
         authorizer,
-        metrics: Arc::new(Metrics::default()),
+        metrics,
         started: std::time::Instant::now(),
         port,
         ready: AtomicBool::new(false),

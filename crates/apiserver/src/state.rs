@@ -1,8 +1,11 @@
 //! What every request can reach: one value, made by `server`, shared by all.
 
+use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use arc_swap::ArcSwap;
 use kinds::Resource;
 use machinery::status::{Cause, Details, StatusError};
 use serde_json::Value;
@@ -49,6 +52,8 @@ pub struct Api {
     pub tracer: Option<Tracer>,
     /// What encrypts the store, if anything does: `store` is it.
     pub encryption: Option<encryption::Encrypted>,
+    /// The servers of the cluster that live, where they share a store.
+    pub(crate) masters: ArcSwap<BTreeSet<IpAddr>>,
     /// To kubelets and proxied servers.
     pub connections: Connections,
     pub webhooks: crate::webhook::Pool,

@@ -3,6 +3,7 @@
 //! above encryption and below every cache; migration uses [`to_stored`] alone.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -11,8 +12,10 @@ use machinery::gvk::GroupVersionKind;
 use machinery::object::str_at;
 use machinery::proto::MAGIC;
 use serde_json::Value;
-use store::{Error, Event, Freshness, KeyValue, ListOptions, Listing, Op, Result, Revision, Store, WatchItem, WatchStream};
+use store::{Error, Event, Expect, Freshness, KeyValue, ListOptions, Listing, Op, Result, Revision, Store, WatchItem, WatchStream};
 
+use crate::metrics::{Metrics, table};
+use crate::registry::group_resource;
 use crate::{codec, protobuf};
 
 /// How every object of ours begins; upstream's JSON begins so too where Go wrote a struct, and then ends with a newline.
@@ -20,11 +23,28 @@ const OURS: &[u8] = b"{\"kind\":";
 /// What is not an object.
 const NO_OBJECTS: [&str; 3] = ["/registry/skiff/", "/registry/ranges/", "/registry/masterleases/"];
 
-pub struct Readable(Arc<dyn Store>);
+/// It also counts what it asks of etcd.
+pub struct Readable {
+    inner: Arc<dyn Store>,
+    metrics: Arc<Metrics>,
+}
 
 impl Readable {
-    pub fn new(inner: Arc<dyn Store>) -> Self {
-        Self(inner)
+    pub(crate) fn new(inner: Arc<dyn Store>, metrics: Arc<Metrics>) -> Self {
+        Self { inner, metrics }
+    }
+
+    async fn measured<T>(&self, operation: &str, key: &str, request: impl Future<Output = Result<T>>) -> Result<T> {
+        let began = Instant::now();
+        let outcome = request.await;
+        let (group, resource) = group_resource(key);
+        let labels = [group.as_str(), operation, resource.as_str()];
+        self.metrics.count(&table::ETCD_REQUESTS, &labels);
+        self.metrics.observe(&table::ETCD_REQUEST_DURATION, &labels, began.elapsed().as_secs_f64());
+        if !matches!(outcome, Ok(_) | Err(Error::Conflict(_) | Error::Compacted { .. })) {
+            self.metrics.count(&table::ETCD_REQUEST_ERRORS, &labels);
+        }
+        outcome
     }
 }
 
@@ -71,18 +91,23 @@ fn event(event: Event) -> Result<Event> {
 #[async_trait]
 impl Store for Readable {
     async fn get(&self, key: &str) -> Result<(Revision, Option<KeyValue>)> {
-        let (revision, found) = self.0.get(key).await?;
+        let (revision, found) = self.measured("get", key, self.inner.get(key)).await?;
         Ok((revision, some(found)?))
     }
 
     async fn list(&self, prefix: &str, options: ListOptions) -> Result<Listing> {
-        let listing = self.0.list(prefix, options).await?;
+        let listing = self.measured("list", prefix, self.inner.list(prefix, options)).await?;
         let items = listing.items.into_iter().map(item).collect::<Result<_>>()?;
         Ok(Listing { items, ..listing })
     }
 
     async fn write(&self, op: Op) -> Result<(Revision, Option<KeyValue>)> {
-        match self.0.write(op).await {
+        let (operation, key) = match &op {
+            Op::Put { expect: Expect::Absent, key, .. } => ("create", key.clone()),
+            Op::Put { key, .. } => ("update", key.clone()),
+            Op::Delete { key, .. } => ("delete", key.clone()),
+        };
+        match self.measured(operation, &key, self.inner.write(op)).await {
             Ok((revision, found)) => Ok((revision, some(found)?)),
             Err(Error::Conflict(found)) => Err(Error::Conflict(some(found)?)),
             Err(other) => Err(other),
@@ -90,36 +115,41 @@ impl Store for Readable {
     }
 
     async fn watch(&self, prefix: &str, after: Revision) -> Result<WatchStream> {
-        let items = self.0.watch(prefix, after).await?.map(|found| match found? {
-            WatchItem::Events(events) => Ok(WatchItem::Events(events.into_iter().map(event).collect::<Result<_>>()?)),
+        let (group, resource) = group_resource(prefix);
+        let received = self.metrics.family(&table::STORAGE_EVENTS).with(&[&group, &resource]);
+        let items = self.inner.watch(prefix, after).await?.map(move |found| match found? {
+            WatchItem::Events(events) => {
+                received.add(events.len() as f64);
+                Ok(WatchItem::Events(events.into_iter().map(event).collect::<Result<_>>()?))
+            }
             progress @ WatchItem::Progress(_) => Ok(progress),
         });
         Ok(items.boxed())
     }
 
     async fn revision(&self) -> Result<Revision> {
-        self.0.revision().await
+        self.inner.revision().await
     }
 
     async fn freshness(&self, prefix: &str) -> Result<Freshness> {
-        self.0.freshness(prefix).await
+        self.inner.freshness(prefix).await
     }
 
     fn tells_progress(&self) -> bool {
-        self.0.tells_progress()
+        self.inner.tells_progress()
     }
 
     /// What upstream wrote is worth writing again.
     async fn is_stale(&self, key: &str) -> Result<bool> {
-        if self.0.is_stale(key).await? {
+        if self.inner.is_stale(key).await? {
             return Ok(true);
         }
-        let (_, found) = self.0.get(key).await?;
+        let (_, found) = self.inner.get(key).await?;
         Ok(found.map(|kv| to_stored(key, &kv.value)).transpose()?.flatten().is_some())
     }
 
     async fn compact(&self, revision: Revision) -> Result<()> {
-        self.0.compact(revision).await
+        self.inner.compact(revision).await
     }
 }
 

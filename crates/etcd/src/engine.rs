@@ -15,7 +15,7 @@ use crate::etcdserverpb::kv_client::KvClient;
 use crate::etcdserverpb::{RangeRequest, RangeResponse, TxnRequest, TxnResponse};
 use crate::keys::{Keys, prefix_end};
 use crate::leases::Leases;
-use crate::options::{Observation, Observe, Options};
+use crate::options::Options;
 use crate::watching::Watching;
 use crate::{kv, watch};
 
@@ -29,7 +29,6 @@ pub struct Etcd {
     shared: Arc<Shared>,
     leases: Leases,
     compactor: Compactor,
-    observe: Option<Observe>,
 }
 
 /// What the engine and its watches share.
@@ -51,16 +50,7 @@ impl Etcd {
             tokio::time::sleep(Duration::from_millis(250)).await;
         }
         let shared = Shared { endpoints, keys: Keys::new(&options.prefix), watching: Watching::default() };
-        Ok(Self { shared: Arc::new(shared), leases: Leases::default(), compactor: Compactor::default(), observe: options.observe })
-    }
-
-    async fn observed<T>(&self, operation: &'static str, key: &str, request: impl Future<Output = Result<T>>) -> Result<T> {
-        let Some(observe) = &self.observe else { return request.await };
-        let began = Instant::now();
-        let outcome = request.await;
-        let failed = !matches!(&outcome, Ok(_) | Err(Error::Conflict(_) | Error::Compacted { .. }));
-        observe(Observation { operation, key, took: began.elapsed(), failed });
-        outcome
+        Ok(Self { shared: Arc::new(shared), leases: Leases::default(), compactor: Compactor::default() })
     }
 
     async fn range(&self, request: RangeRequest) -> Result<RangeResponse> {
@@ -161,25 +151,22 @@ fn at_revision(error: Error, revision: Revision) -> Error {
 impl Store for Etcd {
     async fn get(&self, key: &str) -> Result<(Revision, Option<KeyValue>)> {
         let request = RangeRequest { key: self.shared.keys.outer(key), ..RangeRequest::default() };
-        let answer = self.observed("get", key, self.range(request)).await?;
+        let answer = self.range(request).await?;
         let found = answer.kvs.into_iter().next().map(|kv| kv::item(&self.shared.keys, kv)).transpose()?;
         Ok((kv::revision_of(answer.header.as_ref()), found))
     }
 
     async fn list(&self, prefix: &str, options: ListOptions) -> Result<Listing> {
-        self.observed("list", prefix, self.parts(prefix, &options)).await
+        self.parts(prefix, &options).await
     }
 
     async fn write(&self, op: Op) -> Result<(Revision, Option<KeyValue>)> {
         let keys = &self.shared.keys;
         let answer = match op {
-            Op::Put { key, value, expect, ttl } => {
-                let operation = if expect == store::Expect::Absent { "create" } else { "update" };
-                self.observed(operation, &key, self.put(&keys.outer(&key), value, expect, ttl)).await?
-            }
+            Op::Put { key, value, expect, ttl } => self.put(&keys.outer(&key), value, expect, ttl).await?,
             Op::Delete { key, expect } => {
                 let outer = keys.outer(&key);
-                self.observed("delete", &key, self.txn(kv::write(&outer, expect, kv::delete(&outer)))).await?
+                self.txn(kv::write(&outer, expect, kv::delete(&outer))).await?
             }
         };
         kv::written(keys, answer)
@@ -190,7 +177,7 @@ impl Store for Etcd {
     }
 
     async fn revision(&self) -> Result<Revision> {
-        self.observed("get", REVISION_KEY, self.newest()).await
+        self.newest().await
     }
 
     async fn freshness(&self, prefix: &str) -> Result<Freshness> {

@@ -14,7 +14,7 @@ mod watch;
 mod watching;
 
 pub use engine::Etcd;
-pub use options::{Observation, Observe, Options};
+pub use options::Options;
 
 mod mvccpb {
     tonic::include_proto!("mvccpb");

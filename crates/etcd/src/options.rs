@@ -1,22 +1,7 @@
 //! How to reach an etcd cluster: upstream's `--etcd-*` flags.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
-
-/// One request to etcd has ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Observation<'a> {
-    /// As upstream's metrics name them: `get`, `list`, `create`, `update`, `delete`, ...
-    pub operation: &'static str,
-    /// The key or the prefix, beginning with `/registry`.
-    pub key: &'a str,
-    pub took: Duration,
-    pub failed: bool,
-}
-
-/// Who hears of every request.
-pub type Observe = Arc<dyn Fn(Observation<'_>) + Send + Sync>;
 
 #[derive(Clone)]
 pub struct Options {
@@ -35,7 +20,6 @@ pub struct Options {
     pub attempt: Duration,
     /// How long connecting to one endpoint may take.
     pub connect: Duration,
-    pub observe: Option<Observe>,
 }
 
 impl Options {
@@ -50,7 +34,6 @@ impl Options {
             deadline: Duration::from_secs(10),
             attempt: Duration::from_secs(4),
             connect: Duration::from_secs(2),
-            observe: None,
         }
     }
 }

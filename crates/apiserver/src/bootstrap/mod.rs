@@ -1,6 +1,7 @@
 //! What a fresh cluster holds before anybody asks: namespaces, RBAC objects, priorities, the API's own Service. Made through
 //! the same chain as every other write, and put right again from time to time.
 
+mod masters;
 mod objects;
 
 use std::sync::Arc;
@@ -25,6 +26,10 @@ const REPAIR_EVERY: Duration = Duration::from_secs(60);
 
 /// Makes what is missing, then keeps doing so in the background; also compacts the store.
 pub async fn run(api: &Arc<Api>, tasks: &mut JoinSet<()>, cancel: &CancellationToken) -> Result<()> {
+    if api.config.shared_store {
+        masters::announce(api).await.map_err(Error::Bootstrap)?;
+        tasks.spawn(masters::keep(api.clone(), cancel.clone()));
+    }
     ensure(api).await.map_err(Error::Bootstrap)?;
     tasks.spawn(repair(api.clone(), cancel.clone()));
     if !api.config.compaction_interval.is_zero() {

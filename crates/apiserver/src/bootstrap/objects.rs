@@ -1,5 +1,6 @@
 //! The objects themselves, in the order in which they need each other.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use machinery::object::{metadata_mut, str_at};
@@ -47,11 +48,16 @@ pub fn sums() -> Vec<Value> {
 }
 
 /// `default/kubernetes`, and where it leads.
-fn own_service(api: &Api) -> Vec<Value> {
+pub fn own_service(api: &Api) -> Vec<Value> {
     let Some(range) = api.config.service_cluster_ip_ranges.first().and_then(|r| Cidr::parse(r).ok()) else { return Vec::new() };
     let Some(ip) = range.nth(1) else { return Vec::new() };
     let (address, port) = (api.config.advertised(), api.port);
     let family = |ip: &IpAddr| if ip.is_ipv6() { "IPv6" } else { "IPv4" };
+    let mut servers: BTreeSet<IpAddr> = (**api.masters.load()).clone();
+    servers.retain(|s| s.is_ipv6() == address.is_ipv6() && !s.is_loopback());
+    servers.insert(address);
+    let addresses: Vec<Value> = servers.iter().map(|s| json!({"ip": s.to_string()})).collect();
+    let endpoints: Vec<Value> = servers.iter().map(|s| json!({"addresses": [s.to_string()], "conditions": {"ready": true}})).collect();
     let mut objects = vec![
         json!({"apiVersion": "v1", "kind": "Service",
             "metadata": {"name": "kubernetes", "namespace": "default", "labels": {"component": "apiserver", "provider": "kubernetes"}},
@@ -59,10 +65,10 @@ fn own_service(api: &Api) -> Vec<Value> {
                 "type": "ClusterIP", "sessionAffinity": "None", "ports": [{"name": "https", "protocol": "TCP", "port": 443, "targetPort": port}]}}),
         json!({"apiVersion": "v1", "kind": "Endpoints",
             "metadata": {"name": "kubernetes", "namespace": "default", "labels": {"endpointslice.kubernetes.io/skip-mirror": "true"}},
-            "subsets": [{"addresses": [{"ip": address.to_string()}], "ports": [{"name": "https", "port": port, "protocol": "TCP"}]}]}),
+            "subsets": [{"addresses": addresses, "ports": [{"name": "https", "port": port, "protocol": "TCP"}]}]}),
         json!({"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
             "metadata": {"name": "kubernetes", "namespace": "default", "labels": {"kubernetes.io/service-name": "kubernetes"}},
-            "addressType": family(&address), "endpoints": [{"addresses": [address.to_string()], "conditions": {"ready": true}}],
+            "addressType": family(&address), "endpoints": endpoints,
             "ports": [{"name": "https", "protocol": "TCP", "port": port}]}),
     ];
     if address.is_loopback() {

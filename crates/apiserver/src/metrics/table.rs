@@ -120,6 +120,18 @@ table! {
     STORAGE_OBJECTS Gauge STABLE "apiserver_storage_objects"
         ["resource"] []
         "Stored objects."
+    ETCD_REQUESTS Counter ALPHA "etcd_requests_total"
+        ["group" "operation" "resource"] []
+        "Requests to etcd."
+    ETCD_REQUEST_ERRORS Counter ALPHA "etcd_request_errors_total"
+        ["group" "operation" "resource"] []
+        "Requests to etcd that failed."
+    ETCD_REQUEST_DURATION Histogram ALPHA "etcd_request_duration_seconds"
+        ["group" "operation" "resource"] [0.005 0.025 0.05 0.1 0.2 0.4 0.6 0.8 1.0 1.25 1.5 2.0 3.0 4.0 5.0 6.0 8.0 10.0 15.0 20.0 30.0 45.0 60.0]
+        "Time of requests to etcd."
+    STORAGE_EVENTS Counter BETA "apiserver_storage_events_received_total"
+        ["group" "resource"] []
+        "Events received from etcd."
     RESOURCE_OBJECTS Gauge ALPHA "apiserver_resource_objects"
         ["group" "resource"] []
         "Stored objects by resource."

@@ -55,6 +55,10 @@ pub struct Flags {
     #[arg(long, default_value_t = true, action = clap::ArgAction::Set)]
     allow_privileged: bool,
     #[command(flatten)]
+    etcd: super::etcd::Flags,
+    #[command(flatten)]
+    upkeep: super::etcd::Upkeep,
+    #[command(flatten)]
     serving: super::serving::Flags,
 }
 
@@ -65,7 +69,10 @@ pub fn run(flags: &Flags) -> Result<()> {
         }
         let config = config(flags)?;
         make_private(&flags.data_dir)?;
-        let store = open_store(&flags.data_dir.join("store"))?;
+        let store = match flags.etcd.etcd_servers.is_empty() {
+            true => open_store(&flags.data_dir.join("store"))?,
+            false => flags.etcd.connect().await?,
+        };
         let handle = apiserver::Server::start(config, store).await.context("starting the API server")?;
         let url = format!("https://127.0.0.1:{}", handle.local_addr.port());
         write_admin_kubeconfig(&handle, &url, &flags.data_dir.join("admin.kubeconfig"))?;
@@ -101,6 +108,8 @@ fn config(flags: &Flags) -> Result<apiserver::Config> {
     config.anonymous_auth = flags.anonymous_auth;
     config.enable_admission_plugins.clone_from(&flags.enable_admission_plugins);
     config.disable_admission_plugins.clone_from(&flags.disable_admission_plugins);
+    config.shared_store = !flags.etcd.etcd_servers.is_empty();
+    flags.upkeep.apply(&mut config)?;
     flags.serving.apply(&mut config)?;
     Ok(config)
 }
