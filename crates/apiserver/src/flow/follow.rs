@@ -67,7 +67,8 @@ pub async fn start(api: &Arc<Api>, tasks: &mut JoinSet<()>, cancel: &Cancellatio
     settle(api, &objects).await;
     // What was just made is taken note of before anybody else writes.
     for (prefix, progress) in mirrors {
-        progress.wait(api.store.freshness(&prefix).await?.needed).await;
+        let made = api.store.list(&prefix, store::ListOptions::default()).await?;
+        progress.wait(made.items.iter().map(|item| item.mod_revision).max().unwrap_or_default()).await;
     }
     settle(api, &objects).await;
     tasks.spawn(api.flow.clone().run(api.metrics.clone(), cancel.clone()));
