@@ -110,7 +110,9 @@ pub async fn handle(api: Arc<Api>, request: Request<RequestBody>, origin: Origin
     let draining = counted.draining.load(Ordering::Acquire);
     let mut answer = answered.unwrap_or_else(|error| respond::error(&plain, &error));
     respond::warn(&mut answer, &notes.take_warnings());
-    if let Some(text) = row.as_ref().and_then(|r| r.deprecation()) {
+    // Upstream's router refuses methods and patch types before a built-in resource gets to say anything.
+    let unrouted = matches!(answer.status().as_u16(), 405 | 415);
+    if let Some(text) = row.as_ref().filter(|r| r.custom.is_some() || !unrouted).and_then(|r| r.deprecation()) {
         respond::warn_first(&mut answer, text);
     }
     let headers = answer.headers_mut();

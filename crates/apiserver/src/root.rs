@@ -99,19 +99,8 @@ fn paths(call: &Call) -> Vec<String> {
     }
     paths.extend(health::paths(&call.api));
     paths.extend(
-        [
-            "/configz",
-            "/debug/api_priority_and_fairness",
-            "/flagz",
-            "/metrics",
-            "/metrics/slis",
-            "/openapi/v2",
-            "/openapi/v3",
-            "/openid/v1/jwks",
-            "/statusz",
-            "/version",
-        ]
-        .map(str::to_owned),
+        ["/flagz", "/metrics", "/metrics/slis", "/openapi/v2", "/openapi/v3", "/openapi/v3/", "/openid/v1/jwks", "/statusz", "/version"]
+            .map(str::to_owned),
     );
     paths.sort();
     paths.dedup();

@@ -40,6 +40,12 @@ pub async fn allocate(ctx: &Ctx, target: &Target, value: &mut Value, old: Option
     Ok(claims)
 }
 
+/// Upstream claims addresses before it validates, and the claim of a Service without a name is refused.
+pub fn check_name(ctx: &Ctx, target: &Target, value: &Value) -> Result<(), StatusError> {
+    let nameless = is_service(target) && machinery::object::name(value).is_empty() && !ctx.options.dry_run;
+    if nameless { plan::refuse_nameless(&ctx.api.config, target, value) } else { Ok(()) }
+}
+
 /// After an update: what the Service no longer has is free again.
 pub async fn changed(api: &Api, target: &Target, old: &Value, new: &Value) {
     if is_service(target) {

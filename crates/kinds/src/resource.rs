@@ -238,6 +238,12 @@ impl Resource {
         GroupVersionResource::new(self.group.clone(), self.version.clone(), self.resource.clone())
     }
 
+    /// What is said to be missing where nothing has the name: upstream's component statuses call themselves by their singular.
+    pub fn missing_resource(&self) -> GroupResource {
+        let named = if self.resource == "componentstatuses" { &self.singular } else { &self.resource };
+        GroupResource::new(&self.group, named.as_str())
+    }
+
     pub fn group_resource(&self) -> GroupResource {
         GroupResource::new(self.group.clone(), self.resource.clone())
     }

@@ -48,6 +48,11 @@ pub trait Strategy: Send + Sync {
     /// Defaults that depend on other fields. Those that are plain values are in the facts table and already applied.
     fn default(&self, _ctx: &Context, _object: &mut Value) {}
 
+    /// Whether a new object, as it is read, has defaults that upstream does not store with it but with its first update.
+    fn is_defaulted_when_read(&self, _object: &Value) -> bool {
+        false
+    }
+
     /// Drops what a creator may not set (status), sets what the server owns.
     fn prepare_for_create(&self, _ctx: &Context, _object: &mut Value) {}
 

@@ -217,7 +217,7 @@ pub fn apply(
         metadata.remove("managedFields");
     }
     if entries.is_empty() && live.is_some() {
-        let before = Writer { manager: BEFORE_FIRST_APPLY, subresource: "", ..*writer };
+        let before = Writer { manager: BEFORE_FIRST_APPLY, ..*writer };
         account(types, ty, &zero, &bare, &before, &mut entries);
     }
     let first = apply_once(types, ty, &bare, config, writer, force, entries.clone());

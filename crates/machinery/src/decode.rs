@@ -241,7 +241,7 @@ impl<'t> Decoder<'t> {
             Type::Either(either) => self.either(*either, value, at),
             Type::Scalar(s) => scalar::decode(*s, value).map_err(|refusal| match refusal {
                 scalar::Refusal::Type { found, wanted } => {
-                    let named = field.map(|f| f.go_type.as_str()).filter(|n| !n.is_empty() && !n.starts_with("map["));
+                    let named = field.and_then(|f| named_item(&f.go_type, at));
                     let restore = format!("cannot convert {} to {}", go_value_type(value), scalar::go_kind(*s));
                     cannot_unmarshal(&found, named.unwrap_or(wanted), restore, at)
                 }
@@ -351,6 +351,18 @@ impl<'t> Decoder<'t> {
             Type::Any | Type::Either(_) => "interface {}".to_owned(),
         }
     }
+}
+
+/// The name of a scalar's type in a field of a named type: `map[v1.ResourceName]v1.ClaimResourceStatus` names its values. What
+/// is within lists within maps has no name, the list has it.
+fn named_item<'f>(go_type: &'f str, at: Option<&Frame<'_>>) -> Option<&'f str> {
+    let in_map = |frame: Option<&Frame<'_>>| frame.is_some_and(|f| matches!(f.step, Step::Key(_)));
+    let in_list_in_map = at.is_some_and(|f| matches!(f.step, Step::Index(_)) && in_map(f.parent));
+    let name = match go_type.strip_prefix("map[") {
+        Some(rest) => rest.split_once(']').map(|(_, value)| value).filter(|value| value.contains('.'))?,
+        None => go_type,
+    };
+    (!name.is_empty() && !in_list_in_map).then_some(name)
 }
 
 /// Whether Go leaves the field out with this value. Null is handled before.

@@ -92,8 +92,8 @@ fn pod_ips(pod: &Value) -> Vec<&str> {
 
 async fn service(api: &Arc<Api>, target: &Target, id: &Id<'_>) -> Result<Backend, StatusError> {
     let mut port_name = id.port.to_owned();
+    let found = api.read(&target.resource, &target.namespace, id.name).await?.ok_or_else(|| target.named(id.name).not_found())?;
     if let Ok(number) = id.port.parse::<i64>() {
-        let found = api.read(&target.resource, &target.namespace, id.name).await?.ok_or_else(|| target.named(id.name).not_found())?;
         let ports = found.pointer("/spec/ports").and_then(Value::as_array);
         let port = ports.into_iter().flatten().find(|p| p["port"].as_i64() == Some(number));
         let port = port.ok_or_else(|| unavailable(format!("no service port {number} found for service {:?}", id.name)))?;

@@ -109,6 +109,23 @@ pub async fn addresses(ctx: &Ctx, target: &Target, value: &mut Value, old: Optio
     Ok(())
 }
 
+/// The refusal of the IPAddress that would name its Service.
+pub fn refuse_nameless(config: &Config, target: &Target, value: &Value) -> Result<(), StatusError> {
+    if !needs_addresses(value) {
+        return Ok(());
+    }
+    let asked = list(value, "spec.clusterIPs").into_iter().next().unwrap_or_else(|| str_at(value, "spec.clusterIP").to_owned());
+    let (shown, ip) = if asked.is_empty() {
+        let any = ranges(config).first().and_then(|range| range.nth(reserved(range)));
+        (String::new(), any.map(|ip| ip.to_string()).unwrap_or_default())
+    } else {
+        (format!(" {asked}"), asked.clone())
+    };
+    let why = format!("failed to allocate IP{shown}: IPAddress.networking.k8s.io {ip:?} is invalid: spec.parentRef.name: Required value");
+    let error = Error::invalid(&Path::new("spec.clusterIPs"), &json!([asked]), why);
+    Err(StatusError::invalid(&target.resource.group_kind(), "", &[error]))
+}
+
 fn refuse(target: &Target, value: &Value, ips: &[&str], why: &str) -> StatusError {
     let error = Error::invalid(&Path::new("spec.clusterIPs"), &json!(ips), format!("failed to allocate IP {}: {why}", ips.join(",")));
     StatusError::invalid(&target.resource.group_kind(), machinery::object::name(value), &[error])

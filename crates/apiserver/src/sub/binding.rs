@@ -28,10 +28,7 @@ pub async fn serve(call: Call, request: Request<RequestBody>, target: Target, ad
     let mut binding = body::object(request, &call.api.registry, &gvk(), ty, options.validation).await?.object;
     let name = object::name(&binding).to_owned();
     if !target.name.is_empty() && name != target.name {
-        return Err(StatusError::bad_request(format!(
-            "the name of the object ({name}) does not match the name on the URL ({})",
-            target.name
-        )));
+        return Err(StatusError::bad_request("name in URL does not match name in Binding object"));
     }
     let ctx = Ctx::new(&call, options);
     let place = admitted_as.named(&name);

@@ -45,7 +45,7 @@ impl Target {
     }
 
     pub fn not_found(&self) -> StatusError {
-        StatusError::not_found(&self.resource.group_resource(), &self.name)
+        StatusError::not_found(&self.resource.missing_resource(), &self.name)
     }
 
     /// The same place with another name.

@@ -58,6 +58,12 @@ impl Strategy for Jobs {
         }
     }
 
+    /// The labels that creation gives the template are a default for the Job's own.
+    fn is_defaulted_when_read(&self, object: &Value) -> bool {
+        let labels = at(object, "metadata.labels");
+        labels.is_some_and(|l| l.get(UID_LABEL).is_some()) && labels == at(object, "spec.template.metadata.labels")
+    }
+
     fn warnings(&self, _ctx: &Context, new: &Value, old: Option<&Value>) -> Vec<String> {
         super::workload::template_warnings(new, old, &["spec", "template"], true)
     }

@@ -275,7 +275,8 @@ fn quota_list(v: &Value, key: &str, p: &Path<'_>, e: &mut ErrorList) {
     let root = p.child(key);
     for (name, q) in resource_entries(v, key) {
         let item = root.key(name);
-        if resources::name(name, &item, e) && !name.contains('/') && !resources::is_standard_quota(name) {
+        resources::name(name, &item, e);
+        if !name.contains('/') && !resources::is_standard_quota(name) {
             e.push(Error::invalid_str(&item, name, "must be a standard resource for quota"));
         }
         resources::amount(name, q, &item, e);

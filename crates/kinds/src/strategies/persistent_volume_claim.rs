@@ -24,6 +24,11 @@ pub struct PersistentVolumeClaims;
 const CLAIM_FIXED: &str = "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims";
 
 impl Strategy for PersistentVolumeClaims {
+    /// Creation empties the status; its phase is a default.
+    fn is_defaulted_when_read(&self, _object: &Value) -> bool {
+        true
+    }
+
     fn warnings(&self, _ctx: &Context, new: &Value, _old: Option<&Value>) -> Vec<String> {
         crate::warnings::claim(new)
     }

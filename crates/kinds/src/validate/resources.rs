@@ -5,7 +5,7 @@ use machinery::quantity::Quantity;
 use serde_json::{Value, json};
 
 use super::rules::{dns_label, go_slice, named, non_negative_quantity, quantity_at, resource_entries};
-use super::tree::{entries, is_empty, list, opt, s};
+use super::tree::{entries, has, list, opt, s};
 
 /// Names of resources without a domain.
 const STANDARD: [&str; 20] = [
@@ -94,22 +94,19 @@ fn is_integer(name: &str) -> bool {
 }
 
 /// `validateResourceName`.
-pub fn name(value: &str, p: &Path<'_>, e: &mut ErrorList) -> bool {
+pub fn name(value: &str, p: &Path<'_>, e: &mut ErrorList) {
     let problems = machinery::names::qualified_name(value);
     if !problems.is_empty() {
         named(p, value, problems, e);
-        return false;
+        return;
     }
     if !value.contains('/') && !is_standard(value) {
         e.push(Error::invalid_str(p, value, "must be a standard resource type or fully qualified"));
     }
-    true
 }
 
 pub fn container_name(value: &str, p: &Path<'_>, e: &mut ErrorList) {
-    if !name(value, p, e) {
-        return;
-    }
+    name(value, p, e);
     if !value.contains('/') {
         if !is_standard_container(value) {
             e.push(Error::invalid_str(p, value, "must be a standard resource for containers"));
@@ -173,10 +170,9 @@ pub fn requirements(v: &Value, pod: bool, claims_of_pod: &[&str], p: &Path<'_>, 
 }
 
 fn pod_level_name(value: &str, p: &Path<'_>, e: &mut ErrorList) {
-    if !name(value, p, e) {
-        return;
-    }
-    if (is_standard(value) || value.contains('/')) && !matches!(value, "cpu" | "memory") && !is_huge_pages(value) {
+    let before = e.len();
+    name(value, p, e);
+    if e.len() == before && !matches!(value, "cpu" | "memory") && !is_huge_pages(value) {
         e.push(Error::not_supported(p, &json!(value), &["cpu", "hugepages-", "memory"]));
     }
 }
@@ -219,7 +215,8 @@ fn claims(v: &Value, claims_of_pod: &[&str], p: &Path<'_>, e: &mut ErrorList) {
 pub fn pod_level(spec: &Value, claims_of_pod: &[&str], p: &Path<'_>, e: &mut ErrorList) {
     let Some(v) = opt(spec, "resources") else { return };
     let p = p.child("resources");
-    if !is_empty(v, "claims") {
+    // Also an empty list is set.
+    if has(v, "claims") {
         e.push(Error::forbidden(&p.child("claims"), "claims may not be set for Resources at pod-level"));
     }
     requirements(v, true, claims_of_pod, &p, e);

@@ -71,7 +71,16 @@ impl Entry {
 /// The entries of an object; `None` where one is malformed.
 pub(super) fn read(object: &Value) -> Option<Vec<Entry>> {
     let Some(list) = crate::object::at(object, "metadata.managedFields").and_then(Value::as_array) else { return Some(Vec::new()) };
-    list.iter().map(read_entry).collect()
+    let mut entries: Vec<Entry> = Vec::with_capacity(list.len());
+    for entry in list {
+        let entry = read_entry(entry)?;
+        // Of two entries of one manager the later counts (upstream decodes them into a map).
+        match entries.iter_mut().find(|e| e.same_manager(&entry)) {
+            Some(earlier) => *earlier = entry,
+            None => entries.push(entry),
+        }
+    }
+    Some(entries)
 }
 
 /// Whether the client asked to forget all managers: an empty list, or a single empty entry.

@@ -4,7 +4,7 @@
 use serde_json::{Map, Value, json};
 
 use super::managed::{self, Entry};
-use super::set::{Set, difference, is_member, union};
+use super::set::{Set, difference, is_member};
 
 /// Where a Scale has its replicas.
 const IN_SCALE: &str = "spec.replicas";
@@ -50,10 +50,8 @@ pub fn to_object(object: &mut Value, scale: &Value, path: &str, api_version: &st
     for owner in through.into_iter().filter(|e| has(&e.set, IN_SCALE)) {
         // Upstream looks for their times where they have none.
         let owner = Entry { api_version: api_version.to_owned(), set: only(path), time: String::new(), ..owner };
-        match entries.iter_mut().find(|e| e.same_manager(&owner)) {
-            Some(entry) => entry.set = union(&entry.set, &owner.set),
-            None => entries.push(owner),
-        }
+        // Also beside an entry of the same owner, as upstream: the next reader takes the later of the two for the whole.
+        entries.push(owner);
     }
     managed::write(object, entries);
 }
@@ -90,6 +88,26 @@ mod tests {
         assert_eq!(entries[0]["fieldsV1"], json!({"f:spec": {"f:paused": {}}}));
         assert!(entries.contains(&entry("s", "Update", "apps/v1", "scale", json!({"f:spec": {"f:replicas": {}}}))), "{entries:?}");
         assert_eq!(entries.len(), 3);
+    }
+
+    #[test]
+    fn the_replicas_of_who_only_updates_get_an_entry_that_the_next_reader_drops() {
+        let replicas = json!({"f:spec": {"f:replicas": {}}});
+        let mut object = json!({"metadata": {"managedFields": [
+            entry("u", "Update", "apps/v1", "", json!({"f:spec": {"f:replicas": {}, "f:paused": {}}}))]}});
+        let seen = to_scale(&object, "spec.replicas");
+        to_object(&mut object, &json!({"metadata": {"managedFields": seen}}), "spec.replicas", "apps/v1");
+        let paused = entry("u", "Update", "apps/v1", "", json!({"f:spec": {"f:paused": {}}}));
+        assert_eq!(object["metadata"]["managedFields"], json!([paused.clone(), entry("u", "Update", "apps/v1", "", replicas)]));
+        // With a time, which only the old entry has, the old one comes later and counts.
+        let mut later = json!({"metadata": {"managedFields": [
+            {"manager": "u", "operation": "Update", "apiVersion": "apps/v1", "time": "2026-01-01T00:00:00Z", "fieldsType": "FieldsV1",
+             "fieldsV1": {"f:spec": {"f:replicas": {}, "f:paused": {}}}}]}});
+        let seen = to_scale(&later, "spec.replicas");
+        to_object(&mut later, &json!({"metadata": {"managedFields": seen}}), "spec.replicas", "apps/v1");
+        let read = managed::read(&later).unwrap();
+        assert_eq!(read.len(), 1);
+        assert_eq!(Value::Object(read[0].set.clone()), json!({"f:spec": {"f:paused": {}}}));
     }
 
     #[test]

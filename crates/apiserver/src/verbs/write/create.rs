@@ -77,6 +77,7 @@ pub async fn create_as(ctx: &Ctx, target: &Target, mut value: Value, by: Managed
     if generated {
         metadata_mut(&mut value).insert("name".into(), json!(another()));
     }
+    service::check_name(ctx, target, &value)?;
     strategy.prepare_for_create(&context, &mut value);
     metadata::first_generation(resource, &mut value);
     for attempt in 0..NAME_ATTEMPTS {

@@ -197,12 +197,17 @@ impl Author {
 pub fn managed(ctx: &Ctx, target: &Target, value: &mut Value, old: Option<&Value>) {
     let resource = &target.resource;
     let author = writer(ctx, target, &resource.gvk().api_version());
-    if !resource.has_hollow(value) {
+    // Upstream notes fields of what it makes of its own version again: annotations may come of a status.
+    let converted = resource.custom.is_none() && resource.storage_version != resource.gvk().group_version();
+    if !converted && !resource.has_hollow(value) {
         machinery::apply::on_update(&resource.types, resource.ty, old, value, &author.as_writer());
         return;
     }
     // Nobody owns what is not printed.
     let mut printed = value.clone();
+    if converted {
+        printed = conversion::from_storage(resource, conversion::to_storage(resource, printed));
+    }
     resource.omit(&mut printed);
     machinery::apply::on_update(&resource.types, resource.ty, old, &mut printed, &author.as_writer());
     let entries = metadata_mut(&mut printed).remove("managedFields");

@@ -201,8 +201,7 @@ async fn commit(
     let claims = service::allocate(ctx, target, &mut value, Some(old)).await?;
     let bytes = super::stored_form(&ctx.api, resource, &value).await?;
     let same = is_stored(ctx, target, (&value, &bytes), old, revision).await?;
-    // A value written with an old key is written anew, even if nothing else changed.
-    if same && !ctx.api.store.is_stale(&target.key()).await.map_err(store_error)? {
+    if same && !is_worth_writing(ctx, target, old, revision).await? {
         return Ok(Written { object: old.clone(), stored: None, warnings, created: false });
     }
     let expect = Expect::Revision(revision);
@@ -247,6 +246,18 @@ async fn is_stored(
     }
     let (_, found) = ctx.api.store.get(&target.key()).await.map_err(store_error)?;
     Ok(found.is_some_and(|kv| kv.mod_revision == revision && kv.value == *bytes))
+}
+
+/// Whether the same is to be written again: under a new key, or with the defaults that upstream's reading adds to a new object
+/// and that its first update stores.
+async fn is_worth_writing(ctx: &Ctx, target: &Target, old: &Value, revision: Revision) -> Result<bool, StatusError> {
+    if target.resource.strategy.is_defaulted_when_read(old) {
+        let (_, found) = ctx.api.store.get(&target.key()).await.map_err(store_error)?;
+        if found.is_some_and(|kv| kv.mod_revision == revision && kv.create_revision == revision) {
+            return Ok(true);
+        }
+    }
+    ctx.api.store.is_stale(&target.key()).await.map_err(store_error)
 }
 
 /// Whether two maps are the same but for one key.
