@@ -36,8 +36,8 @@ pub enum Expecting {
 /// What the client was told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// Done, at this revision.
-    Written(u64),
+    /// Done, at this revision, where that was said.
+    Written(Option<u64>),
     /// The condition did not hold. Holds what was there, where that was said.
     Refused(Option<Option<u64>>),
     /// There was nothing to delete.
@@ -52,8 +52,9 @@ pub struct Operation {
     pub key: Arc<str>,
     pub call: Call,
     pub called: u64,
-    /// `None`: nobody knows whether it happened, or when.
+    /// `None`: nobody knows whether it happened.
     pub answer: Option<Answer>,
+    /// It did not happen later than this.
     pub answered: u64,
 }
 
@@ -125,6 +126,13 @@ impl Ticket<'_> {
         let now = self.history.now();
         let operation = &mut operations[self.index];
         (operation.answer, operation.answered) = (Some(answer), now);
+    }
+
+    /// The store was stopped before the answer came: if the call has not happened by now, it never will.
+    pub fn stopped(self) {
+        let mut operations = self.history.lock();
+        let now = self.history.now();
+        operations[self.index].answered = now;
     }
 
     /// The call certainly did not happen.

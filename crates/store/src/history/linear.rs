@@ -34,6 +34,8 @@ struct Choice {
     next: usize,
     state: State,
     taken: Option<usize>,
+    /// The latest time at which a call that is done was begun.
+    begun: u64,
 }
 
 struct Search<'a> {
@@ -66,7 +68,7 @@ impl<'a> Search<'a> {
     }
 
     /// Calls that began before any other call that is not done was answered; answered ones first.
-    fn candidates(&self) -> Vec<usize> {
+    fn candidates(&self, begun: u64) -> Vec<usize> {
         let (mut found, mut first_answer) = (Vec::new(), u64::MAX);
         for (i, operation) in self.operations.iter().enumerate().skip(self.low) {
             if operation.called > first_answer {
@@ -79,7 +81,11 @@ impl<'a> Search<'a> {
         }
         found.retain(|i| self.operations[*i].called <= first_answer);
         found.sort_by_key(|i| self.operations[*i].answered);
-        found.extend(self.unknown.iter().copied().filter(|i| !self.done[*i] && self.operations[*i].called <= first_answer));
+        let possible = |i: &usize| {
+            let operation = self.operations[*i];
+            !self.done[*i] && operation.called <= first_answer && operation.answered >= begun
+        };
+        found.extend(self.unknown.iter().copied().filter(possible));
         found
     }
 
@@ -99,7 +105,7 @@ impl<'a> Search<'a> {
     }
 
     fn run(mut self) -> Result<(), String> {
-        let mut stack = vec![Choice { candidates: self.candidates(), next: 0, state: None, taken: None }];
+        let mut stack = vec![Choice { candidates: self.candidates(0), next: 0, state: None, taken: None, begun: 0 }];
         let (mut tries, mut furthest) = (0, (usize::MAX, String::new()));
         while let Some(choice) = stack.last_mut() {
             if let Some(taken) = choice.taken.take() {
@@ -125,8 +131,9 @@ impl<'a> Search<'a> {
                 continue;
             }
             choice.taken = Some(candidate);
+            let begun = choice.begun.max(self.operations[candidate].called);
             self.toggle(candidate);
-            stack.push(Choice { candidates: self.candidates(), next: 0, state, taken: None });
+            stack.push(Choice { candidates: self.candidates(begun), next: 0, state, taken: None, begun });
         }
         Err(format!("no order explains the answers; {}", furthest.1))
     }

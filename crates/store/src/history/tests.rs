@@ -15,7 +15,7 @@ fn operation(times: (u64, u64), call: Call, answer: Option<Answer>) -> Operation
 }
 
 fn put(times: (u64, u64), number: u64, expecting: Expecting) -> Operation {
-    operation(times, Call::Put(number, expecting), Some(Answer::Written(number + 1)))
+    operation(times, Call::Put(number, expecting), Some(Answer::Written(Some(number + 1))))
 }
 
 fn get(times: (u64, u64), seen: Option<u64>) -> Operation {
@@ -39,7 +39,7 @@ fn an_order_is_found_where_there_is_one() {
     let lost = operation((1, 0), Call::Put(1, Anything), None);
     verdict(vec![lost.clone(), get((2, 3), None), get((4, 5), Some(1))]).unwrap();
     verdict(vec![lost.clone(), get((2, 3), None), put((4, 5), 2, Absent), get((6, 7), Some(2))]).unwrap();
-    let deleted = operation((8, 9), Call::Delete(Anything), Some(Answer::Written(9)));
+    let deleted = operation((8, 9), Call::Delete(Anything), Some(Answer::Written(Some(9))));
     verdict(vec![lost, deleted]).unwrap();
     let refused = operation((3, 4), Call::Put(2, Absent), Some(Answer::Refused(Some(Some(1)))));
     verdict(vec![put((1, 2), 1, Value(7)), refused.clone()]).unwrap_err();
@@ -75,7 +75,7 @@ fn watches_that_lie_are_found() {
         put((1, 2), 1, Expecting::Absent),
         put((3, 4), 2, Expecting::Anything),
         operation((5, 0), Call::Put(3, Expecting::Anything), None),
-        operation((6, 7), Call::Delete(Expecting::Anything), Some(Answer::Written(9))),
+        operation((6, 7), Call::Delete(Expecting::Anything), Some(Answer::Written(Some(9)))),
     ];
     let seen = |revision, value| Seen { revision, key: key.clone(), value };
     let watch = |events: Vec<Seen>| Watched { after: 1, until: 9, prefix: "/".into(), events };
@@ -123,7 +123,7 @@ fn threads_on_one_lock_are_linear_and_a_dropped_write_is_not() {
                         let revision = store.0 + 1;
                         if dropped {
                             // Nobody else writes in between, so the loss shows.
-                            ticket.answer(Answer::Written(revision));
+                            ticket.answer(Answer::Written(Some(revision)));
                             let ticket = history.call(client, "/k", Call::Get);
                             ticket.answer(Answer::Read(store.1));
                             continue;
@@ -131,7 +131,7 @@ fn threads_on_one_lock_are_linear_and_a_dropped_write_is_not() {
                         drop(store);
                         // Some never hear.
                         if n % 50 != 0 {
-                            ticket.answer(Answer::Written(revision));
+                            ticket.answer(Answer::Written(Some(revision)));
                         }
                     }
                 });

@@ -31,7 +31,7 @@ pub(super) fn revisions(operations: &[Operation]) -> Result<(), String> {
     let mut taken: HashMap<u64, &Operation> = HashMap::new();
     let mut writes: Vec<(&Operation, u64)> = Vec::new();
     for operation in operations {
-        let Some(Answer::Written(revision)) = operation.answer else { continue };
+        let Some(Answer::Written(Some(revision))) = operation.answer else { continue };
         if let Some(other) = taken.insert(revision, operation) {
             return Err(format!("revision {revision} was given to {other:?} and to {operation:?}"));
         }
@@ -64,14 +64,14 @@ pub(super) fn check(operations: &[Operation], watches: &[Watched]) -> Result<usi
             Call::Get => continue,
         };
         match operation.answer {
-            Some(Answer::Written(revision)) => {
+            Some(Answer::Written(Some(revision))) => {
                 acknowledged.insert(revision, Seen { revision, key: operation.key.clone(), value });
             }
-            None => drop(possible.insert((operation.key.clone(), value))),
+            Some(Answer::Written(None)) | None => drop(possible.insert((operation.key.clone(), value))),
             Some(_) => {}
         }
     }
-    // What happened though nobody was told so: the same for every watcher.
+    // What happened though nobody was told so, or when: the same for every watcher.
     let mut unannounced: HashMap<u64, Seen> = HashMap::new();
     let mut total = 0;
     for (n, watch) in watches.iter().enumerate() {
@@ -98,6 +98,38 @@ pub(super) fn check(operations: &[Operation], watches: &[Watched]) -> Result<usi
         if let Some(missed) = wanted.find(|w| !seen.contains(&w.revision)) {
             return Err(format!("watcher {n} (after {}, until {}) missed {missed:?}", watch.after, watch.until));
         }
+        deletions(operations, &acknowledged, watch).map_err(|e| format!("watcher {n}: {e}"))?;
     }
     Ok(total)
+}
+
+/// Deletions are often answered without a revision: they are counted, and none follows another.
+fn deletions(operations: &[Operation], acknowledged: &BTreeMap<u64, Seen>, watch: &Watched) -> Result<(), String> {
+    let mut seen: HashMap<&str, (u64, bool)> = HashMap::new();
+    for event in &watch.events {
+        let (count, gone) = seen.entry(&event.key).or_default();
+        if event.value.is_none() && std::mem::replace(gone, true) {
+            return Err(format!("saw {event:?} of a key that was gone"));
+        }
+        *count += u64::from(event.value.is_none());
+        *gone = event.value.is_none();
+    }
+    let whole = acknowledged.keys().next().is_none_or(|first| watch.after < *first)
+        && acknowledged.keys().next_back().is_none_or(|last| watch.until >= *last);
+    if !whole {
+        return Ok(());
+    }
+    let mut wanted: BTreeMap<&str, u64> = BTreeMap::new();
+    for operation in operations.iter().filter(|o| o.key.starts_with(&watch.prefix)) {
+        if matches!((operation.call, operation.answer), (Call::Delete(_), Some(Answer::Written(_)))) {
+            *wanted.entry(&operation.key).or_default() += 1;
+        }
+    }
+    for (key, wanted) in wanted {
+        let count = seen.get(key).map_or(0, |(count, _)| *count);
+        if count < wanted {
+            return Err(format!("{key} was deleted {wanted} times and seen so {count} times"));
+        }
+    }
+    Ok(())
 }
