@@ -4,6 +4,7 @@
 pub mod archive;
 mod cluster;
 pub mod extension;
+pub mod fleet;
 mod wait;
 
 pub use cluster::{Cluster, Output};

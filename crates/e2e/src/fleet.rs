@@ -1,0 +1,213 @@
+//! Three machines on one segment, each a network namespace with an etcd member and whatever else a test starts there, and a
+//! fourth with the bridge, where clients live. Processes are killed, machines cut off and joined again. All of it goes away
+//! when dropped.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use network::NetNs;
+use tempfile::TempDir;
+
+pub const MACHINES: usize = 3;
+/// Members are fast to agree here; elections need not take a second.
+const HEARTBEAT_MS: &str = "100";
+const ELECTION_MS: &str = "1000";
+
+pub struct Fleet {
+    hub: NetNs,
+    machines: Vec<Machine>,
+    dir: TempDir,
+}
+
+struct Machine {
+    netns: NetNs,
+    processes: BTreeMap<String, Child>,
+}
+
+/// Whether etcd and `ip` are installed; says so where not.
+pub fn has_etcd() -> bool {
+    let found = |program: &str, argument: &str| Command::new(program).arg(argument).output().is_ok_and(|o| o.status.success());
+    if !found("etcd", "--version") {
+        println!("skipped: etcd is not installed (apt-get install etcd-server)");
+        return false;
+    }
+    if !found("ip", "-V") {
+        println!("skipped: ip is not installed (apt-get install iproute2)");
+        return false;
+    }
+    true
+}
+
+/// Runs `ip` in a namespace.
+fn ip(netns: &NetNs, arguments: &str) -> Result<()> {
+    let output = netns.run(|| Command::new("ip").args(arguments.split(' ')).output())??;
+    if !output.status.success() {
+        bail!("ip {arguments}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    Ok(())
+}
+
+impl Fleet {
+    /// Machines on a bridge, with a running etcd cluster.
+    pub fn start() -> Result<Self> {
+        let dir = tempfile::Builder::new().prefix("skiff-fleet-").tempdir()?;
+        let hub = NetNs::anonymous()?;
+        ip(&hub, "link set lo up")?;
+        ip(&hub, "link add bridge type bridge")?;
+        ip(&hub, "address add 10.99.0.254/24 dev bridge")?;
+        ip(&hub, "link set bridge up")?;
+        let mut fleet = Self { hub, machines: Vec::new(), dir };
+        for at in 0..MACHINES {
+            let netns = NetNs::anonymous()?;
+            ip(&fleet.hub, &format!("link add port{at} type veth peer name eth0 netns {}", netns.path().display()))?;
+            ip(&fleet.hub, &format!("link set port{at} master bridge up"))?;
+            ip(&netns, "link set lo up")?;
+            ip(&netns, &format!("address add {}/24 dev eth0", Self::address(at)))?;
+            ip(&netns, "link set eth0 up")?;
+            ip(&netns, "route add default via 10.99.0.254")?;
+            fleet.machines.push(Machine { netns, processes: BTreeMap::new() });
+        }
+        for at in 0..MACHINES {
+            fleet.run_etcd(at)?;
+        }
+        Ok(fleet)
+    }
+
+    pub fn address(at: usize) -> String {
+        format!("10.99.0.{}", at + 1)
+    }
+
+    pub fn etcd_url(at: usize) -> String {
+        format!("http://{}:2379", Self::address(at))
+    }
+
+    pub fn etcd_urls() -> Vec<String> {
+        (0..MACHINES).map(Self::etcd_url).collect()
+    }
+
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// Where clients live.
+    pub fn hub(&self) -> &NetNs {
+        &self.hub
+    }
+
+    /// Starts a machine's member, again.
+    pub fn run_etcd(&mut self, at: usize) -> Result<()> {
+        let (address, url) = (Self::address(at), Self::etcd_url(at));
+        let peer = format!("http://{address}:2380");
+        let cluster: Vec<String> = (0..MACHINES).map(|n| format!("m{n}=http://{}:2380", Self::address(n))).collect();
+        let mut command = Command::new("etcd");
+        command
+            .args(["--name", &format!("m{at}"), "--initial-cluster", &cluster.join(","), "--initial-advertise-peer-urls", &peer])
+            .args(["--listen-peer-urls", &peer, "--listen-client-urls", &url, "--advertise-client-urls", &url])
+            .args(["--heartbeat-interval", HEARTBEAT_MS, "--election-timeout", ELECTION_MS])
+            .arg("--data-dir")
+            .arg(self.dir.path().join(format!("etcd{at}")));
+        self.spawn(at, "etcd", &mut command)
+    }
+
+    /// Starts a program on a machine under a name.
+    pub fn spawn(&mut self, at: usize, name: &str, command: &mut Command) -> Result<()> {
+        let log = File::options().create(true).append(true).open(self.log_path(at, name))?;
+        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        let machine = &mut self.machines[at];
+        let child = machine.netns.run(|| command.spawn())?.with_context(|| format!("starting {name}"))?;
+        machine.processes.insert(name.to_owned(), child);
+        Ok(())
+    }
+
+    fn log_path(&self, at: usize, name: &str) -> PathBuf {
+        self.dir.path().join(format!("{name}{at}.log"))
+    }
+
+    /// The end of what a program said, for a failure's message.
+    pub fn log(&self, at: usize, name: &str) -> String {
+        let text = fs::read_to_string(self.log_path(at, name)).unwrap_or_default();
+        let lines: Vec<&str> = text.lines().collect();
+        lines[lines.len().saturating_sub(30)..].join("\n")
+    }
+
+    /// As `kill -9`.
+    pub fn kill(&mut self, at: usize, name: &str) -> Result<()> {
+        if let Some(mut child) = self.machines[at].processes.remove(name) {
+            child.kill()?;
+            child.wait()?;
+        }
+        Ok(())
+    }
+
+    /// Whether a program that was started still runs.
+    pub fn runs(&mut self, at: usize, name: &str) -> bool {
+        self.machines[at].processes.get_mut(name).is_some_and(|child| matches!(child.try_wait(), Ok(None)))
+    }
+
+    /// Nothing comes or goes between this machine and any other, clients too. Nobody is told.
+    pub fn cut(&self, at: usize) -> Result<()> {
+        ip(&self.hub, &format!("link set port{at} down"))
+    }
+
+    pub fn join(&self, at: usize) -> Result<()> {
+        ip(&self.hub, &format!("link set port{at} up"))
+    }
+
+    /// Nothing goes from this machine to another one or back; clients reach both.
+    pub fn part(&self, at: usize, from: usize) -> Result<()> {
+        ip(&self.machines[at].netns, &format!("route add blackhole {}", Self::address(from)))?;
+        ip(&self.machines[from].netns, &format!("route add blackhole {}", Self::address(at)))
+    }
+
+    pub fn rejoin(&self, at: usize, from: usize) -> Result<()> {
+        ip(&self.machines[at].netns, &format!("route del blackhole {}", Self::address(from)))?;
+        ip(&self.machines[from].netns, &format!("route del blackhole {}", Self::address(at)))
+    }
+
+    /// Runs something async among the clients, on threads of its own.
+    pub fn with_clients<T: Send, F: Future<Output = Result<T>>>(&self, work: impl FnOnce() -> F + Send) -> Result<T> {
+        self.hub.run(|| {
+            // Its threads are born in the namespace of the thread that makes them.
+            let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+            let done = runtime.block_on(work());
+            runtime.shutdown_timeout(Duration::from_secs(1));
+            done
+        })?
+    }
+}
+
+impl Drop for Fleet {
+    fn drop(&mut self) {
+        for (_, child) in self.machines.iter_mut().flat_map(|m| &mut m.processes) {
+            if let Err(error) = child.kill().and_then(|()| child.wait()) {
+                eprintln!("a process of the fleet could not be ended: {error}");
+            }
+        }
+    }
+}
+
+/// How long nothing succeeded, at the longest, after each moment of interest.
+#[derive(Default)]
+pub struct Gaps {
+    /// When something succeeded.
+    successes: std::sync::Mutex<Vec<Instant>>,
+}
+
+impl Gaps {
+    pub fn success(&self) {
+        self.successes.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(Instant::now());
+    }
+
+    /// The longest time without success that began in a span.
+    pub fn longest(&self, from: Instant, to: Instant) -> Duration {
+        let all = self.successes.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut times: Vec<Instant> = all.clone();
+        times.sort_unstable();
+        let ends = times.windows(2).filter(|w| w[1] >= from && w[0] <= to);
+        ends.map(|w| w[1] - w[0]).max().unwrap_or_else(|| to - from)
+    }
+}
