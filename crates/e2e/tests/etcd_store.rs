@@ -62,7 +62,7 @@ async fn step(test: &Test, store: &Etcd, id: u64, key: &str, dice: u64) {
     match store.write(op).await {
         Ok((revision, item)) => {
             let nothing = matches!(call, Call::Delete(_)) && item.is_none();
-            ticket.answer(if nothing { Answer::Nothing } else { Answer::Written(revision.0) });
+            ticket.answer(if nothing { Answer::Nothing } else { Answer::Written(Some(revision.0)) });
             test.gaps.success();
             test.writes.fetch_add(1, Ordering::Relaxed);
         }
@@ -202,7 +202,7 @@ fn run_clients(test: &Arc<Test>) -> Vec<Watched> {
         let ticket = test.history.call(CLIENTS, &key, Call::Put(last, Expecting::Anything));
         let op = Op::Put { key: key.as_str().into(), value: last.to_string().into(), expect: Expect::Anything, ttl: None };
         let (revision, _) = all.write(op).await.unwrap();
-        ticket.answer(Answer::Written(revision.0));
+        ticket.answer(Answer::Written(Some(revision.0)));
         done.send(revision.0).unwrap();
         let mut watched = Vec::new();
         for watcher in watchers {
