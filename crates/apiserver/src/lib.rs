@@ -22,6 +22,8 @@ pub mod error;
 mod expiring;
 pub mod features;
 mod flow;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod health;
 pub mod http;
 mod identifiers;

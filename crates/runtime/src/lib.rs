@@ -5,6 +5,8 @@
 
 pub mod cgroup;
 mod config;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod ids;
 pub mod images;
 mod network;

@@ -4,7 +4,7 @@
 pub mod bodies;
 mod event;
 mod log;
-mod policy;
+pub mod policy;
 mod webhook;
 
 use std::path::PathBuf;

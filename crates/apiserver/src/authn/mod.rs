@@ -5,7 +5,7 @@ pub mod impersonate;
 mod issuers;
 mod legacy_token;
 pub mod options;
-mod request_header;
+pub mod request_header;
 pub mod service_account;
 mod static_token;
 #[cfg(test)]

@@ -19,7 +19,8 @@ impl Endpoint {
     }
 }
 
-fn of_config(config: &Value, dir: &Path) -> Result<Endpoint, String> {
+/// The same of a tree; relative paths are relative to `dir`.
+pub fn of_config(config: &Value, dir: &Path) -> Result<Endpoint, String> {
     let named = |list: &str, name: &str| {
         config.get(list).and_then(Value::as_array).into_iter().flatten().find(|e| str_at(e, "name") == name).cloned()
     };

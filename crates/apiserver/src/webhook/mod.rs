@@ -5,7 +5,7 @@
 //! and tests look for those words.
 
 mod endpoint;
-mod kubeconfig;
+pub mod kubeconfig;
 mod pool;
 mod reply;
 pub mod roots;

@@ -7,8 +7,8 @@ mod pull;
 mod reference;
 mod resolve;
 mod store;
-mod stream;
-mod unpack;
+pub(crate) mod stream;
+pub(crate) mod unpack;
 
 pub use build::Program;
 pub use config::ImageConfig;

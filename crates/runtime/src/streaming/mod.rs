@@ -4,10 +4,10 @@
 mod command;
 mod descriptor;
 mod forward;
-mod pump;
+pub mod pump;
 mod session;
-mod spdy;
-mod websocket;
+pub mod spdy;
+pub mod websocket;
 
 use std::collections::HashMap;
 use std::convert::Infallible;

@@ -31,9 +31,14 @@ pub trait Output: Sync {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Size {
+pub struct Size {
     width: u16,
     height: u16,
+}
+
+/// The terminal's new size, if the message says one.
+pub fn size(message: &[u8]) -> Option<Size> {
+    serde_json::from_slice(message).ok()
 }
 
 /// The Status that ends an exec, in upstream's form.
@@ -85,8 +90,8 @@ async fn copy_in(inputs: impl Stream<Item = Input>, mut stdin: Option<Arc<Descri
                 }
             }
             Input::StdinEnds => stdin = None,
-            Input::Resize(size) => {
-                if let (Some(terminal), Ok(size)) = (&terminal, serde_json::from_slice::<Size>(&size))
+            Input::Resize(message) => {
+                if let (Some(terminal), Some(size)) = (&terminal, size(&message))
                     && let Err(error) = terminal.resize(size.width, size.height)
                 {
                     tracing::debug!(%error, "resize a terminal");

@@ -25,7 +25,7 @@ const FIN: u8 = 1;
 const REFUSED: u32 = 3;
 
 /// The words both ends' compressors know from the start: each with its length, then a text.
-static DICTIONARY: LazyLock<Vec<u8>> = LazyLock::new(|| {
+pub static DICTIONARY: LazyLock<Vec<u8>> = LazyLock::new(|| {
     let words = "options head post put delete trace accept accept-charset accept-encoding accept-language accept-ranges age allow \
                  authorization cache-control connection content-base content-encoding content-language content-length content-location \
                  content-md5 content-range content-type date etag expect expires from host if-match if-modified-since if-none-match \

@@ -153,7 +153,8 @@ fn inputs(source: SplitStream<Socket>, protocol: Protocol) -> impl Stream<Item =
     said.filter_map(move |received| std::future::ready(received.ok().and_then(|m| input(m, protocol))))
 }
 
-fn input(received: Message, protocol: Protocol) -> Option<Input> {
+/// What a message means; nothing, where it makes no sense.
+pub fn input(received: Message, protocol: Protocol) -> Option<Input> {
     let bytes = match received {
         Message::Text(text) if protocol.is_base64() => {
             let (digit, rest) = text.split_at_checked(1)?;

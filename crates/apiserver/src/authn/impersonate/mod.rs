@@ -29,7 +29,7 @@ pub async fn impersonate(api: &Api, asked: &Attributes, headers: &mut HeaderMap)
 }
 
 /// The user the headers describe, as they do; `None` without a name.
-fn wanted(headers: &HeaderMap) -> Result<Option<User>, StatusError> {
+pub fn wanted(headers: &HeaderMap) -> Result<Option<User>, StatusError> {
     // A header that cannot be read must not be passed over: the request would be somebody else's.
     let text = |value: &http::HeaderValue| {
         std::str::from_utf8(value.as_bytes())
