@@ -36,6 +36,8 @@ pub struct Config {
     pub enable_admission_plugins: Vec<String>,
     /// `--disable-admission-plugins`
     pub disable_admission_plugins: Vec<String>,
+    /// `--admission-control-config-file`
+    pub admission_control_config_file: Option<PathBuf>,
     /// `--etcd-compaction-interval`; zero: never.
     pub compaction_interval: Duration,
     /// The store is one that upstream's API servers may have written to: an etcd cluster.
@@ -90,6 +92,7 @@ impl Config {
             anonymous_auth: true,
             enable_admission_plugins: vec!["NodeRestriction".to_owned()],
             disable_admission_plugins: Vec::new(),
+            admission_control_config_file: None,
             compaction_interval: Duration::from_secs(300),
             shared_store: false,
             store_check_timeout: Duration::from_secs(2),

@@ -1,20 +1,36 @@
-//! Admission: plugins that change or refuse writes after authorization. A plugin is one file and one row of [`TABLE`], in
-//! upstream's order. [`mutate`] and [`validate`] are called for everything that writes (also deletions and subresources) and
+//! Admission: plugins that change or refuse writes after authorization. A plugin is one file and one row of
+//! the table in [`plugins`], in upstream's order. [`mutate`] and [`validate`] are called for everything that writes (also deletions and subresources) and
 //! for everything that connects, on each attempt of a write that is tried again.
 
+mod always;
+mod always_pull_images;
 mod authorizer;
 mod certificates;
+mod configuration;
 mod connect;
 mod default_class;
 mod default_toleration_seconds;
+mod deny_service_external_ips;
+mod event_rate_limit;
+mod extended_resource_toleration;
+mod image_policy_webhook;
+mod limit_pod_hard_anti_affinity_topology;
 mod limit_ranger;
 mod matching;
 mod namespace_lifecycle;
+mod namespaces;
 mod node_restriction;
 mod notes;
+mod owner_references_permission_enforcement;
 mod persistent_volume_claim_resize;
+#[cfg(test)]
+mod plugin_tests;
+pub mod plugins;
+mod pod_node_selector;
 mod pod_security;
+mod pod_toleration_restriction;
 mod pod_topology_labels;
+mod pods;
 mod policy;
 mod priority;
 mod reinvocation;
@@ -34,13 +50,12 @@ use machinery::status::StatusError;
 use serde_json::Value;
 
 pub use notes::Notes;
+pub use plugins::Plugins;
 pub use policy::Policies;
 pub use request::{Operation, Request};
 pub use webhooks::Hooks;
 
 use crate::chain::Call;
-use crate::config::Config;
-use crate::error::Error;
 use crate::metrics::table;
 use crate::verbs::Target;
 
@@ -57,85 +72,6 @@ pub trait Plugin: Send + Sync {
     /// As for `mutate`.
     async fn validate(&self, _request: &Request<'_>, _value: &Value, _old: Option<&Value>) -> Result<(), StatusError> {
         Ok(())
-    }
-}
-
-struct Row {
-    name: &'static str,
-    on_by_default: bool,
-    plugin: &'static dyn Plugin,
-}
-
-/// All plugins, in the order they run.
-static TABLE: &[Row] = &[
-    Row { name: "NamespaceLifecycle", on_by_default: true, plugin: &namespace_lifecycle::NamespaceLifecycle },
-    Row { name: "LimitRanger", on_by_default: true, plugin: &limit_ranger::LimitRanger },
-    Row { name: "ServiceAccount", on_by_default: true, plugin: &service_account::ServiceAccount },
-    Row { name: "NodeRestriction", on_by_default: true, plugin: &node_restriction::NodeRestriction },
-    Row { name: "TaintNodesByCondition", on_by_default: true, plugin: &taint_nodes_by_condition::TaintNodesByCondition },
-    Row { name: "PodSecurity", on_by_default: true, plugin: &pod_security::PodSecurity },
-    Row { name: "Priority", on_by_default: true, plugin: &priority::Priority },
-    Row { name: "DefaultTolerationSeconds", on_by_default: true, plugin: &default_toleration_seconds::DefaultTolerationSeconds },
-    Row { name: "DefaultStorageClass", on_by_default: true, plugin: &default_class::STORAGE },
-    Row {
-        name: "StorageObjectInUseProtection",
-        on_by_default: true,
-        plugin: &storage_object_in_use_protection::StorageObjectInUseProtection,
-    },
-    Row { name: "PersistentVolumeClaimResize", on_by_default: true, plugin: &persistent_volume_claim_resize::PersistentVolumeClaimResize },
-    Row { name: "RuntimeClass", on_by_default: true, plugin: &runtime_class::RuntimeClass },
-    Row { name: "CertificateApproval", on_by_default: true, plugin: &certificates::CertificateApproval },
-    Row { name: "CertificateSigning", on_by_default: true, plugin: &certificates::CertificateSigning },
-    Row { name: "CertificateSubjectRestriction", on_by_default: true, plugin: &certificates::CertificateSubjectRestriction },
-    Row { name: "DefaultIngressClass", on_by_default: true, plugin: &default_class::INGRESS },
-    Row { name: "PodTopologyLabels", on_by_default: true, plugin: &pod_topology_labels::PodTopologyLabels },
-    Row { name: "MutatingAdmissionPolicy", on_by_default: true, plugin: &policy::MutatingAdmissionPolicy },
-    Row { name: "MutatingAdmissionWebhook", on_by_default: true, plugin: &webhooks::MutatingAdmissionWebhook },
-    Row { name: "ValidatingAdmissionPolicy", on_by_default: true, plugin: &policy::ValidatingAdmissionPolicy },
-    Row { name: "ValidatingAdmissionWebhook", on_by_default: true, plugin: &webhooks::ValidatingAdmissionWebhook },
-    Row { name: "ResourceQuota", on_by_default: true, plugin: &resource_quota::ResourceQuota },
-];
-
-/// The plugins that are on.
-pub struct Plugins(Vec<&'static Row>);
-
-/// Plugins of upstream's that are off unless asked for and not here: naming one is an error, not a silent nothing.
-const ABSENT: [&str; 12] = [
-    "AlwaysAdmit",
-    "AlwaysDeny",
-    "AlwaysPullImages",
-    "DenyServiceExternalIPs",
-    "EventRateLimit",
-    "ExtendedResourceToleration",
-    "ImagePolicyWebhook",
-    "LimitPodHardAntiAffinityTopology",
-    "NamespaceAutoProvision",
-    "NamespaceExists",
-    "OwnerReferencesPermissionEnforcement",
-    "PodNodeSelector",
-];
-
-impl Plugins {
-    /// Those of the table that are on by default or by flag, and not off by flag.
-    pub fn new(config: &Config) -> Result<Self, Error> {
-        let (enabled, disabled) = (&config.enable_admission_plugins, &config.disable_admission_plugins);
-        for (flag, names) in [("enable-admission-plugins", enabled), ("disable-admission-plugins", disabled)] {
-            for name in names.iter().filter(|n| TABLE.iter().all(|row| row.name != **n)) {
-                let why = match ABSENT.contains(&name.as_str()) {
-                    // To be without it is what the flag asks.
-                    true if flag.starts_with("disable") => continue,
-                    true => format!("{flag} plugin {name:?} is not part of this server"),
-                    false => format!("{flag} plugin {name:?} is unknown"),
-                };
-                return Err(Error::Config(why));
-            }
-        }
-        if let Some(both) = disabled.iter().find(|n| enabled.contains(n)) {
-            let why = format!("[{both}] in enable-admission-plugins and disable-admission-plugins overlapped");
-            return Err(Error::Config(why));
-        }
-        let on = |row: &&Row| (row.on_by_default || enabled.iter().any(|n| n == row.name)) && !disabled.iter().any(|n| n == row.name);
-        Ok(Self(TABLE.iter().filter(on).collect()))
     }
 }
 
@@ -167,11 +103,11 @@ pub async fn mutate(request: &Request<'_>, value: &mut Value, old: Option<&Value
 
 async fn mutate_all(request: &Request<'_>, value: &mut Value, old: Option<&Value>) -> Result<(), StatusError> {
     loop {
-        for row in &request.api.plugins.0 {
-            if row.plugin.handles(request) {
+        for (name, plugin) in request.api.plugins.iter() {
+            if plugin.handles(request) {
                 let started = Instant::now();
-                let done = row.plugin.mutate(request, value, old).await;
-                measured(request, Some(row.name), Step::Admit, started, &done);
+                let done = plugin.mutate(request, value, old).await;
+                measured(request, Some(name), Step::Admit, started, &done);
                 done?;
             }
         }
@@ -189,11 +125,11 @@ pub async fn validate(request: &Request<'_>, value: &Value, old: Option<&Value>)
 }
 
 async fn validate_all(request: &Request<'_>, value: &Value, old: Option<&Value>) -> Result<(), StatusError> {
-    for row in &request.api.plugins.0 {
-        if row.plugin.handles(request) {
+    for (name, plugin) in request.api.plugins.iter() {
+        if plugin.handles(request) {
             let started = Instant::now();
-            let done = row.plugin.validate(request, value, old).await;
-            measured(request, Some(row.name), Step::Validate, started, &done);
+            let done = plugin.validate(request, value, old).await;
+            measured(request, Some(name), Step::Validate, started, &done);
             done?;
         }
     }
@@ -214,53 +150,4 @@ pub async fn connecting(call: &Call, target: &Target) -> Result<(), StatusError>
     let request = Request::connect(call, target);
     let mut options = connect::options(call, &request.kind);
     admit(&request, &mut options, None).await
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn plugins_run_in_upstreams_order() {
-        let order = [
-            "NamespaceLifecycle",
-            "LimitRanger",
-            "ServiceAccount",
-            "NodeRestriction",
-            "TaintNodesByCondition",
-            "PodSecurity",
-            "Priority",
-            "DefaultTolerationSeconds",
-            "DefaultStorageClass",
-            "StorageObjectInUseProtection",
-            "PersistentVolumeClaimResize",
-            "RuntimeClass",
-            "CertificateApproval",
-            "CertificateSigning",
-            "CertificateSubjectRestriction",
-            "DefaultIngressClass",
-            "PodTopologyLabels",
-            "MutatingAdmissionPolicy",
-            "MutatingAdmissionWebhook",
-            "ValidatingAdmissionPolicy",
-            "ValidatingAdmissionWebhook",
-            "ResourceQuota",
-        ];
-        assert_eq!(TABLE.iter().map(|row| row.name).collect::<Vec<_>>(), order);
-    }
-
-    #[test]
-    fn flags_choose_plugins_and_name_only_those_there_are() {
-        let with = |enabled: &[&str], disabled: &[&str]| {
-            let list = |names: &[&str]| names.iter().map(|n| (*n).to_owned()).collect();
-            let config =
-                Config { enable_admission_plugins: list(enabled), disable_admission_plugins: list(disabled), ..Config::new("/nowhere") };
-            Plugins::new(&config).map(|p| p.0.iter().map(|row| row.name).collect::<Vec<_>>()).map_err(|e| e.to_string())
-        };
-        assert!(with(&[], &["LimitRanger", "AlwaysAdmit"]).is_ok_and(|on| !on.contains(&"LimitRanger") && on.contains(&"Priority")));
-        let text = |r: Result<Vec<&str>, String>| r.err().unwrap_or_default();
-        assert!(text(with(&["Nonsense"], &[])).contains("enable-admission-plugins plugin \"Nonsense\" is unknown"));
-        assert!(text(with(&["AlwaysDeny"], &[])).contains("not part of this server"));
-        assert!(text(with(&["Priority"], &["Priority"])).contains("overlapped"));
-    }
 }

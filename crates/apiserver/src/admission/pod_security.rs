@@ -4,11 +4,12 @@
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
-use kinds::podsecurity::{Level, Policy, Standard, evaluate};
+use kinds::podsecurity::{Level, Policy, Standard, Version, evaluate};
 use machinery::object::{name, str_at};
 use machinery::status::StatusError;
 use serde_json::Value;
 
+use super::configuration::{Given, known};
 use super::{Operation, Plugin, Request};
 
 /// Subresources of pods that do not speak of what the pod runs.
@@ -27,7 +28,83 @@ const TEMPLATES: [(&str, &str, &str); 8] = [
     ("batch", "CronJob", "/spec/jobTemplate/spec/template"),
 ];
 
-pub struct PodSecurity;
+/// With what a `PodSecurityConfiguration` says: the policy of namespaces without labels, and who is let through whatever it says.
+#[derive(Debug, Default)]
+pub struct PodSecurity {
+    defaults: Policy,
+    exempt: Exemptions,
+}
+
+#[derive(Debug, Default)]
+struct Exemptions {
+    usernames: Vec<String>,
+    namespaces: Vec<String>,
+    runtime_classes: Vec<String>,
+}
+
+const VERSIONS: [&str; 3] = [
+    "pod-security.admission.config.k8s.io/v1",
+    "pod-security.admission.config.k8s.io/v1beta1",
+    "pod-security.admission.config.k8s.io/v1alpha1",
+];
+
+impl PodSecurity {
+    pub fn new(given: Option<&Given>) -> Result<Self, String> {
+        let Some(given) = given else { return Ok(Self::default()) };
+        given.expect(&VERSIONS, "PodSecurityConfiguration", &["defaults", "exemptions"])?;
+        let (defaults, exemptions) = (&given.tree["defaults"], &given.tree["exemptions"]);
+        let standard = |mode: &str| {
+            let (level, version) = (defaults[mode].as_str().unwrap_or("privileged"), format!("{mode}-version"));
+            let text = defaults[&version].as_str().unwrap_or("latest");
+            let invalid = |key: &str, value: &str| format!("defaults.{key}: Invalid value: {value:?}");
+            Ok::<_, String>(Standard {
+                level: Level::parse(level).ok_or_else(|| invalid(mode, level))?,
+                version: Version::parse(text).ok_or_else(|| invalid(&version, text))?,
+            })
+        };
+        known(defaults, "defaults.", &["enforce", "enforce-version", "audit", "audit-version", "warn", "warn-version"])?;
+        known(exemptions, "exemptions.", &["usernames", "namespaces", "runtimeClasses"])?;
+        let list = |key: &str, valid: fn(&str) -> bool| {
+            let all: Vec<String> = exemptions[key].as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect();
+            for (i, one) in all.iter().enumerate() {
+                if all[..i].contains(one) {
+                    return Err(format!("exemptions.{key}[{i}]: Duplicate value: {one:?}"));
+                }
+                if !valid(one) {
+                    return Err(format!("exemptions.{key}[{i}]: Invalid value: {one:?}"));
+                }
+            }
+            Ok(all)
+        };
+        Ok(Self {
+            defaults: Policy { enforce: standard("enforce")?, audit: standard("audit")?, warn: standard("warn")? },
+            exempt: Exemptions {
+                usernames: list("usernames", |name| !name.is_empty())?,
+                namespaces: list("namespaces", |name| machinery::names::dns1123_label(name).is_empty())?,
+                runtime_classes: list("runtimeClasses", |name| machinery::names::dns1123_subdomain(name).is_empty())?,
+            },
+        })
+    }
+
+    /// Whether nothing is asked of a pod (or of a workload's), and why; told to the auditor, but of namespaces.
+    fn exempts(&self, request: &Request<'_>, spec: Option<&Value>) -> bool {
+        let exempt = &self.exempt;
+        if exempt.namespaces.iter().any(|n| n == request.namespace) {
+            request.annotate(EXEMPT, "namespace");
+        } else if exempt.usernames.contains(&request.user.name) {
+            request.annotate(EXEMPT, "user");
+        } else if spec
+            .is_some_and(|s| s["runtimeClassName"].as_str().is_some_and(|class| exempt.runtime_classes.iter().any(|c| c == class)))
+        {
+            request.annotate(EXEMPT, "runtimeClass");
+        } else {
+            return false;
+        }
+        true
+    }
+}
+
+const EXEMPT: &str = "pod-security.kubernetes.io/exempt";
 
 #[async_trait]
 impl Plugin for PodSecurity {
@@ -40,12 +117,19 @@ impl Plugin for PodSecurity {
 
     async fn validate(&self, request: &Request<'_>, value: &Value, old: Option<&Value>) -> Result<(), StatusError> {
         if request.is("", "Namespace") {
-            return validate_namespace(request, value, old);
+            return self.validate_namespace(request, value, old);
+        }
+        let spec = match template(request) {
+            Some(pointer) => value.pointer(pointer).map(|t| &t["spec"]),
+            None => Some(&value["spec"]),
+        };
+        if self.exempts(request, spec) {
+            return Ok(());
         }
         let Some(namespace) = request.api.read_kind("", "Namespace", "", request.namespace).await? else {
             return Err(StatusError::internal(format!("failed to lookup namespace {}", request.namespace)));
         };
-        let (policy, errors) = Policy::of(&namespace);
+        let (policy, errors) = Policy::over(&namespace, self.defaults);
         if policy == Policy::default() && errors.is_empty() {
             return Ok(());
         }
@@ -99,25 +183,30 @@ fn judge(request: &Request<'_>, policy: Policy, pod: &Value) {
     }
 }
 
-/// A namespace's labels must make sense; pods that its new policy would refuse are named.
-fn validate_namespace(request: &Request<'_>, value: &Value, old: Option<&Value>) -> Result<(), StatusError> {
-    let (new, errors) = Policy::of(value);
-    let before = old.map(Policy::of);
-    let known = before.as_ref().is_some_and(|(_, old_errors)| *old_errors == errors);
-    if !errors.is_empty() && !known {
-        return Err(StatusError::invalid(&request.resource.group_kind(), name(value), &errors));
+impl PodSecurity {
+    /// A namespace's labels must make sense; pods that its new policy would refuse are named.
+    fn validate_namespace(&self, request: &Request<'_>, value: &Value, old: Option<&Value>) -> Result<(), StatusError> {
+        let (new, errors) = Policy::over(value, self.defaults);
+        let before = old.map(|old| Policy::over(old, self.defaults));
+        let known = before.as_ref().is_some_and(|(_, old_errors)| *old_errors == errors);
+        if !errors.is_empty() && !known {
+            return Err(StatusError::invalid(&request.resource.group_kind(), name(value), &errors));
+        }
+        let Some((before, _)) = before else { return Ok(()) };
+        let relaxed = new.enforce.version == before.enforce.version && new.enforce.level <= before.enforce.level;
+        if new.enforce == before.enforce || new.enforce.level == Level::Privileged || relaxed {
+            return Ok(());
+        }
+        if !self.exempt.namespaces.iter().any(|n| n == request.namespace) {
+            warn_of_pods(request, new.enforce, &self.exempt.runtime_classes);
+        }
+        Ok(())
     }
-    let Some((before, _)) = before else { return Ok(()) };
-    let relaxed = new.enforce.version == before.enforce.version && new.enforce.level <= before.enforce.level;
-    if new.enforce == before.enforce || new.enforce.level == Level::Privileged || relaxed {
-        return Ok(());
-    }
-    warn_of_pods(request, new.enforce);
-    Ok(())
 }
 
-fn warn_of_pods(request: &Request<'_>, standard: Standard) {
-    let pods = request.api.cached_all("", "Pod", request.namespace);
+fn warn_of_pods(request: &Request<'_>, standard: Standard, exempt: &[String]) {
+    let mut pods = request.api.cached_all("", "Pod", request.namespace);
+    pods.retain(|pod| !exempt.iter().any(|class| class == str_at(pod, "spec.runtimeClassName")));
     // By what is wrong: the first pod's name, and how many there are.
     let mut wrong: BTreeMap<String, (String, usize)> = BTreeMap::new();
     for pod in pods.iter().take(PODS_CHECKED_MAX) {

@@ -23,7 +23,7 @@ pub enum Level {
 }
 
 impl Level {
-    fn parse(text: &str) -> Option<Self> {
+    pub fn parse(text: &str) -> Option<Self> {
         [Self::Privileged, Self::Baseline, Self::Restricted].into_iter().find(|level| level.as_str() == text)
     }
 
@@ -46,7 +46,7 @@ pub enum Version {
 
 impl Version {
     /// `latest`, or `v1.N`.
-    fn parse(text: &str) -> Option<Self> {
+    pub fn parse(text: &str) -> Option<Self> {
         if text == "latest" {
             return Some(Self::Latest);
         }
@@ -90,6 +90,11 @@ impl Policy {
     /// The policy of a namespace's labels. A label that says nothing valid is an error, and its mode fails safe: enforcing
     /// is `restricted`, warning and auditing are off.
     pub fn of(namespace: &Value) -> (Self, ErrorList) {
+        Self::over(namespace, Self::default())
+    }
+
+    /// The same, where what no label says is as in `defaults`.
+    pub fn over(namespace: &Value, defaults: Self) -> (Self, ErrorList) {
         let mut errors = ErrorList::new();
         let labels = &namespace["metadata"]["labels"];
         let mut standard = |mode: &str, failed: Level| {
@@ -119,11 +124,15 @@ impl Policy {
             warn = enforce;
             warn_version = warn_version.or(enforce_version);
         }
-        let make = |level: Option<Level>, version: Option<Version>| Standard {
-            level: level.unwrap_or_default(),
-            version: version.unwrap_or_default(),
+        let make = |level: Option<Level>, version: Option<Version>, default: Standard| Standard {
+            level: level.unwrap_or(default.level),
+            version: version.unwrap_or(default.version),
         };
-        let policy = Self { enforce: make(enforce, enforce_version), audit: make(audit, audit_version), warn: make(warn, warn_version) };
+        let policy = Self {
+            enforce: make(enforce, enforce_version, defaults.enforce),
+            audit: make(audit, audit_version, defaults.audit),
+            warn: make(warn, warn_version, defaults.warn),
+        };
         (policy, errors)
     }
 }

@@ -51,6 +51,9 @@ pub struct Flags {
     enable_admission_plugins: Vec<String>,
     #[arg(long, value_delimiter = ',')]
     disable_admission_plugins: Vec<String>,
+    /// What single plugins are told (AdmissionConfiguration)
+    #[arg(long)]
+    admission_control_config_file: Option<PathBuf>,
     /// Privileged pods are always allowed to be asked for; PodSecurity decides
     #[arg(long, default_value_t = true, action = clap::ArgAction::Set)]
     allow_privileged: bool,
@@ -110,6 +113,7 @@ fn config(flags: &Flags) -> Result<apiserver::Config> {
     config.disable_admission_plugins.clone_from(&flags.disable_admission_plugins);
     config.shared_store = !flags.etcd.etcd_servers.is_empty();
     flags.upkeep.apply(&mut config)?;
+    config.admission_control_config_file.clone_from(&flags.admission_control_config_file);
     flags.serving.apply(&mut config)?;
     Ok(config)
 }
