@@ -39,12 +39,16 @@ pub struct Cluster {
     owns_netns: bool,
 }
 
-/// The binary of this build. Building it again costs nothing where it is fresh.
-fn skiff() -> &'static Path {
+/// The binary of this build, or that of `SKIFF`. Building it again costs nothing where it is fresh.
+pub(crate) fn skiff() -> &'static Path {
     static PATH: OnceLock<PathBuf> = OnceLock::new();
     PATH.get_or_init(|| {
+        if let Some(path) = std::env::var_os("SKIFF") {
+            return path.into();
+        }
         let own = std::env::current_exe().expect("a test has a file");
-        let profile = own.ancestors().nth(2).expect("target/PROFILE/deps/test");
+        // Of target/PROFILE/deps/test, or of target/PROFILE/program.
+        let profile = own.ancestors().skip(1).find(|p| !p.ends_with("deps")).expect("a file is in a directory");
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         let mut build = Command::new(cargo);
         build.args(["build", "--quiet", "-p", "skiff"]).current_dir(env!("CARGO_MANIFEST_DIR"));

@@ -5,8 +5,10 @@ pub mod archive;
 mod cluster;
 pub mod extension;
 pub mod fleet;
+pub mod kills;
 mod wait;
 
+use cluster::skiff;
 pub use cluster::{Cluster, Output};
 pub use wait::{eventually, eventually_within};
 

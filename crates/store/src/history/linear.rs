@@ -4,8 +4,9 @@ use std::collections::HashSet;
 
 use super::{Answer, Call, Expecting, Operation};
 
-/// Gives up after so many tries; a correct history needs few more than it has calls.
-const TRIES_MAX: u64 = 3_000_000;
+/// Gives up after so many tries and so many for each call; a correct history needs few more than it has calls.
+const TRIES_MAX: u64 = 1_000_000;
+const TRIES_PER_CALL_MAX: u64 = 100;
 
 type State = Option<u64>;
 
@@ -25,6 +26,12 @@ fn apply(operation: &Operation, state: State) -> Option<State> {
         (Call::Delete(_), Some(Answer::Nothing)) => state.is_none().then_some(state),
         (Call::Get, Some(Answer::Read(seen))) => (seen == state).then_some(state),
         _ => None,
+    }
+}
+
+impl Operation {
+    fn revision(&self) -> Option<u64> {
+        if let Some(Answer::Written(revision)) = self.answer { revision } else { None }
     }
 }
 
@@ -67,8 +74,8 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// Calls that began before any other call that is not done was answered; answered ones first.
-    fn candidates(&self, begun: u64) -> Vec<usize> {
+    /// What can come next: calls that began before any other call that is not done was answered.
+    fn candidates(&self, begun: u64, state: State) -> Vec<usize> {
         let (mut found, mut first_answer) = (Vec::new(), u64::MAX);
         for (i, operation) in self.operations.iter().enumerate().skip(self.low) {
             if operation.called > first_answer {
@@ -80,7 +87,14 @@ impl<'a> Search<'a> {
             }
         }
         found.retain(|i| self.operations[*i].called <= first_answer);
-        found.sort_by_key(|i| self.operations[*i].answered);
+        // What changes nothing and fits now may as well come now.
+        let fits = |i: &&usize| apply(self.operations[**i], state) == Some(state);
+        if let Some(i) = found.iter().find(fits) {
+            return vec![*i];
+        }
+        // Revisions order the writes.
+        let first_write = found.iter().filter_map(|i| self.operations[*i].revision()).min();
+        found.retain(|i| self.operations[*i].revision().is_none_or(|r| Some(r) == first_write));
         let possible = |i: &usize| {
             let operation = self.operations[*i];
             !self.done[*i] && operation.called <= first_answer && operation.answered >= begun
@@ -105,7 +119,7 @@ impl<'a> Search<'a> {
     }
 
     fn run(mut self) -> Result<(), String> {
-        let mut stack = vec![Choice { candidates: self.candidates(0), next: 0, state: None, taken: None, begun: 0 }];
+        let mut stack = vec![Choice { candidates: self.candidates(0, None), next: 0, state: None, taken: None, begun: 0 }];
         let (mut tries, mut furthest) = (0, (usize::MAX, String::new()));
         while let Some(choice) = stack.last_mut() {
             if let Some(taken) = choice.taken.take() {
@@ -123,7 +137,7 @@ impl<'a> Search<'a> {
             };
             choice.next += 1;
             tries += 1;
-            if tries > TRIES_MAX {
+            if tries > TRIES_MAX + TRIES_PER_CALL_MAX * self.done.len() as u64 {
                 return Err(format!("undecided after {tries} tries; {}", furthest.1));
             }
             let Some(state) = apply(self.operations[candidate], choice.state) else { continue };
@@ -133,7 +147,7 @@ impl<'a> Search<'a> {
             choice.taken = Some(candidate);
             let begun = choice.begun.max(self.operations[candidate].called);
             self.toggle(candidate);
-            stack.push(Choice { candidates: self.candidates(begun), next: 0, state, taken: None, begun });
+            stack.push(Choice { candidates: self.candidates(begun, state), next: 0, state, taken: None, begun });
         }
         Err(format!("no order explains the answers; {}", furthest.1))
     }

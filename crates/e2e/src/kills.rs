@@ -1,0 +1,174 @@
+//! `kill -9` of an API server over and over, under load over TLS: many clients write, read and delete a few ConfigMaps, watchers
+//! resume where they were. Afterwards all of it must be one linearizable history in which no watcher missed or saw twice.
+
+mod clients;
+mod server;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow, ensure};
+use store::history::{Answer, Call, Expecting, History, Watched};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use server::Server;
+
+#[derive(Clone, Debug)]
+pub struct Options {
+    pub times: u64,
+    pub clients: u64,
+    pub watchers: usize,
+    pub keys: u64,
+    /// The server lives so long under load, at least and at most.
+    pub life: (Duration, Duration),
+    pub seed: u64,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        let life = (Duration::from_millis(50), Duration::from_millis(600));
+        Options { times: 3, clients: 16, watchers: 4, keys: 8, life, seed: 1 }
+    }
+}
+
+#[derive(Debug)]
+pub struct Report {
+    pub calls: usize,
+    pub unanswered: usize,
+    pub events: usize,
+    /// Watches that went on after a kill.
+    pub resumed: u64,
+    /// Watches that had to list again.
+    pub relisted: u64,
+    /// Answers that should not be, such as 500.
+    pub odd_answers: u64,
+    pub revision: u64,
+    /// From the start of the process to the first answer.
+    pub start_median: Duration,
+    pub start_max: Duration,
+    pub elapsed: Duration,
+    pub disk_bytes: u64,
+}
+
+/// What all clients share.
+struct Shared {
+    history: &'static History,
+    options: Options,
+    url: String,
+    /// The newest revision that anyone was told.
+    newest: AtomicU64,
+    resumed: AtomicU64,
+    relisted: AtomicU64,
+    odd_answers: AtomicU64,
+}
+
+/// How the server fares: how often it was killed, and whether it is there.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Life {
+    kills: u64,
+    up: bool,
+    over: bool,
+}
+
+/// SplitMix64.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, n: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ (z >> 31)) % n.max(1)
+    }
+}
+
+/// Runs it all. An error: a promise was broken (or the machine gave up).
+pub async fn run(options: Options) -> Result<Report> {
+    let began = Instant::now();
+    let mut server = Server::new()?;
+    // Tickets of calls borrow it; it is needed until the program ends.
+    let history: &'static History = Box::leak(Box::default());
+    let shared = Arc::new(Shared {
+        history,
+        url: server.url(),
+        options: options.clone(),
+        newest: AtomicU64::default(),
+        resumed: AtomicU64::default(),
+        relisted: AtomicU64::default(),
+        odd_answers: AtomicU64::default(),
+    });
+    let mut starts = vec![server.start().await?];
+    let first = server.client().await?;
+    let (after, _) = clients::list(&first, &shared).await.context("the first list")?;
+    let (tell, life) = watch::channel(Life { kills: 0, up: true, over: false });
+    let mut tasks = JoinSet::new();
+    for c in 0..options.clients {
+        tasks.spawn(clients::write(shared.clone(), c, server.config().await?, life.clone()));
+    }
+    let mut watchers = JoinSet::new();
+    for _ in 0..options.watchers {
+        watchers.spawn(clients::follow(shared.clone(), after, server.config().await?, life.clone()));
+    }
+    let mut random = Random(options.seed);
+    for kills in 1..=options.times {
+        let (least, most) = options.life;
+        let more = random.below(u64::try_from((most - least).as_micros())?);
+        tokio::time::sleep(least + Duration::from_micros(more)).await;
+        let newest = shared.newest.load(Ordering::SeqCst);
+        server.kill().await?;
+        tell.send_replace(Life { kills, up: false, over: false });
+        starts.push(server.start().await?);
+        let (revision, _) = clients::list(&server.client().await?, &shared).await.context("a list after a start")?;
+        ensure!(revision >= newest, "after kill {kills} the server is at revision {revision}, {newest} was acknowledged before");
+        tell.send_replace(Life { kills, up: true, over: false });
+        if kills % 100 == 0 {
+            eprintln!("{kills} kills, revision {revision}, {:.0?}", began.elapsed());
+        }
+    }
+    tokio::time::sleep(options.life.1).await;
+    tell.send_replace(Life { kills: options.times, up: true, over: true });
+    while let Some(done) = tasks.join_next().await {
+        done??;
+    }
+    let revision = last_word(&shared, &server).await?;
+    let mut watches: Vec<Watched> = Vec::new();
+    while let Some(watched) =
+        tokio::time::timeout(Duration::from_secs(60), watchers.join_next()).await.context("watchers that never end")?
+    {
+        watches.extend(watched??);
+    }
+    let unanswered = history.operations().iter().filter(|o| o.answer.is_none()).count();
+    starts.sort_unstable();
+    Ok(Report {
+        calls: history.check().map_err(|e| anyhow!(e))?,
+        unanswered,
+        events: history.check_watches(&watches).map_err(|e| anyhow!(e))?,
+        resumed: shared.resumed.load(Ordering::SeqCst),
+        relisted: shared.relisted.load(Ordering::SeqCst),
+        odd_answers: shared.odd_answers.load(Ordering::SeqCst),
+        revision,
+        start_median: starts[starts.len() / 2],
+        start_max: starts[starts.len() - 1],
+        elapsed: began.elapsed(),
+        disk_bytes: server.disk_bytes()?,
+    })
+}
+
+/// Reads every key, and writes the last one, by which watchers know that all is over.
+async fn last_word(shared: &Shared, server: &Server) -> Result<u64> {
+    let client = server.client().await?;
+    for n in 0..shared.options.keys {
+        let key = clients::key(n);
+        let ticket = shared.history.call(u64::MAX, &key, Call::Get);
+        let seen = clients::get(&client, &key).await?.map(|(number, _)| number);
+        ticket.answer(Answer::Read(seen));
+    }
+    let number = shared.history.number();
+    let ticket = shared.history.call(u64::MAX, clients::LAST, Call::Put(number, Expecting::Absent));
+    let revision = clients::create(&client, clients::LAST, number).await?.context("the last write was refused")?;
+    ticket.answer(Answer::Written(Some(revision)));
+    Ok(revision)
+}
