@@ -1,7 +1,9 @@
 //! YAML request bodies to trees, and trees to the YAML upstream answers with (`sigs.k8s.io/yaml`).
 
 mod emit;
+mod problem;
 mod read;
+mod scalar;
 
 pub use self::emit::to_string;
 pub use self::read::{Parsed, YamlError, parse};

@@ -1,16 +1,16 @@
-//! YAML 1.1 as Go reads it: `yes` is a boolean, `0644` is octal, a repeated key is noticed and the last one counts.
+//! YAML 1.1 as Go reads it: `yes` is a boolean, `0644` is octal, a repeated key is noticed and the last one counts. Only the first
+//! document is read. The parser is `granit-parser`; what scalars are is decided in `scalar`, what errors are called in `problem`.
 
-use std::cell::RefCell;
-use std::fmt;
-
-use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
+use granit_parser::{Event, Parser, ScalarStyle, Span, Tag};
 use serde_json::{Map, Number, Value};
-use serde_saphyr::options::DuplicateKeyPolicy;
 
-const ALIAS_EVENTS_MAX: usize = 100_000;
+use super::problem;
+use super::scalar::{self, Scalar};
 
-/// Less than JSON may nest: the YAML reader needs some 20 KB of stack per level in a build without optimisation.
-const DEPTH_MAX: usize = 72;
+/// How many nodes aliases may add, so that a small body makes no large tree.
+const ALIAS_NODES_MAX: usize = 100_000;
+/// As deep as JSON may nest.
+const DEPTH_MAX: usize = 120;
 
 /// A document; `strict` holds a text per repeated key: `line 3: key "kind" already set in map`.
 #[derive(Debug, PartialEq)]
@@ -21,126 +21,235 @@ pub struct Parsed {
 
 /// Why a text is no YAML.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("error converting YAML to JSON: yaml: {0}")]
-pub struct YamlError(String);
+#[error("error converting YAML to JSON: {0}")]
+pub struct YamlError(pub(super) String);
+
+impl YamlError {
+    /// The error itself, as upstream's `YAMLToJSON` gives it: `yaml: line 1: ..`. Its `Unmarshal` says more.
+    #[must_use]
+    pub fn reason(&self) -> &str {
+        &self.0
+    }
+
+    pub(super) fn yaml(text: impl std::fmt::Display) -> Self {
+        Self(format!("yaml: {text}"))
+    }
+}
 
 /// Reads one document. An empty one is null.
 pub fn parse(bytes: &[u8]) -> Result<Parsed, YamlError> {
-    let text = std::str::from_utf8(bytes).map_err(|_| YamlError("invalid leading UTF-8 octet".to_owned()))?;
-    let duplicates = RefCell::new(Vec::new());
-    let mut options = serde_saphyr::Options::default();
-    options.duplicate_keys = DuplicateKeyPolicy::LastWins;
-    options.legacy_octal_numbers = true;
-    let mut budget = serde_saphyr::Budget::default();
-    budget.max_depth = DEPTH_MAX;
-    options.budget = Some(budget);
-    // What aliases may expand to, so that a small body makes no large tree.
-    options.alias_limits.max_total_replayed_events = ALIAS_EVENTS_MAX;
-    let seed = Node { duplicates: &duplicates, depth: 0 };
-    let result = serde_saphyr::with_deserializer_from_str_with_options(text, options, |d| seed.deserialize(d));
-    match result {
-        Ok(value) => Ok(Parsed { value, strict: duplicates.into_inner() }),
-        Err(error) => {
-            let line = error.location().map_or(1, |l| l.line());
-            Err(YamlError(format!("line {line}: did not find expected node content")))
+    let text = std::str::from_utf8(bytes).map_err(|_| YamlError::yaml("invalid leading UTF-8 octet"))?;
+    let mut composer = Composer::default();
+    for event in Parser::new_from_str(text) {
+        let (event, span) = event.map_err(|error| problem::of(text, &error, &composer.open_collections()))?;
+        if composer.take(event, span)? {
+            break;
         }
     }
+    Ok(Parsed { value: composer.value.unwrap_or(Value::Null), strict: composer.strict })
 }
 
-#[derive(Clone, Copy)]
-struct Node<'a> {
-    duplicates: &'a RefCell<Vec<String>>,
-    depth: usize,
+/// A key, and how Go would print it.
+struct Key {
+    name: String,
+    shown: String,
+    /// `<<`: the value is merged into the map.
+    merges: bool,
 }
 
-impl<'de> DeserializeSeed<'de> for Node<'_> {
-    type Value = Value;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
-        deserializer.deserialize_any(self)
-    }
+enum Kind {
+    List(Vec<Value>),
+    Map(Map<String, Value>, Option<Key>),
 }
 
-impl<'de> Visitor<'de> for Node<'_> {
-    type Value = Value;
+/// A collection that is being read.
+struct Open {
+    kind: Kind,
+    anchor: usize,
+    /// Counted from 1.
+    line: usize,
+    flow: bool,
+    nodes: usize,
+}
 
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a YAML node")
+/// An anchored value, once it is complete, and its size.
+type Anchored = Option<(Value, usize)>;
+
+#[derive(Default)]
+struct Composer {
+    stack: Vec<Open>,
+    anchors: std::collections::BTreeMap<usize, Anchored>,
+    alias_nodes: usize,
+    value: Option<Value>,
+    strict: Vec<String>,
+}
+
+/// A finished node on its way into what holds it.
+struct Node {
+    value: Value,
+    nodes: usize,
+    line: usize,
+    /// Of a scalar that is no text, as a key is shown.
+    shown: Option<String>,
+    plain: bool,
+}
+
+impl Composer {
+    fn open_collections(&self) -> Vec<problem::Collection> {
+        let is_map = |open: &Open| matches!(open.kind, Kind::Map(..));
+        self.stack.iter().map(|open| problem::Collection { line: open.line, flow: open.flow, map: is_map(open) }).collect()
     }
 
-    fn visit_bool<E>(self, b: bool) -> Result<Value, E> {
-        Ok(Value::Bool(b))
-    }
-
-    fn visit_i64<E>(self, n: i64) -> Result<Value, E> {
-        Ok(Value::from(n))
-    }
-
-    fn visit_u64<E>(self, n: u64) -> Result<Value, E> {
-        Ok(Value::from(n))
-    }
-
-    /// A whole float is an integer once Go has written it as JSON.
-    fn visit_f64<E: serde::de::Error>(self, x: f64) -> Result<Value, E> {
-        #[expect(clippy::cast_possible_truncation, reason = "the range is checked")]
-        if x.fract() == 0.0 && x.abs() < 1e18 {
-            return Ok(Value::from(x as i64));
-        }
-        Number::from_f64(x).map(Value::Number).ok_or_else(|| E::custom("json: unsupported value"))
-    }
-
-    fn visit_str<E>(self, s: &str) -> Result<Value, E> {
-        Ok(Value::String(s.to_owned()))
-    }
-
-    fn visit_string<E>(self, s: String) -> Result<Value, E> {
-        Ok(Value::String(s))
-    }
-
-    fn visit_unit<E>(self) -> Result<Value, E> {
-        Ok(Value::Null)
-    }
-
-    fn visit_none<E>(self) -> Result<Value, E> {
-        Ok(Value::Null)
-    }
-
-    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
-        deserializer.deserialize_any(self)
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Value, A::Error> {
-        let inner = self.deeper::<A::Error>()?;
-        let mut items = Vec::new();
-        while let Some(item) = seq.next_element_seed(inner)? {
-            items.push(item);
-        }
-        Ok(Value::Array(items))
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
-        let inner = self.deeper::<A::Error>()?;
-        let mut map = Map::new();
-        while let Some(key) = entries.next_key::<serde_saphyr::Spanned<String>>()? {
-            let line = key.referenced.line();
-            let value = entries.next_value_seed(inner)?;
-            if map.contains_key(&key.value) {
-                let text = format!("line {line}: key {} already set in map", crate::field::go_quote(&key.value));
-                self.duplicates.borrow_mut().push(text);
+    /// Takes the next event; true when the document is complete.
+    fn take(&mut self, event: Event<'_>, span: Span) -> Result<bool, YamlError> {
+        let line = span.start.line();
+        match event {
+            Event::Scalar(text, style, anchor, tag) => {
+                let plain = style == ScalarStyle::Plain;
+                let scalar = scalar::resolve(&text, &short(tag.as_deref()), plain).map_err(YamlError::yaml)?;
+                let (value, shown) = to_json(scalar, self.is_at_key())?;
+                self.remember(anchor, &value, 1);
+                self.put(Node { value, nodes: 1, line, shown, plain })?;
             }
-            map.insert(key.value, value);
+            Event::SequenceStart(style, anchor, _) => self.open(Kind::List(Vec::new()), anchor, line, is_flow(style))?,
+            Event::MappingStart(style, anchor, _) => self.open(Kind::Map(Map::new(), None), anchor, line, is_flow(style))?,
+            Event::SequenceEnd | Event::MappingEnd => self.close()?,
+            Event::Alias(id) => {
+                let (value, nodes) = match self.anchors.get(&id) {
+                    Some(Some(known)) => known.clone(),
+                    _ => return Err(YamlError::yaml("anchor value contains itself")),
+                };
+                self.alias_nodes = self.alias_nodes.saturating_add(nodes);
+                if self.alias_nodes > ALIAS_NODES_MAX {
+                    return Err(YamlError::yaml("document contains excessive aliasing"));
+                }
+                self.put(Node { value, nodes, line, shown: None, plain: false })?;
+            }
+            Event::DocumentEnd => return Ok(true),
+            _ => {}
         }
-        Ok(Value::Object(map))
+        Ok(self.stack.is_empty() && self.value.is_some())
+    }
+
+    fn is_at_key(&self) -> bool {
+        matches!(self.stack.last(), Some(Open { kind: Kind::Map(_, None), .. }))
+    }
+
+    fn open(&mut self, kind: Kind, anchor: usize, line: usize, flow: bool) -> Result<(), YamlError> {
+        if self.stack.len() >= DEPTH_MAX {
+            return Err(YamlError::yaml(format!("exceeded max depth of {DEPTH_MAX}")));
+        }
+        if anchor > 0 {
+            self.anchors.insert(anchor, None);
+        }
+        self.stack.push(Open { kind, anchor, line, flow, nodes: 1 });
+        Ok(())
+    }
+
+    fn close(&mut self) -> Result<(), YamlError> {
+        let Some(open) = self.stack.pop() else { return Ok(()) };
+        let value = match open.kind {
+            Kind::List(items) => Value::Array(items),
+            Kind::Map(map, _) => Value::Object(map),
+        };
+        self.remember(open.anchor, &value, open.nodes);
+        self.put(Node { value, nodes: open.nodes, line: open.line, shown: None, plain: false })
+    }
+
+    fn remember(&mut self, anchor: usize, value: &Value, nodes: usize) {
+        if anchor > 0 {
+            self.anchors.insert(anchor, Some((value.clone(), nodes)));
+        }
+    }
+
+    /// Puts a node where it belongs: into a list, as a key, as a key's value, or as the document.
+    fn put(&mut self, node: Node) -> Result<(), YamlError> {
+        let Some(open) = self.stack.last_mut() else {
+            self.value = Some(node.value);
+            return Ok(());
+        };
+        open.nodes = open.nodes.saturating_add(node.nodes);
+        match &mut open.kind {
+            Kind::List(items) => items.push(node.value),
+            Kind::Map(_, at @ None) => *at = Some(key(node)?),
+            Kind::Map(map, at) => {
+                let Some(key) = at.take() else { return Ok(()) };
+                if key.merges {
+                    return merge(map, node.value);
+                }
+                if map.contains_key(&key.name) {
+                    self.strict.push(format!("line {}: key {} already set in map", node.line, key.shown));
+                }
+                map.insert(key.name, node.value);
+            }
+        }
+        Ok(())
     }
 }
 
-impl Node<'_> {
-    fn deeper<E: serde::de::Error>(self) -> Result<Self, E> {
-        if self.depth >= DEPTH_MAX {
-            return Err(E::custom("exceeded max depth"));
+fn is_flow(style: granit_parser::StructureStyle) -> bool {
+    style == granit_parser::StructureStyle::Flow
+}
+
+/// `!!int` of `tag:yaml.org,2002:int`; empty for none.
+fn short(tag: Option<&Tag>) -> String {
+    tag.map_or(String::new(), |tag| {
+        if tag.handle() == "tag:yaml.org,2002:" { format!("!!{}", tag.suffix()) } else { format!("{}{}", tag.handle(), tag.suffix()) }
+    })
+}
+
+/// A scalar as JSON, and how it is shown as a key where it is no text.
+fn to_json(scalar: Scalar, is_key: bool) -> Result<(Value, Option<String>), YamlError> {
+    let value = match scalar {
+        Scalar::Text(text) => return Ok((Value::String(text), None)),
+        Scalar::Null => Value::Null,
+        Scalar::Bool(b) => Value::Bool(b),
+        Scalar::Int(n) => Value::from(n),
+        Scalar::Uint(n) => Value::from(n),
+        Scalar::Float(x) => float(x, is_key)?,
+    };
+    let shown = value.to_string();
+    Ok((value, Some(shown)))
+}
+
+/// A whole float is an integer once Go has written it as JSON.
+fn float(x: f64, is_key: bool) -> Result<Value, YamlError> {
+    let special = match () {
+        () if x.is_nan() => ("NaN", ".nan"),
+        () if x == f64::INFINITY => ("+Inf", ".inf"),
+        () if x == f64::NEG_INFINITY => ("-Inf", "-.inf"),
+        #[expect(clippy::cast_possible_truncation, reason = "the range is checked")]
+        () if x.fract() == 0.0 && x.abs() < 1e18 => return Ok(Value::from(x as i64)),
+        () => return Ok(Number::from_f64(x).map_or(Value::Null, Value::Number)),
+    };
+    if is_key { Ok(Value::String(special.1.to_owned())) } else { Err(YamlError(format!("json: unsupported value: {}", special.0))) }
+}
+
+fn key(node: Node) -> Result<Key, YamlError> {
+    match node.value {
+        Value::String(name) => {
+            let merges = node.plain && name == "<<";
+            Ok(Key { shown: crate::field::go_quote(&name), name, merges })
         }
-        Ok(Self { depth: self.depth + 1, ..self })
+        Value::Null => Err(YamlError("unsupported map key of type: %!s(<nil>), key: <nil>".to_owned())),
+        Value::Array(_) | Value::Object(_) => Err(YamlError::yaml(format!("invalid map key: {}", node.value))),
+        other => Ok(Key { name: other.to_string(), shown: node.shown.unwrap_or_default(), merges: false }),
     }
+}
+
+/// `<<: *base`, `<<: [*one, *other]`: what the map has before goes under, what comes after goes over. Of several, the first counts.
+fn merge(map: &mut Map<String, Value>, value: Value) -> Result<(), YamlError> {
+    let wrong = || YamlError::yaml("map merge requires map or sequence of maps as the value");
+    let parts = match value {
+        Value::Object(part) => vec![part],
+        Value::Array(items) => {
+            let parts: Option<Vec<_>> = items.into_iter().rev().map(|v| if let Value::Object(m) = v { Some(m) } else { None }).collect();
+            parts.ok_or_else(wrong)?
+        }
+        _ => return Err(wrong()),
+    };
+    parts.into_iter().for_each(|part| map.extend(part));
+    Ok(())
 }
 
 #[cfg(test)]
@@ -158,11 +267,19 @@ mod tests {
             ),
             ("- 1\n- {a: [b, c]}", json!([1, {"a": ["b", "c"]}])),
             ("{\"a\": {\"b\": 1}}", json!({"a": {"b": 1}})),
-            ("1: a\ntrue: b", json!({"1": "a", "true": "b"})),
+            ("1: a\ntrue: b\n1.5: c\nyes: d\n.inf: e", json!({"1": "a", "true": "d", "1.5": "c", ".inf": "e"})),
             ("a: 2020-01-01T00:00:00Z", json!({"a": "2020-01-01T00:00:00Z"})),
             ("a: &x {b: 1}\nc: *x", json!({"a": {"b": 1}, "c": {"b": 1}})),
+            ("base: &x {b: 1, c: 2}\nd:\n  b: 0\n  <<: *x\n  c: 3", json!({"base": {"b": 1, "c": 2}, "d": {"b": 1, "c": 3}})),
+            ("a: {<<: [{b: 1}, {b: 2, c: 3}]}", json!({"a": {"b": 1, "c": 3}})),
+            ("a: 1\n---\nb: 2\n", json!({"a": 1})),
+            ("a: |\n  x\n  y\nb: >-\n  x\n  y", json!({"a": "x\ny\n", "b": "x y"})),
+            ("a: !!str 5\nb: !!int \"5\"", json!({"a": "5", "b": 5})),
+            ("", Value::Null),
+            ("# nothing\n", Value::Null),
+            ("---\n...\n", Value::Null),
         ] {
-            assert_eq!(parse(text.as_bytes()).unwrap().value, want, "{text}");
+            assert_eq!(parse(text.as_bytes()).map(|p| p.value), Ok(want), "{text}");
         }
     }
 
@@ -175,19 +292,31 @@ mod tests {
             super::super::strict_text(&parsed.strict).unwrap(),
             "yaml: unmarshal errors:\n  line 3: key \"kind\" already set in map\n  line 4: key \"name\" already set in map"
         );
+        assert_eq!(parse(b"1: a\n1: b").unwrap().strict, ["line 2: key 1 already set in map"]);
     }
 
     #[test]
-    fn malformed_texts_say_where() {
-        let error = parse(b"a: [").unwrap_err().to_string();
-        assert!(error.starts_with("error converting YAML to JSON: yaml: line "), "{error}");
-        assert!(parse("[".repeat(3000).as_bytes()).is_err());
+    fn hostile_texts_are_refused() {
+        let depth = |n: usize| parse(format!("{}{}", "[".repeat(n), "]".repeat(n)).as_bytes());
+        assert!(depth(DEPTH_MAX).is_ok() && depth(DEPTH_MAX + 1).is_err() && depth(30_000).is_err());
+        assert!(parse("- ".repeat(30_000).as_bytes()).is_err() && parse("[".repeat(3000).as_bytes()).is_err());
+        let bomb: String = (0..30).map(|n| format!("a{}: &a{} [{}]\n", n + 1, n + 1, format!("*a{n},").repeat(9))).collect();
+        let error = parse(format!("a0: &a0 [x,x,x,x]\n{bomb}").as_bytes()).unwrap_err().to_string();
+        assert!(error.ends_with("yaml: document contains excessive aliasing"), "{error}");
+        assert!(parse(b"a: &x [*x]").is_err());
+        assert_eq!(parse(b"a: .nan").unwrap_err().to_string(), "error converting YAML to JSON: json: unsupported value: NaN");
+        assert!(parse(b"? [a]\n: b").is_err() && parse(b"~: b").is_err() && parse(b"<<: 5").is_err());
     }
 
     proptest! {
         #[test]
         fn nothing_panics(bytes in proptest::collection::vec(any::<u8>(), 0..100)) {
             let _ = parse(&bytes);
+        }
+
+        #[test]
+        fn no_text_panics(text in "[ a-c:#,{}\\[\\]&*!|>'\"0-9\n\t-]{0,60}") {
+            let _ = parse(text.as_bytes());
         }
 
         #[test]

@@ -61,8 +61,7 @@ impl Raw {
     pub fn parse(&self, want: &GroupVersionKind) -> Result<(Value, Vec<String>), StatusError> {
         match self.form {
             Form::Yaml => {
-                let parsed = yaml::parse(&self.bytes)
-                    .map_err(|e| self.unrecognized(want, &format!("couldn't get version/kind; json parse error: {e}")))?;
+                let parsed = yaml::parse(&self.bytes).map_err(|e| self.unrecognized(want, e.reason()))?;
                 Ok((parsed.value, parsed.strict))
             }
             Form::Protobuf => Ok((protobuf::decode(&self.bytes, want)?, Vec::new())),
