@@ -133,7 +133,7 @@ impl Cluster {
 
     /// kubectl with text on standard input.
     pub fn kubectl_with(&self, arguments: &[&str], input: &str) -> Result<Output> {
-        let file = self.dir.path().join("input");
+        let file = tempfile::NamedTempFile::new_in(self.dir.path())?;
         fs::write(&file, input)?;
         let mut command = self.command(Path::new("kubectl"), arguments);
         command.stdin(fs::File::open(&file)?);

@@ -6,10 +6,13 @@ mod cluster;
 pub mod extension;
 pub mod fleet;
 pub mod kills;
+pub mod script;
+mod shared;
 mod wait;
 
 use cluster::skiff;
 pub use cluster::{Cluster, Output};
+pub use shared::{Space, shared};
 pub use wait::{eventually, eventually_within};
 
 /// Whether tests that need root can run; says so where not.

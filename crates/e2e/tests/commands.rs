@@ -5,55 +5,12 @@ use std::io::{BufRead, BufReader};
 
 use anyhow::ensure;
 use base64::Engine as _;
+use e2e::script::{run, script};
 use e2e::{Cluster, eventually, has_kubectl, is_root};
 
 /// A cluster to talk to; `None` where there cannot be one, which is said.
 fn cluster() -> Option<Cluster> {
     (is_root() && has_kubectl()).then(|| Cluster::up(1).unwrap())
-}
-
-fn words(line: &str) -> Vec<String> {
-    // Quotes hold words together, as in a shell.
-    let (mut all, mut word, mut quoted, mut any) = (Vec::new(), String::new(), false, false);
-    for c in line.chars() {
-        match c {
-            '\'' => (quoted, any) = (!quoted, true),
-            ' ' if !quoted => {
-                if any || !word.is_empty() {
-                    all.push(std::mem::take(&mut word));
-                }
-                any = false;
-            }
-            c => word.push(c),
-        }
-    }
-    if any || !word.is_empty() {
-        all.push(word);
-    }
-    all
-}
-
-fn run(cluster: &Cluster, line: &str) -> (String, bool) {
-    let words = words(line);
-    let arguments: Vec<&str> = words.iter().map(String::as_str).collect();
-    let out = cluster.kubectl(&arguments).unwrap();
-    (out.stdout + &out.stderr, out.success)
-}
-
-/// Each line is a command, `=>`, and parts of what it says; `!` before the command: it fails.
-fn script(cluster: &Cluster, lines: &str) {
-    for line in lines.lines().map(str::trim).filter(|l| !l.is_empty() && !l.starts_with('#')) {
-        let (command, expected) = line.split_once("=>").unwrap_or((line, ""));
-        let (command, fails) = match command.trim().strip_prefix('!') {
-            Some(command) => (command.trim(), true),
-            None => (command.trim(), false),
-        };
-        let (said, success) = run(cluster, command);
-        assert_eq!(success, !fails, "kubectl {command}: {said}\n{}", cluster.log());
-        for part in expected.split('|').map(str::trim).filter(|p| !p.is_empty()) {
-            assert!(said.contains(part), "kubectl {command}: {part:?} is not in\n{said}");
-        }
-    }
 }
 
 #[test]

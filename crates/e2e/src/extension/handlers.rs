@@ -11,6 +11,7 @@ use http_body_util::{BodyExt as _, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
 use serde_json::{Value, json};
 
+use super::admission;
 use super::server::Answer;
 
 const GROUP: &str = "things.example.com";
@@ -31,6 +32,9 @@ pub async fn answer(request: Request<Incoming>, pod: &str, proxy: &str) -> Answe
     let body: Value = serde_json::from_slice(&bytes).unwrap_or_default();
     let header =
         |name: &str| -> Vec<String> { parts.headers.get_all(name).iter().filter_map(|v| v.to_str().ok()).map(str::to_owned).collect() };
+    if let Some(response) = admission::judge(parts.uri.path(), &body["request"]).await {
+        return answer_with(200, &review(&body, response));
+    }
     match parts.uri.path() {
         "/healthz" => answer_with(200, &json!("ok")),
         "/mutate" => answer_with(200, &mutate(&body, pod)),

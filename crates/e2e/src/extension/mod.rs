@@ -1,6 +1,7 @@
 //! A server that extends the API: admission and conversion webhooks and an aggregated API, in a pod behind a Service. Here is
 //! how a test packs and deploys it; [`server`] is what runs in the pod.
 
+mod admission;
 mod handlers;
 pub mod server;
 
