@@ -8,6 +8,7 @@ pub mod fleet;
 pub mod kills;
 pub mod script;
 mod shared;
+mod typed;
 mod wait;
 
 use cluster::skiff;

@@ -21,7 +21,7 @@ pub fn shared() -> Result<Arc<Cluster>> {
     Ok(cluster)
 }
 
-/// A namespace of a shared cluster, ready for pods.
+/// A namespace of a shared cluster, ready for pods. What is in it is written and read as protobuf, but for patches.
 pub struct Space {
     pub cluster: Arc<Cluster>,
     pub name: String,
@@ -39,9 +39,9 @@ impl Space {
     pub fn new(cluster: Arc<Cluster>, name: &str) -> Result<Self> {
         let space = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
         cluster.request("POST", "/api/v1/namespaces", Some(&space))?;
-        let path = format!("/api/v1/namespaces/{name}/serviceaccounts/default");
-        eventually("the default ServiceAccount", || cluster.get(&path))?;
-        Ok(Self { cluster, name: name.to_owned() })
+        let space = Self { cluster, name: name.to_owned() };
+        eventually("the default ServiceAccount", || space.read("serviceaccounts/default"))?;
+        Ok(space)
     }
 
     /// The path of a resource in this namespace: `pods`, `apps/v1/deployments`, `pods/x/log`.
@@ -54,11 +54,11 @@ impl Space {
     }
 
     pub fn create(&self, resource: &str, object: &Value) -> Result<Value> {
-        self.cluster.request("POST", &self.path(resource), Some(object))
+        self.cluster.typed("POST", &self.path(resource), Some(object))
     }
 
     pub fn read(&self, resource: &str) -> Result<Value> {
-        self.cluster.get(&self.path(resource))
+        self.cluster.typed("GET", &self.path(resource), None)
     }
 
     pub fn list(&self, resource: &str) -> Result<Vec<Value>> {
@@ -76,7 +76,7 @@ impl Space {
         if !policy.is_empty() {
             options["propagationPolicy"] = json!(policy);
         }
-        self.cluster.request("DELETE", &self.path(resource), Some(&options))
+        self.cluster.typed("DELETE", &self.path(resource), Some(&options))
     }
 
     /// Waits for so many objects.

@@ -16,9 +16,10 @@ fn cluster() -> Option<Cluster> {
 #[test]
 fn every_generator_creates() {
     let Some(cluster) = cluster() else { return };
-    script(
-        &cluster,
-        "create namespace dev => namespace/dev created
+    let pair = rcgen::generate_simple_self_signed(["example.com".to_owned()]).unwrap();
+    std::fs::write(cluster.dir().join("tls.crt"), pair.cert.pem()).unwrap();
+    std::fs::write(cluster.dir().join("tls.key"), pair.signing_key.serialize_pem()).unwrap();
+    let lines = "create namespace dev => namespace/dev created
         ! create namespace dev => AlreadyExists
         create configmap cm --from-literal=a=b -n dev => configmap/cm created
         get configmap cm -n dev -o jsonpath={.data.a} => b
@@ -26,6 +27,8 @@ fn every_generator_creates() {
         get secret s -o jsonpath={.data.p} => dw==
         create secret docker-registry reg --docker-server=x --docker-username=u --docker-password=p => secret/reg created
         get secret reg -o jsonpath={.type} => kubernetes.io/dockerconfigjson
+        create secret tls pair --cert=DIR/tls.crt --key=DIR/tls.key => secret/pair created
+        get secret pair -o jsonpath={.type} => kubernetes.io/tls
         create serviceaccount sa => serviceaccount/sa created
         create token sa --duration=1h => eyJ
         create role r --verb=get,list --resource=pods => role.rbac.authorization.k8s.io/r created
@@ -53,8 +56,8 @@ fn every_generator_creates() {
         ! get deployment web => NotFound
         create deployment web --image=skiff/hello --dry-run=client -o yaml => kind: Deployment
         run once --image=skiff/hello --restart=Never --command -- true => pod/once created
-        get all => job.batch/j | cronjob.batch/cj | service/kubernetes | pod/once",
-    );
+        get all => job.batch/j | cronjob.batch/cj | service/kubernetes | pod/once";
+    script(&cluster, &lines.replace("DIR", &cluster.dir().display().to_string()));
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use e2e::extension::{Extension, NAME};
-use e2e::{Cluster, eventually, is_root};
+use e2e::{Cluster, eventually, has_kubectl, is_root};
 use futures::AsyncBufReadExt as _;
 use serde_json::{Value, json};
 
@@ -109,6 +109,9 @@ fn an_aggregated_api_in_pods_is_part_of_the_api() {
     assert_eq!(who["user"].as_array().map(Vec::len), Some(1), "{who}");
     assert_eq!(cluster.get("/apis/things.example.com").unwrap()["preferredVersion"]["version"], "v1");
 
+    things_come_and_go(&cluster, base);
+    the_service_is_changed_itself(&cluster);
+
     // Events come through as they are said.
     let times: Vec<Duration> = cluster
         .with_client(|client| async move {
@@ -131,4 +134,58 @@ fn an_aggregated_api_in_pods_is_part_of_the_api() {
     wait("MissingEndpoints");
     let text = refused(cluster.get(base));
     assert!(text.contains("service unavailable"), "{text}");
+    cluster.request("DELETE", "/apis/apiregistration.k8s.io/v1/apiservices?labelSelector=e2e-apiservice%3Dpatched", None).unwrap();
+    let text = refused(cluster.get("/apis/apiregistration.k8s.io/v1/apiservices/v1.things.example.com"));
+    assert!(text.contains("not found"), "{text}");
+}
+
+/// What is served there is made, listed and deleted as anything else, also by kubectl.
+fn things_come_and_go(cluster: &Cluster, base: &str) {
+    let names = |path: &str| -> Vec<String> {
+        let list = cluster.get(path).unwrap();
+        list["items"].as_array().unwrap().iter().map(|i| i["metadata"]["name"].as_str().unwrap().to_owned()).collect()
+    };
+    let thing =
+        |name: &str| json!({"apiVersion": "things.example.com/v1", "kind": "Thing", "metadata": {"name": name}, "spec": {"color": "blue"}});
+    let made = cluster.request("POST", base, Some(&thing("rest"))).unwrap();
+    assert_eq!((&made["metadata"]["name"], &made["spec"]["color"]), (&json!("rest"), &json!("blue")));
+    assert_eq!(names(base), ["rest", "thing-1"]);
+    cluster.request("DELETE", &format!("{base}/rest"), None).unwrap();
+    assert!(refused(cluster.get(&format!("{base}/rest"))).contains("NotFound"));
+    if has_kubectl() {
+        let out = cluster.kubectl_with(&["create", "--validate=false", "-f", "-"], &thing("dynamic").to_string()).unwrap().ok().unwrap();
+        assert!(out.contains("thing.things.example.com/dynamic created"), "{out}");
+        let out = cluster.kubectl(&["get", "things", "-o", "name"]).unwrap().ok().unwrap();
+        assert_eq!(out, "thing.things.example.com/dynamic\nthing.things.example.com/thing-1\n");
+        cluster.kubectl(&["delete", "thing", "dynamic", "--wait=false"]).unwrap().ok().unwrap();
+    }
+    assert_eq!(names(base), ["thing-1"]);
+    // Discovery has its resources, also the aggregated one.
+    assert_eq!(cluster.get("/apis/things.example.com/v1").unwrap()["resources"][0]["name"], "things");
+}
+
+/// The APIService as an object: its status, annotations and label.
+fn the_service_is_changed_itself(cluster: &Cluster) {
+    let (all, one) = ("/apis/apiregistration.k8s.io/v1/apiservices", "/apis/apiregistration.k8s.io/v1/apiservices/v1.things.example.com");
+    let status = format!("{one}/status");
+    let read = cluster.get(&status).unwrap();
+    assert!(read["status"]["conditions"].as_array().unwrap().iter().any(|c| c["type"] == "Available" && c["status"] == "True"), "{read}");
+    let mut conditions = read["status"]["conditions"].clone();
+    conditions
+        .as_array_mut()
+        .unwrap()
+        .push(json!({"type": "StatusUpdated", "status": "True", "reason": "E2E", "message": "Set from an e2e test",
+        "lastTransitionTime": "2026-01-02T03:04:05Z"}));
+    let patched = cluster.request("PATCH", &status, Some(&json!({"status": {"conditions": conditions}}))).unwrap();
+    assert!(patched["status"]["conditions"].as_array().unwrap().iter().any(|c| c["type"] == "StatusUpdated"), "{patched}");
+    let annotated = json!({"metadata": {"annotations": {"e2e": "patched"}, "labels": {"e2e-apiservice": "patched"}}});
+    assert_eq!(cluster.request("PATCH", one, Some(&annotated)).unwrap()["metadata"]["annotations"]["e2e"], "patched");
+    eventually("an update of the newest", || {
+        let mut read = cluster.get(one)?;
+        read["metadata"]["annotations"]["e2e"] = json!("updated");
+        cluster.request("PUT", one, Some(&read))
+    })
+    .unwrap();
+    let labelled = cluster.get(&format!("{all}?labelSelector=e2e-apiservice%3Dpatched")).unwrap();
+    assert_eq!(labelled["items"].as_array().unwrap().len(), 1);
 }

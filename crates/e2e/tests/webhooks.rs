@@ -407,3 +407,113 @@ fn what_cannot_be_called_fails_closed() {
         "{text}"
     );
 }
+
+/// `hostPort` in v1 is `host` and `port` in v2, by the conversion webhook; each can be selected by.
+fn ports(lab: &Lab) -> (String, String) {
+    let group = lab.group();
+    let text = json!({"type": "string"});
+    let version = |name: &str, storage: bool, fields: &[&str]| {
+        let properties: serde_json::Map<String, Value> = fields.iter().map(|f| ((*f).to_owned(), text.clone())).collect();
+        let selectable: Vec<Value> = fields.iter().map(|f| json!({"jsonPath": format!(".{f}")})).collect();
+        json!({"name": name, "served": true, "storage": storage, "selectableFields": selectable,
+            "schema": {"openAPIV3Schema": {"type": "object", "properties": properties}}})
+    };
+    let body = json!({"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition", "metadata": {"name": format!("ports.{group}")},
+        "spec": {"group": group, "scope": "Namespaced", "names": {"plural": "ports", "kind": "Port"},
+            "versions": [version("v1", true, &["hostPort"]), version("v2", false, &["host", "port"])],
+            "conversion": {"strategy": "Webhook", "webhook": {"conversionReviewVersions": ["v1"], "clientConfig": lab.extension.client_config("/convert")}}}});
+    lab.space.request("POST", DEFINITIONS, Some(&body)).unwrap();
+    let path = |version: &str| format!("/apis/{group}/{version}/namespaces/{}/ports", lab.space.name);
+    eventually("the resource is served", || lab.space.get(&path("v2"))).unwrap();
+    (path("v1"), path("v2"))
+}
+
+fn port_v1(lab: &Lab, name: &str, value: &str) -> Value {
+    json!({"apiVersion": format!("{}/v1", lab.group()), "kind": "Port", "metadata": {"name": name}, "hostPort": value})
+}
+
+fn port_v2(lab: &Lab, name: &str, host: &str, port: &str) -> Value {
+    json!({"apiVersion": format!("{}/v2", lab.group()), "kind": "Port", "metadata": {"name": name}, "host": host, "port": port})
+}
+
+fn names(list: &Value) -> Vec<&str> {
+    list["items"].as_array().into_iter().flatten().filter_map(|i| i["metadata"]["name"].as_str()).collect()
+}
+
+#[test]
+fn a_webhook_converts_objects_stored_in_two_versions() {
+    let Some(lab) = Lab::new("hooks-convert") else { return };
+    let (v1, v2) = ports(&lab);
+    lab.space.request("POST", &v1, Some(&port_v1(&lab, "one", "localhost:8080"))).unwrap();
+    let read = lab.space.get(&format!("{v2}/one")).unwrap();
+    assert_eq!((&read["host"], &read["port"], read.get("hostPort")), (&json!("localhost"), &json!("8080"), None), "{read}");
+    let definition = format!("{DEFINITIONS}/ports.{}", lab.group());
+    let mut versions = lab.space.get(&definition).unwrap()["spec"]["versions"].clone();
+    (versions[0]["storage"], versions[1]["storage"]) = (json!(false), json!(true));
+    lab.space.request("PATCH", &definition, Some(&json!({"spec": {"versions": versions}}))).unwrap();
+    lab.space.request("POST", &v2, Some(&port_v2(&lab, "two", "example", "9090"))).unwrap();
+    let list = lab.space.get(&v2).unwrap();
+    let found: Vec<(&Value, &Value, &Value)> =
+        list["items"].as_array().unwrap().iter().map(|i| (&i["apiVersion"], &i["host"], &i["port"])).collect();
+    let version = json!(format!("{}/v2", lab.group()));
+    assert_eq!(found, [(&version, &json!("localhost"), &json!("8080")), (&version, &json!("example"), &json!("9090"))]);
+    let list = lab.space.get(&v1).unwrap();
+    assert_eq!(
+        (&list["items"][0]["hostPort"], &list["items"][1]["hostPort"]),
+        (&json!("localhost:8080"), &json!("example:9090")),
+        "{list}"
+    );
+}
+
+/// The types and names of a watch's first events.
+fn events(lab: &Lab, path: &str, count: usize) -> Vec<(String, String)> {
+    let path = path.to_owned();
+    lab.space
+        .with_client(|client| async move {
+            use futures::{AsyncBufReadExt as _, TryStreamExt as _};
+            let mut lines = client.request_stream(http::Request::get(path).body(Vec::new())?).await?.lines();
+            let mut seen = Vec::new();
+            while seen.len() < count {
+                let line = tokio::time::timeout(std::time::Duration::from_secs(20), lines.try_next()).await??;
+                let Some(line) = line else { break };
+                let event: Value = serde_json::from_str(&line)?;
+                let text = |v: &Value| v.as_str().unwrap_or_default().to_owned();
+                seen.push((text(&event["type"]), text(&event["object"]["metadata"]["name"])));
+            }
+            Ok(seen)
+        })
+        .unwrap()
+}
+
+#[test]
+fn custom_resources_are_selected_by_their_fields() {
+    let Some(lab) = Lab::new("hooks-fields") else { return };
+    let (v1, v2) = ports(&lab);
+    let first = lab.space.get(&v1).unwrap()["metadata"]["resourceVersion"].as_str().unwrap().to_owned();
+    for (name, host) in [("a", "host1:80"), ("b", "host2:80"), ("c", "host1:90")] {
+        lab.space.request("POST", &v1, Some(&port_v1(&lab, name, host))).unwrap();
+    }
+    lab.space.request("POST", &v2, Some(&port_v2(&lab, "d", "host1", "80"))).unwrap();
+    for (path, selector, want) in [
+        (&v1, "hostPort%3Dhost1:80", vec!["a", "d"]),
+        (&v1, "hostPort!%3Dhost1:80", vec!["b", "c"]),
+        (&v2, "host%3Dhost1", vec!["a", "c", "d"]),
+        (&v2, "host%3Dhost1,port%3D80", vec!["a", "d"]),
+    ] {
+        assert_eq!(names(&lab.space.get(&format!("{path}?fieldSelector={selector}")).unwrap()), want, "{selector}");
+    }
+    let text = refused(lab.space.get(&format!("{v1}?fieldSelector=host%3Dhost1")));
+    assert!(text.contains("field label not supported"), "{text}");
+    // One leaves what is selected, and one comes to it; one goes.
+    lab.space.request("PATCH", &format!("{v1}/a"), Some(&json!({"hostPort": "host3:80"}))).unwrap();
+    lab.space.request("PATCH", &format!("{v2}/b"), Some(&json!({"host": "host1"}))).unwrap();
+    lab.space.request("DELETE", &format!("{v1}/c"), None).unwrap();
+    let own = |all: &[(&str, &str)]| all.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect::<Vec<_>>();
+    let seen = events(&lab, &format!("{v2}?watch=1&resourceVersion={first}&fieldSelector=host%3Dhost1"), 6);
+    assert_eq!(seen, own(&[("ADDED", "a"), ("ADDED", "c"), ("ADDED", "d"), ("DELETED", "a"), ("ADDED", "b"), ("DELETED", "c")]));
+    let seen = events(&lab, &format!("{v1}?watch=1&resourceVersion={first}&fieldSelector=hostPort%3Dhost1:80"), 4);
+    assert_eq!(seen, own(&[("ADDED", "a"), ("ADDED", "d"), ("DELETED", "a"), ("ADDED", "b")]));
+    // Deletion by selection takes nothing else.
+    lab.space.request("DELETE", &format!("{v1}?fieldSelector=hostPort%3Dhost1:80"), None).unwrap();
+    assert_eq!(names(&lab.space.get(&v1).unwrap()), ["a"]);
+}

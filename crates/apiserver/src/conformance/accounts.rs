@@ -14,7 +14,7 @@ fn account(name: &str) -> Value {
 #[tokio::test]
 async fn a_service_account_lives_and_is_watched() {
     let cluster = Cluster::start().await;
-    let mut watch = Watch::start(&cluster, &format!("{ACCOUNTS}?watch=1&labelSelector=test%3Dyes")).await;
+    let mut watch = Watch::typed(&cluster, &format!("{ACCOUNTS}?watch=1&labelSelector=test%3Dyes")).await;
     sure(&cluster, "POST", ACCOUNTS, &account("a")).await;
     assert_eq!(watch.next().await["type"], "ADDED");
     let patched = merge(&cluster, &format!("{ACCOUNTS}/a"), &json!({"automountServiceAccountToken": false})).await;

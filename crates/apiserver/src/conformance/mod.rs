@@ -94,24 +94,57 @@ async fn define(cluster: &Cluster, group: &str, kind: &str, versions: &[(&str, V
 /// A watch that is read event by event.
 struct Watch {
     body: crate::Body,
+    typed: bool,
+    read: Vec<u8>,
     events: std::collections::VecDeque<Value>,
 }
 
 impl Watch {
     async fn start(cluster: &Cluster, path: &str) -> Self {
-        let request = Request::builder().uri(path).body(Full::<Bytes>::default()).unwrap();
+        Self::accepting(cluster, path, "application/json").await
+    }
+
+    /// As upstream's typed clients watch: in protobuf.
+    async fn typed(cluster: &Cluster, path: &str) -> Self {
+        Self::accepting(cluster, path, &format!("{PROTOBUF};stream=watch,application/json;stream=watch")).await
+    }
+
+    async fn accepting(cluster: &Cluster, path: &str, accept: &str) -> Self {
+        let request = Request::builder().uri(path).header("accept", accept).body(Full::<Bytes>::default()).unwrap();
         let answer = cluster.api.service().oneshot(request).await.unwrap();
         assert_eq!(answer.status(), 200, "{path}");
-        Self { body: answer.into_body(), events: std::collections::VecDeque::new() }
+        let typed = answer.headers()["content-type"] == format!("{PROTOBUF};stream=watch");
+        assert_eq!(typed, accept.starts_with(PROTOBUF), "{:?}", answer.headers());
+        Self { body: answer.into_body(), typed, read: Vec::new(), events: std::collections::VecDeque::new() }
     }
 
     async fn next(&mut self) -> Value {
         while self.events.is_empty() {
             let frame = tokio::time::timeout(std::time::Duration::from_secs(10), self.body.frame()).await;
             let bytes = frame.expect("an event").unwrap().unwrap().into_data().unwrap();
-            self.events.extend(serde_json::Deserializer::from_slice(&bytes).into_iter::<Value>().map(Result::unwrap));
+            if self.typed {
+                self.read.extend_from_slice(&bytes);
+                self.take_frames();
+            } else {
+                self.events.extend(serde_json::Deserializer::from_slice(&bytes).into_iter::<Value>().map(Result::unwrap));
+            }
         }
         self.events.pop_front().unwrap()
+    }
+
+    /// A frame is its length and a bare `WatchEvent`, which holds a sealed object.
+    fn take_frames(&mut self) {
+        while let Some(length) = self.read.first_chunk::<4>().map(|head| u32::from_be_bytes(*head) as usize) {
+            if self.read.len() < 4 + length {
+                return;
+            }
+            let frame: Vec<u8> = self.read.drain(..4 + length).skip(4).collect();
+            let (kind, rest) = field(1, &frame);
+            let (extension, rest) = field(2, rest);
+            assert!(rest.is_empty());
+            let object = protobuf::decode(field(1, extension).0, &GroupVersionKind::new("", "v1", "Status")).unwrap();
+            self.events.push_back(json!({"type": String::from_utf8_lossy(kind), "object": object}));
+        }
     }
 
     /// The next event's type, name and `data.n`.
@@ -119,5 +152,18 @@ impl Watch {
         let event = self.next().await;
         let text = |pointer: &str| event.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
         (text("/type"), text("/object/metadata/name"), text("/object/data/n"))
+    }
+}
+
+/// The bytes of a message's first field, which must have this number, and what follows it.
+fn field(number: u8, message: &[u8]) -> (&[u8], &[u8]) {
+    assert_eq!(message[0], number << 3 | 2);
+    let (mut length, mut at, mut shift) = (0, 1, 0);
+    loop {
+        length |= usize::from(message[at] & 0x7f) << shift;
+        (at, shift) = (at + 1, shift + 7);
+        if message[at - 1] < 0x80 {
+            return message[at..].split_at(length);
+        }
     }
 }

@@ -37,7 +37,7 @@ async fn api_operations(group: &str, version: &str, resource: &str, subresources
     let list = sure(&cluster, "GET", &ours, &Value::Null).await;
     assert_eq!(list["items"].as_array().unwrap().len(), 3);
     let from = list["metadata"]["resourceVersion"].as_str().unwrap();
-    let mut watch = Watch::start(&cluster, &format!("{ours}&watch=1&resourceVersion={from}")).await;
+    let mut watch = Watch::typed(&cluster, &format!("{ours}&watch=1&resourceVersion={from}")).await;
     let patch = json!({"metadata": {"annotations": {"patched": "true"}}});
     let patched = cluster.ask_as("PATCH", &one, MERGE, &patch).await;
     assert_eq!((patched.code, &patched.body["metadata"]["annotations"]["patched"]), (200, &json!("true")), "{}", patched.body);

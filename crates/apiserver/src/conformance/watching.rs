@@ -23,9 +23,9 @@ fn event(kind: &str, name: &str, n: &str) -> (String, String, String) {
 #[tokio::test]
 async fn watchers_observe_add_update_and_delete() {
     let cluster = Cluster::start().await;
-    let mut a = Watch::start(&cluster, &format!("{MAPS}?watch=1&labelSelector=watch%3DA")).await;
-    let mut b = Watch::start(&cluster, &format!("{MAPS}?watch=1&labelSelector=watch%3DB")).await;
-    let mut both = Watch::start(&cluster, &format!("{MAPS}?watch=1&labelSelector=watch+in+(A,B)")).await;
+    let mut a = Watch::typed(&cluster, &format!("{MAPS}?watch=1&labelSelector=watch%3DA")).await;
+    let mut b = Watch::typed(&cluster, &format!("{MAPS}?watch=1&labelSelector=watch%3DB")).await;
+    let mut both = Watch::typed(&cluster, &format!("{MAPS}?watch=1&labelSelector=watch+in+(A,B)")).await;
     cluster.ok("POST", MAPS, &labelled("a", "A", "0")).await;
     put(&cluster, "a", "A", "1").await;
     put(&cluster, "a", "A", "2").await;
@@ -50,7 +50,7 @@ async fn watchers_start_from_a_resource_version() {
     let first = put(&cluster, "a", "A", "1").await;
     put(&cluster, "a", "A", "2").await;
     cluster.ok("DELETE", &format!("{MAPS}/a"), &Value::Null).await;
-    let mut watch = Watch::start(&cluster, &format!("{MAPS}?watch=1&labelSelector=watch%3DA&resourceVersion={first}")).await;
+    let mut watch = Watch::typed(&cluster, &format!("{MAPS}?watch=1&labelSelector=watch%3DA&resourceVersion={first}")).await;
     assert_eq!(watch.told().await, event("MODIFIED", "a", "2"));
     assert_eq!(watch.told().await, event("DELETED", "a", "2"));
     cluster.end().await;
@@ -60,7 +60,7 @@ async fn watchers_start_from_a_resource_version() {
 async fn watchers_restart_from_the_last_version_observed() {
     let cluster = Cluster::start().await;
     let path = format!("{MAPS}?watch=1&labelSelector=watch%3DA");
-    let mut watch = Watch::start(&cluster, &path).await;
+    let mut watch = Watch::typed(&cluster, &path).await;
     cluster.ok("POST", MAPS, &labelled("a", "A", "0")).await;
     put(&cluster, "a", "A", "1").await;
     assert_eq!(watch.told().await, event("ADDED", "a", "0"));
@@ -68,7 +68,7 @@ async fn watchers_restart_from_the_last_version_observed() {
     drop(watch);
     put(&cluster, "a", "A", "2").await;
     cluster.ok("DELETE", &format!("{MAPS}/a"), &Value::Null).await;
-    let mut watch = Watch::start(&cluster, &format!("{path}&resourceVersion={last}")).await;
+    let mut watch = Watch::typed(&cluster, &format!("{path}&resourceVersion={last}")).await;
     assert_eq!(watch.told().await, event("MODIFIED", "a", "2"));
     assert_eq!(watch.told().await, event("DELETED", "a", "2"));
     cluster.end().await;
@@ -77,7 +77,7 @@ async fn watchers_restart_from_the_last_version_observed() {
 #[tokio::test]
 async fn watchers_observe_a_deletion_when_the_selector_is_left() {
     let cluster = Cluster::start().await;
-    let mut watch = Watch::start(&cluster, &format!("{MAPS}?watch=1&labelSelector=watch%3DA")).await;
+    let mut watch = Watch::typed(&cluster, &format!("{MAPS}?watch=1&labelSelector=watch%3DA")).await;
     cluster.ok("POST", MAPS, &labelled("a", "A", "0")).await;
     put(&cluster, "a", "A", "1").await;
     put(&cluster, "a", "other", "1").await;
@@ -150,7 +150,7 @@ async fn concurrent_watches_tell_the_same_order() {
     };
     let read = async {
         let mut told = Vec::new();
-        let mut watch = Watch::start(&cluster, &format!("{path}&resourceVersion={first_version}")).await;
+        let mut watch = Watch::typed(&cluster, &format!("{path}&resourceVersion={first_version}")).await;
         // Another watch from each event on: its first is the next event of the first watch.
         let mut others: Vec<Watch> = Vec::new();
         loop {
@@ -159,7 +159,7 @@ async fn concurrent_watches_tell_the_same_order() {
             for other in &mut others {
                 assert_eq!(other.next().await["object"]["metadata"]["resourceVersion"], version, "after {told:?}");
             }
-            others.push(Watch::start(&cluster, &format!("{path}&resourceVersion={version}")).await);
+            others.push(Watch::typed(&cluster, &format!("{path}&resourceVersion={version}")).await);
             told.push(version);
             if event["object"]["metadata"]["name"] == "last" {
                 return told;

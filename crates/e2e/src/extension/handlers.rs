@@ -11,10 +11,9 @@ use http_body_util::{BodyExt as _, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
 use serde_json::{Value, json};
 
-use super::admission;
 use super::server::Answer;
+use super::{admission, things};
 
-const GROUP: &str = "things.example.com";
 /// Events of one watch.
 const EVENTS: usize = 5;
 
@@ -40,7 +39,7 @@ pub async fn answer(request: Request<Incoming>, pod: &str, proxy: &str) -> Answe
         "/mutate" => answer_with(200, &mutate(&body, pod)),
         "/validate" => answer_with(200, &validate(&body, pod)),
         "/convert" => answer_with(200, &convert(&body)),
-        "/apis/things.example.com/v1" => answer_with(200, &resources()),
+        "/apis/things.example.com/v1" => answer_with(200, &things::resources()),
         path if path.starts_with("/apis/things.example.com/v1/") => {
             // Whom to believe is what the front proxy's certificate is for.
             if proxy != "front-proxy-client" {
@@ -57,7 +56,12 @@ pub async fn answer(request: Request<Incoming>, pod: &str, proxy: &str) -> Answe
                     &json!({"user": header("x-remote-user"), "groups": header("x-remote-group"), "extra": extra, "pod": pod, "method": parts.method.as_str(), "body": body}),
                 );
             }
-            if parts.uri.query().is_some_and(|q| q.contains("watch=true")) { watch() } else { answer_with(200, &list()) }
+            if parts.uri.query().is_some_and(|q| q.contains("watch=true")) {
+                return watch();
+            }
+            let name = path.split_once("/things/").map_or("", |(_, name)| name);
+            let (code, value) = things::answer(&parts.method, name, body);
+            answer_with(code, &value)
         }
         _ => answer_with(404, &json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 404})),
     }
@@ -118,19 +122,6 @@ fn convert(asked: &Value) -> Value {
         "response": {"uid": request["uid"], "convertedObjects": objects, "result": {"status": "Success"}}})
 }
 
-fn resources() -> Value {
-    json!({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": format!("{GROUP}/v1"), "resources": [
-        {"name": "things", "singularName": "thing", "namespaced": true, "kind": "Thing", "verbs": ["get", "list", "watch"], "shortNames": ["th"]}]})
-}
-
-fn thing(number: usize) -> Value {
-    json!({"kind": "Thing", "apiVersion": format!("{GROUP}/v1"), "metadata": {"name": format!("thing-{number}"), "namespace": "default", "resourceVersion": number.to_string()}})
-}
-
-fn list() -> Value {
-    json!({"kind": "ThingList", "apiVersion": format!("{GROUP}/v1"), "metadata": {"resourceVersion": "1"}, "items": [thing(1)]})
-}
-
 /// A few events, one after the other, so that each must come through when it is said.
 fn watch() -> Answer {
     let events = stream::unfold(0, |count| async move {
@@ -138,7 +129,7 @@ fn watch() -> Answer {
             return None;
         }
         tokio::time::sleep(Duration::from_millis(200)).await;
-        let line = format!("{}\n", json!({"type": "ADDED", "object": thing(count + 2)}));
+        let line = format!("{}\n", json!({"type": "ADDED", "object": things::thing(&format!("thing-{}", count + 2), count + 2)}));
         Some((Ok::<_, Infallible>(Frame::data(Bytes::from(line))), count + 1))
     });
     let mut response = Response::new(StreamBody::new(events).boxed_unsync());

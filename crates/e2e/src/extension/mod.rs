@@ -2,8 +2,12 @@
 //! how a test packs and deploys it; [`server`] is what runs in the pod.
 
 mod admission;
+mod discover;
+mod fetch;
+mod guestbook;
 mod handlers;
 pub mod server;
+mod things;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -68,7 +72,8 @@ impl Extension {
     }
 }
 
-fn load(cluster: &Cluster, program: &Path) -> Result<()> {
+/// Makes the program an image of the cluster, without running it.
+pub fn load(cluster: &Cluster, program: &Path) -> Result<()> {
     let mut files = vec![("server".to_owned(), std::fs::read(program)?)];
     for library in libraries(program)? {
         let name = library.to_string_lossy().trim_start_matches('/').to_owned();

@@ -15,12 +15,22 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
-use super::handlers;
+use super::{discover, guestbook, handlers};
 
 pub type Answer = Response<UnsyncBoxBody<Bytes, std::convert::Infallible>>;
 
+/// What the program is told to be: this server, or one of the programs of conformance tests.
+pub fn main(role: Option<&str>) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    match role {
+        None => run(),
+        Some("discover") => runtime.block_on(discover::run()),
+        Some(role) => runtime.block_on(guestbook::serve(role)),
+    }
+}
+
 /// Serves until it is killed.
-pub fn run() -> Result<()> {
+fn run() -> Result<()> {
     let config = Arc::new(config()?);
     let pod = std::env::var("POD").unwrap_or_default();
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(serve(config, pod))

@@ -168,6 +168,7 @@ fn in_form(request: &Request<'_>, matched: &Matched, mut object: Value) -> Resul
         Some(row) => {
             machinery::decode::decode(&row.types, row.ty, &mut object).map_err(bad)?;
             row.defaults.apply(&mut object);
+            row.strategy.default(&kinds::Context { version: row.version.clone(), ..kinds::Context::default() }, &mut object);
         }
         None => {
             if let Some(ty) = kinds::table().type_of(&matched.kind) {

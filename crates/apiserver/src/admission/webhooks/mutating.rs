@@ -119,9 +119,7 @@ fn patched(hook: &Hook, request: &Request<'_>, matched: &Matched, shown: &Value,
         Some(row) => {
             machinery::decode::decode(&row.types, row.ty, &mut out).map_err(|e| internal(e.text))?;
             row.defaults.apply(&mut out);
-            if row.custom.is_some() {
-                row.strategy.default(&Context::default(), &mut out);
-            }
+            row.strategy.default(&Context { version: row.version.clone(), ..Context::default() }, &mut out);
         }
         None => {
             if let Some(ty) = kinds::table().type_of(&matched.kind) {

@@ -52,6 +52,10 @@ async fn behave(asked: Asked) -> Response<Full<Bytes>> {
             let text = (seen + 1).to_string();
             patching(&asked, &json!([{"op": "add", "path": format!("/data/{key}"), "value": text}]))
         }
+        ["init"] => {
+            let container = json!({"name": "added", "image": "i"});
+            patching(&asked, &json!([{"op": "add", "path": "/spec/initContainers", "value": [container]}]))
+        }
         ["bad-patch"] => patching(&asked, &json!([{"op": "remove", "path": "/none"}])),
         ["bad-type"] => patching(&asked, &json!([{"op": "add", "path": "/data", "value": {"a": 1}}])),
         ["uid"] => {
@@ -154,6 +158,18 @@ async fn patches_are_applied_in_order_and_reviews_carry_everything() {
     let request = &calls[0].body["request"];
     assert_eq!((&request["operation"], &request["oldObject"]["data"]["first"]), (&json!("UPDATE"), &json!("here")));
     assert_eq!(request["options"], json!({"kind": "PatchOptions", "apiVersion": "meta.k8s.io/v1", "fieldManager": "me"}));
+    lab.cluster.end().await;
+}
+
+#[tokio::test]
+async fn what_a_webhook_adds_gets_its_defaults() {
+    let lab = Lab::start().await;
+    let pods = json!([{"operations": ["CREATE"], "apiGroups": [""], "apiVersions": ["v1"], "resources": ["pods"]}]);
+    lab.configure(MUTATING, "a", vec![lab.hook("/init", json!({"rules": pods}))]).await;
+    let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}, "spec": {"containers": [{"name": "c", "image": "i"}]}});
+    let made = lab.cluster.ok("POST", "/api/v1/namespaces/default/pods", &pod).await;
+    let added = &made["spec"]["initContainers"][0];
+    assert_eq!((&added["imagePullPolicy"], &added["terminationMessagePolicy"]), (&json!("Always"), &json!("File")), "{added}");
     lab.cluster.end().await;
 }
 
