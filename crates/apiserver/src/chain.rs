@@ -295,16 +295,15 @@ async fn pass(
     if passage.audit.is_some() {
         passage.info = info.clone();
     }
-    let authn::Authenticated { user: real, warnings } = match authenticated {
+    let authn::Authenticated { user: real, remarks } = match authenticated {
         Ok(found) => found,
         Err(error) => {
             unauthenticated(&api, passage, attempted);
             return Err(error);
         }
     };
-    for text in warnings {
-        passage.notes.warn(text);
-    }
+    remarks.warnings.into_iter().for_each(|text| passage.notes.warn(text));
+    remarks.notes.into_iter().for_each(|(key, text)| passage.notes.annotate(key, text));
     passage.span = api.tracer.as_ref().and_then(|t| t.begin(&real, &parts.method, &parts.headers, &info, id_text(&passage.id)));
     let mut asked = attributes(&real, &info, &query);
     asked.user = authn::impersonate::impersonate(&api, &asked, &mut parts.headers).await?;

@@ -37,6 +37,7 @@ mod pages;
 pub mod pki;
 mod protobuf;
 mod registry;
+mod reload;
 mod request;
 mod root;
 mod server;

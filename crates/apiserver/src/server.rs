@@ -70,6 +70,7 @@ impl Server {
         keep_encryption(&api, &mut tasks, &cancel);
         let closed = CancellationToken::new();
         tasks.spawn(crate::authn::Issuers::follow(api.clone(), cancel.clone()));
+        tasks.spawn(crate::authz::Authorizer::follow(api.clone(), cancel.clone()));
         tasks.spawn(listen::accept(listener, acceptor, api.clone(), closed.clone(), cancel.clone()));
         bootstrap::run(&api, &mut tasks, &cancel).await?;
         Aggregation::run(&api, &mut tasks, &cancel).await?;

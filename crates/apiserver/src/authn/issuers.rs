@@ -14,7 +14,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::options::Options;
 use crate::error::{Error, Result};
+use crate::metrics::table;
 use crate::pki::jose::{self, Key};
+use crate::reload;
 use crate::state::Api;
 use crate::webhook::{self, Endpoint, Trust};
 
@@ -23,7 +25,6 @@ const REFETCH: Duration = Duration::from_secs(10);
 /// Keys that were withdrawn are forgotten so late at most.
 const KEYS_AGE_MAX: Duration = Duration::from_secs(3600);
 const FETCH_TIMEOUT: Duration = Duration::from_secs(10);
-const RELOAD: Duration = Duration::from_secs(10);
 
 struct Live {
     issuer: Issuer,
@@ -38,10 +39,16 @@ struct Fetched {
     fetched: Option<Instant>,
 }
 
+/// What the configuration of the moment says.
+#[derive(Default)]
+struct State {
+    issuers: Vec<Live>,
+    anonymous: Option<Anonymous>,
+}
+
 /// All issuers of the moment.
 pub struct Issuers {
-    live: RwLock<Arc<Vec<Live>>>,
-    anonymous: Option<Anonymous>,
+    state: RwLock<Arc<State>>,
     file: Option<PathBuf>,
     own: Vec<String>,
 }
@@ -58,24 +65,25 @@ impl Issuers {
             }
             configuration.issuers.push(of_flags(flags)?);
         }
-        let anonymous = configuration.anonymous.take();
-        let live = live(configuration.issuers).map_err(Error::Config)?;
-        Ok(Self { live: RwLock::new(Arc::new(live)), anonymous, file: options.authentication_config.clone(), own })
+        let state = State::new(configuration).map_err(Error::Config)?;
+        Ok(Self { state: RwLock::new(Arc::new(state)), file: options.authentication_config.clone(), own })
     }
 
     /// Whether somebody without credentials may come at all, and to this path; `None`: the flag decides.
     pub fn anonymous(&self, path: &str) -> Option<bool> {
-        let anonymous = self.anonymous.as_ref()?;
+        let state = self.now();
+        let anonymous = state.anonymous.as_ref()?;
         Some(anonymous.enabled && (anonymous.paths.is_empty() || anonymous.paths.iter().any(|p| p == path)))
     }
 
-    fn now(&self) -> Arc<Vec<Live>> {
-        self.live.read().unwrap_or_else(PoisonError::into_inner).clone()
+    fn now(&self) -> Arc<State> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// `None`: no issuer of ours; `Err`: one of ours, and no good.
     pub async fn authenticate(&self, api: &Arc<Api>, token: &str) -> Option<Result<User, String>> {
-        let all = self.now();
+        let state = self.now();
+        let all = &state.issuers;
         if all.is_empty() {
             return None;
         }
@@ -85,35 +93,33 @@ impl Issuers {
         Some(live.authenticate(api, &jwt).await)
     }
 
-    /// Follows the file. What cannot be used is warned of and the last good one stays.
+    /// Follows the file.
     pub async fn follow(api: Arc<Api>, cancel: CancellationToken) {
-        let issuers = &api.authn.issuers;
-        let Some(path) = issuers.file.clone() else { return };
-        let mut last = tokio::fs::read(&path).await.unwrap_or_default();
-        loop {
-            tokio::select! { biased;
-                () = cancel.cancelled() => return,
-                () = tokio::time::sleep(api.config.authentication.reload.unwrap_or(RELOAD)) => {}
-            }
-            let Ok(now) = tokio::fs::read(&path).await else { continue };
-            if now == last {
-                continue;
-            }
-            last = now;
-            match read(&path, &issuers.own).and_then(|c| live(c.issuers)) {
-                Ok(live) => {
-                    *issuers.live.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(live);
-                    tracing::info!(path = %path.display(), "the authentication configuration was read again");
-                }
-                Err(error) => tracing::warn!(path = %path.display(), error, "the authentication configuration stays as it was"),
-            }
-        }
+        let Some(path) = api.authn.issuers.file.clone() else { return };
+        let metrics = [&table::AUTHENTICATION_RELOADS, &table::AUTHENTICATION_RELOADED];
+        let file = reload::File { what: "authentication", path, every: api.config.authentication.reload, metrics };
+        reload::follow(api, file, cancel, |api, text| {
+            let issuers = &api.authn.issuers;
+            let state = parse(text, &issuers.own).and_then(State::new)?;
+            *issuers.state.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(state);
+            Ok(())
+        })
+        .await;
+    }
+}
+
+impl State {
+    fn new(configuration: Configuration) -> Result<Self, String> {
+        Ok(Self { issuers: live(configuration.issuers)?, anonymous: configuration.anonymous })
     }
 }
 
 fn read(path: &std::path::Path, own: &[String]) -> Result<Configuration, String> {
-    let text = std::fs::read(path).map_err(|e| e.to_string())?;
-    let tree = machinery::yaml::parse(&text).map_err(|e| e.to_string())?.value;
+    parse(&std::fs::read(path).map_err(|e| e.to_string())?, own)
+}
+
+fn parse(text: &[u8], own: &[String]) -> Result<Configuration, String> {
+    let tree = machinery::yaml::parse(text).map_err(|e| e.to_string())?.value;
     Configuration::parse(&tree, own).map_err(|errors| errors.join("; "))
 }
 

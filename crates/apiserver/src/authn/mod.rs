@@ -138,22 +138,22 @@ fn authority(bundle: &str) -> Result<Verifier> {
     tls::verifier(certificates)
 }
 
-/// Who asks, and what to warn them of.
+/// Who asks, and what is to be said of their token.
 pub struct Authenticated {
     pub user: User,
-    pub warnings: Vec<String>,
+    pub remarks: token::Remarks,
 }
 
 /// The user, or 401 for credentials that are no good. Removes what names the user from the headers.
 pub async fn authenticate(api: &Arc<Api>, origin: &Origin, headers: &mut HeaderMap, path: &str) -> Result<Authenticated, StatusError> {
     let peer = match origin {
-        Origin::InProcess(user) => return Ok(Authenticated { user: user.clone(), warnings: Vec::new() }),
+        Origin::InProcess(user) => return Ok(Authenticated { user: user.clone(), remarks: token::Remarks::default() }),
         Origin::Network(peer) => peer,
     };
     let options = &api.config.authentication.request_header;
     let vouched = request_header::authenticate(options, &api.authn.front_proxy, &peer.certificates, headers);
     request_header::strip(options, headers);
-    let known = |user: User| Ok(Authenticated { user, warnings: Vec::new() });
+    let known = |user: User| Ok(Authenticated { user, remarks: token::Remarks::default() });
     let bearer = bearer(headers);
     headers.remove(AUTHORIZATION);
     if let Some(user) = vouched {
@@ -168,7 +168,7 @@ pub async fn authenticate(api: &Arc<Api>, origin: &Origin, headers: &mut HeaderM
     }
     if let Some(token) = bearer {
         match token::authenticate(api, &token, &api.config.audiences()).await {
-            Ok(found) => return Ok(Authenticated { user: found.user, warnings: found.warnings }),
+            Ok(found) => return Ok(Authenticated { user: found.user, remarks: found.remarks }),
             Err(_) => failed = true,
         }
     }

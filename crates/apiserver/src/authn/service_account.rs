@@ -7,12 +7,14 @@ use machinery::object::{self, str_at};
 use serde_json::Value;
 
 use super::legacy_token;
-use super::token::{Found, Verdict};
+use super::token::{Found, Remarks, Verdict};
+use crate::metrics::table;
 use crate::state::Api;
 
 /// Clocks differ, and what was deleted less than this ago still counts.
 pub const LEEWAY_SECONDS: i64 = 60;
 const INVALIDATED: &str = "service account token has been invalidated";
+const STALE: &str = "authentication.k8s.io/stale-token";
 /// Who signs tokens that lie in Secrets.
 pub const LEGACY_ISSUER: &str = "kubernetes/serviceaccount";
 
@@ -36,9 +38,9 @@ pub async fn authenticate(api: &Api, token: &str, audiences: &[String]) -> Verdi
     if common.is_empty() {
         return Verdict::Refused(format!("token audiences {} is invalid for the target audiences {}", quoted(&given), quoted(audiences)));
     }
-    let checked = if legacy { legacy_token::check(api, token, &jwt).await } else { check(api, &jwt).await.map(|u| (u, Vec::new())) };
+    let checked = if legacy { legacy_token::check(api, token, &jwt).await } else { check(api, &jwt).await };
     match checked {
-        Ok((user, warnings)) => Verdict::Found(Box::new(Found { user, audiences: common, warnings })),
+        Ok((user, remarks)) => Verdict::Found(Box::new(Found { user, audiences: common, remarks })),
         Err(why) => Verdict::Refused(why),
     }
 }
@@ -48,7 +50,7 @@ fn quoted(list: &[String]) -> String {
 }
 
 /// Upstream's `validator.Validate`.
-async fn check(api: &Api, jwt: &Jwt<'_>) -> Result<User, String> {
+async fn check(api: &Api, jwt: &Jwt<'_>) -> Result<(User, Remarks), String> {
     let now = jiff::Timestamp::now().as_second();
     in_time(&jwt.claims, now)?;
     let private = jwt.claims.get("kubernetes.io").unwrap_or(&Value::Null);
@@ -84,7 +86,15 @@ async fn check(api: &Api, jwt: &Jwt<'_>) -> Result<User, String> {
             extra(&format!("{key}-uid"), uid);
         }
     }
-    Ok(user)
+    Ok((user, remarks(api, private, str_at(&jwt.claims, "sub"), now)))
+}
+
+/// A token of a projected volume that lives on for clients that never read it again: it should have been replaced by now.
+fn remarks(api: &Api, private: &Value, subject: &str, now: i64) -> Remarks {
+    let late = private.get("warnafter").and_then(Value::as_i64).map(|at| now - at).filter(|late| *late > 0);
+    api.metrics.count(if late.is_some() { &table::STALE_TOKENS } else { &table::VALID_TOKENS }, &[]);
+    let said = late.map(|late| (STALE, format!("subject: {subject}, seconds after warning threshold: {late}")));
+    Remarks { notes: said.into_iter().collect(), ..Remarks::default() }
 }
 
 fn in_time(claims: &Value, now: i64) -> Result<(), String> {

@@ -7,11 +7,20 @@ use auth::{User, bootstrap_token};
 use super::service_account;
 use crate::state::Api;
 
-/// A token's user, the audiences of those asked for that it is good for, and what to warn its bearer of.
+/// A token's user, the audiences of those asked for that it is good for, and what is to be said of it.
 pub struct Found {
     pub user: User,
     pub audiences: Vec<String>,
+    pub remarks: Remarks,
+}
+
+/// What is said of a token that is good.
+#[derive(Debug, Default)]
+pub struct Remarks {
+    /// To its bearer.
     pub warnings: Vec<String>,
+    /// To the auditor.
+    pub notes: Vec<(&'static str, String)>,
 }
 
 /// What an authenticator says.
@@ -72,7 +81,7 @@ fn plain(api: &Api, audiences: &[String], find: impl FnOnce() -> Option<User>) -
         return Verdict::Unknown;
     }
     match find() {
-        Some(user) => Verdict::Found(Box::new(Found { user, audiences: common, warnings: Vec::new() })),
+        Some(user) => Verdict::Found(Box::new(Found { user, audiences: common, remarks: Remarks::default() })),
         None => Verdict::Unknown,
     }
 }

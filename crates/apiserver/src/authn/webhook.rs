@@ -84,5 +84,5 @@ fn verdict(status: &Value, wanted: &[String], implied: &[String]) -> Verdict {
         let values = values.as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned);
         user.extra.insert(key.clone(), values.collect());
     }
-    Verdict::Found(Box::new(Found { user, audiences: given, warnings: Vec::new() }))
+    Verdict::Found(Box::new(Found { user, audiences: given, remarks: super::token::Remarks::default() }))
 }

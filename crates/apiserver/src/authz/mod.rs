@@ -7,8 +7,11 @@ mod tests;
 mod webhook;
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, Weak};
+use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use auth::node::Graph;
 use auth::rbac::{Policy, Rule, rules_of};
 use auth::{Attributes, Decision, user};
@@ -19,8 +22,10 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::error::Result;
+use crate::metrics::table;
 use crate::mirror::{self, Progress, Sink};
 use crate::registry::Registry;
+use crate::reload;
 use crate::state::Api;
 use options::Mode;
 
@@ -29,7 +34,11 @@ pub struct Authorizer {
     policy: Arc<RwLock<Arc<Policy>>>,
     graph: Arc<Mutex<GraphSink>>,
     node_rules: Vec<Rule>,
-    chain: Vec<Step>,
+    chain: ArcSwap<Vec<Step>>,
+    /// Whether Node and RBAC were there at the start: a reload cannot add them.
+    started_with: [bool; 2],
+    config: Option<PathBuf>,
+    reload: Option<Duration>,
     /// For those who ask other servers; set when the server is whole.
     api: OnceLock<Weak<Api>>,
     progress: Vec<Progress>,
@@ -44,6 +53,14 @@ enum Step {
 }
 
 impl Step {
+    fn is_node(&self) -> bool {
+        matches!(self, Self::Node)
+    }
+
+    fn is_rbac(&self) -> bool {
+        matches!(self, Self::Rbac)
+    }
+
     fn new(mode: Mode) -> Result<Self> {
         Ok(match mode {
             Mode::Node => Self::Node,
@@ -92,7 +109,36 @@ impl Authorizer {
         let node_role = auth::bootstrap::objects()
             .into_iter()
             .find(|o| str_at(o, "kind") == "ClusterRole" && str_at(o, "metadata.name") == "system:node");
-        Ok(Self { policy, graph, node_rules: node_role.as_ref().map(rules_of).unwrap_or_default(), chain, api: OnceLock::new(), progress })
+        Ok(Self {
+            policy,
+            graph,
+            node_rules: node_role.as_ref().map(rules_of).unwrap_or_default(),
+            started_with: [chain.iter().any(Step::is_node), chain.iter().any(Step::is_rbac)],
+            chain: ArcSwap::from_pointee(chain),
+            config: options.config.clone(),
+            reload: options.reload,
+            api: OnceLock::new(),
+            progress,
+        })
+    }
+
+    /// Follows the file, where authorizers come from one. What a webhook said before is forgotten.
+    pub async fn follow(api: Arc<Api>, cancel: CancellationToken) {
+        let Some(path) = api.authorizer.config.clone() else { return };
+        let metrics = [&table::AUTHORIZATION_RELOADS, &table::AUTHORIZATION_RELOADED];
+        let file = reload::File { what: "authorization", path: path.clone(), every: api.authorizer.reload, metrics };
+        reload::follow(api, file, cancel, |api, text| {
+            let modes = options::read(text, &path)?;
+            let chain = modes.into_iter().map(Step::new).collect::<Result<Vec<Step>>>().map_err(|e| e.to_string())?;
+            let now = [("Node", chain.iter().any(Step::is_node)), ("RBAC", chain.iter().any(Step::is_rbac))];
+            let added = now.into_iter().zip(api.authorizer.started_with).find(|((_, is), was)| *is && !was);
+            if let Some(((name, _), _)) = added {
+                return Err(format!("authorizer type {name} is not allowed if it was not enabled at initial server startup"));
+            }
+            api.authorizer.chain.store(Arc::new(chain));
+            Ok(())
+        })
+        .await;
     }
 
     pub fn policy(&self) -> Arc<Policy> {
@@ -121,7 +167,7 @@ impl Authorizer {
             return Decision::Allow(String::new());
         }
         let mut reasons = Vec::new();
-        for step in &self.chain {
+        for step in self.chain.load_full().iter() {
             let decision = match step {
                 Step::Node => self.by_node(asked),
                 Step::Rbac => self.policy().authorize(asked),
@@ -150,7 +196,7 @@ impl Authorizer {
 
     /// Whether every rule a user has can be listed: what others decide has none.
     pub fn is_enumerable(&self) -> bool {
-        self.chain.iter().all(|step| matches!(step, Step::Node | Step::Rbac))
+        self.chain.load().iter().all(|step| matches!(step, Step::Node | Step::Rbac))
     }
 }
 

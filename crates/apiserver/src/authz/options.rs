@@ -19,6 +19,8 @@ pub struct Options {
     pub webhook_cache_unauthorized: Duration,
     /// `--authorization-config`; instead of all of the above.
     pub config: Option<PathBuf>,
+    /// How often that file is looked at.
+    pub reload: Option<Duration>,
 }
 
 impl Default for Options {
@@ -30,6 +32,7 @@ impl Default for Options {
             webhook_cache_authorized: Duration::from_secs(300),
             webhook_cache_unauthorized: Duration::from_secs(30),
             config: None,
+            reload: None,
         }
     }
 }
@@ -62,8 +65,7 @@ impl Options {
         if let Some(path) = &self.config {
             let failed = |why: String| Error::Config(format!("{}: {why}", path.display()));
             let text = std::fs::read(path).map_err(|e| failed(e.to_string()))?;
-            let tree = machinery::yaml::parse(&text).map_err(|e| failed(e.to_string()))?.value;
-            return parse(&tree, path.parent().unwrap_or(Path::new("."))).map_err(|errors| failed(errors.join("; ")));
+            return read(&text, path).map_err(failed);
         }
         let mode = |name: &String| match name.as_str() {
             "Webhook" => {
@@ -96,6 +98,12 @@ fn plain(name: &str) -> Option<Mode> {
     })
 }
 
+/// From a file's text; relative paths are relative to its directory.
+pub fn read(text: &[u8], path: &Path) -> Result<Vec<Mode>, String> {
+    let tree = machinery::yaml::parse(text).map_err(|e| e.to_string())?.value;
+    parse(&tree, path.parent().unwrap_or(Path::new("."))).map_err(|errors| errors.join("; "))
+}
+
 /// From the file's tree; relative paths are relative to `dir`.
 pub fn parse(tree: &Value, dir: &Path) -> Result<Vec<Mode>, Vec<String>> {
     let text = |v: &Value, key: &str| v.get(key).and_then(Value::as_str).unwrap_or("").to_owned();
@@ -109,8 +117,19 @@ pub fn parse(tree: &Value, dir: &Path) -> Result<Vec<Mode>, Vec<String>> {
     if list.is_empty() {
         errors.push("authorizers: Required value: at least one authorization mode must be defined".to_owned());
     }
+    unknown(tree, "", &["apiVersion", "kind", "authorizers"], &mut errors);
     for (i, one) in list.iter().enumerate() {
         let (path, kind, name) = (format!("authorizers[{i}]"), text(one, "type"), text(one, "name"));
+        unknown(one, &path, &["type", "name", "webhook"], &mut errors);
+        if kind != "Webhook" && list[..i].iter().any(|other| text(other, "type") == kind) {
+            errors.push(format!("{path}.type: Duplicate value: {kind:?}"));
+        }
+        errors.extend(
+            machinery::names::dns1123_subdomain(&name)
+                .iter()
+                .filter(|_| !name.is_empty())
+                .map(|why| format!("{path}.name: Invalid value: {name:?}: {why}")),
+        );
         if name.is_empty() {
             errors.push(format!("{path}.name: Required value"));
         } else if names.contains(&name) {
@@ -133,9 +152,30 @@ pub fn parse(tree: &Value, dir: &Path) -> Result<Vec<Mode>, Vec<String>> {
     if errors.is_empty() { Ok(chain) } else { Err(errors) }
 }
 
+/// Names the fields that nobody reads.
+fn unknown(tree: &Value, path: &str, fields: &[&str], errors: &mut Vec<String>) {
+    let dot = if path.is_empty() { "" } else { "." };
+    let all = tree.as_object().into_iter().flatten().filter(|(key, _)| !fields.contains(&key.as_str()));
+    errors.extend(all.map(|(key, _)| format!("unknown field \"{path}{dot}{key}\"")));
+}
+
+const WEBHOOK_FIELDS: [&str; 10] = [
+    "timeout",
+    "authorizedTTL",
+    "cacheAuthorizedRequests",
+    "unauthorizedTTL",
+    "cacheUnauthorizedRequests",
+    "subjectAccessReviewVersion",
+    "matchConditionSubjectAccessReviewVersion",
+    "failurePolicy",
+    "connectionInfo",
+    "matchConditions",
+];
+
 fn of_webhook(webhook: &Value, path: &str, dir: &Path) -> Result<Webhook, Vec<String>> {
     let text = |key: &str| webhook.get(key).and_then(Value::as_str).unwrap_or("");
     let mut errors = Vec::new();
+    unknown(webhook, path, &WEBHOOK_FIELDS, &mut errors);
     let mut duration = |key: &str, default: i64| {
         let given = text(key);
         let nanos = if given.is_empty() { Ok(default * 1_000_000_000) } else { machinery::duration::parse(given) };
@@ -170,6 +210,12 @@ fn of_webhook(webhook: &Value, path: &str, dir: &Path) -> Result<Webhook, Vec<St
         errors.push(format!("{path}.matchConditionSubjectAccessReviewVersion: Required value: required if match conditions are specified"));
     }
     let texts: Vec<&str> = conditions.iter().map(|c| c.get("expression").and_then(Value::as_str).unwrap_or("")).collect();
+    for (i, text) in texts.iter().enumerate() {
+        unknown(&conditions[i], &format!("{path}.matchConditions[{i}]"), &["expression"], &mut errors);
+        if texts[..i].contains(text) {
+            errors.push(format!("{path}.matchConditions[{i}].expression: Duplicate value: {text:?}"));
+        }
+    }
     let conditions = Conditions::compile(&texts).unwrap_or_else(|more| {
         errors.extend(more.into_iter().map(|(i, why)| format!("{path}.matchConditions[{i}].expression: Invalid value: {why}")));
         Conditions::default()

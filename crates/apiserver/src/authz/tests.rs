@@ -86,6 +86,42 @@ async fn webhooks_stand_in_the_chain_as_configured() {
     cluster.api.shutdown().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn the_chain_follows_its_file() {
+    let server = reviewer().await;
+    let tree = |authorizers: Value| {
+        json!({"apiVersion": "apiserver.config.k8s.io/v1", "kind": "AuthorizationConfiguration", "authorizers": authorizers}).to_string()
+    };
+    let rbac = json!({"type": "RBAC", "name": "rbac"});
+    let hook = json!({"type": "Webhook", "name": "hook", "webhook": {"timeout": "3s", "subjectAccessReviewVersion": "v1", "failurePolicy": "Deny",
+        "connectionInfo": {"type": "KubeConfigFile", "kubeConfigFile": "hook.kubeconfig"}}});
+    let mut file = std::path::PathBuf::new();
+    let cluster = Cluster::start(|config, dir| {
+        kubeconfig(dir, "hook.kubeconfig", &server);
+        file = dir.join("authorization.yaml");
+        std::fs::write(&file, tree(json!([rbac]))).unwrap();
+        config.authorization.config = Some(file.clone());
+        config.authorization.reload = Some(std::time::Duration::from_millis(20));
+    })
+    .await;
+    let code = async |name: &str| ask(&cluster, &User::new(name, &[]), "GET", "/api/v1/nodes", Value::Null).await.0;
+    assert_eq!(code("hooked").await, 403);
+    std::fs::write(&file, tree(json!([hook, rbac]))).unwrap();
+    let changed = async {
+        while code("hooked").await != 200 {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(10), changed).await.unwrap();
+    // What cannot be used changes nothing: a broken file, and an authorizer that was not there at the start.
+    for bad in ["authorizers: [", &tree(json!([{"type": "Node", "name": "node"}]))] {
+        std::fs::write(&file, bad).unwrap();
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        assert_eq!(code("hooked").await, 200, "{bad}");
+    }
+    cluster.api.shutdown().await;
+}
+
 #[test]
 fn a_bad_configuration_is_named_by_path() {
     let tree = |authorizers: Value| json!({"apiVersion": "apiserver.config.k8s.io/v1", "kind": "AuthorizationConfiguration", "authorizers": authorizers});
@@ -93,6 +129,9 @@ fn a_bad_configuration_is_named_by_path() {
         (json!([]), "at least one authorization mode must be defined"),
         (json!([{"type": "RBAC"}]), "authorizers[0].name: Required value"),
         (json!([{"type": "RBAC", "name": "a"}, {"type": "Node", "name": "a"}]), "authorizers[1].name: Duplicate value"),
+        (json!([{"type": "RBAC", "name": "a"}, {"type": "RBAC", "name": "b"}]), "authorizers[1].type: Duplicate value"),
+        (json!([{"type": "RBAC", "name": "A b"}]), "authorizers[0].name: Invalid value"),
+        (json!([{"type": "RBAC", "name": "a", "names": 1}]), "unknown field \"authorizers[0].names\""),
         (json!([{"type": "Guess", "name": "a"}]), "authorizers[0].type: Unsupported value: \"Guess\""),
         (json!([{"type": "Webhook", "name": "a"}]), "required when type=Webhook"),
         (json!([{"type": "Webhook", "name": "a", "webhook": {"timeout": "31s"}}]), "must be <= 30s"),

@@ -183,6 +183,24 @@ table! {
     ENCRYPTION_RELOADED Gauge ALPHA "apiserver_encryption_config_controller_automatic_reload_last_timestamp_seconds"
         ["apiserver_id_hash" "status"] []
         "When the encryption configuration was last reloaded."
+    STALE_TOKENS Counter ALPHA "serviceaccount_stale_tokens_total" [] [] "Service account tokens that should have been replaced."
+    VALID_TOKENS Counter ALPHA "serviceaccount_valid_tokens_total" [] [] "Service account tokens that are good."
+    LEGACY_TOKENS Counter ALPHA "serviceaccount_legacy_tokens_total" [] [] "Tokens of Secrets that were used."
+    LEGACY_AUTO_TOKENS Counter ALPHA "serviceaccount_legacy_auto_token_uses_total" [] [] "Uses of tokens of generated Secrets."
+    LEGACY_MANUAL_TOKENS Counter ALPHA "serviceaccount_legacy_manual_token_uses_total" [] [] "Uses of tokens of Secrets made by hand."
+    LEGACY_INVALID_TOKENS Counter ALPHA "serviceaccount_invalid_legacy_auto_token_uses_total" [] [] "Uses of tokens that were marked invalid."
+    AUTHENTICATION_RELOADS Counter BETA "apiserver_authentication_config_controller_automatic_reloads_total"
+        ["apiserver_id_hash" "status"] []
+        "Reloads of the authentication configuration."
+    AUTHENTICATION_RELOADED Gauge BETA "apiserver_authentication_config_controller_automatic_reload_last_timestamp_seconds"
+        ["apiserver_id_hash" "status"] []
+        "When the authentication configuration was last reloaded."
+    AUTHORIZATION_RELOADS Counter BETA "apiserver_authorization_config_controller_automatic_reloads_total"
+        ["apiserver_id_hash" "status"] []
+        "Reloads of the authorization configuration."
+    AUTHORIZATION_RELOADED Gauge BETA "apiserver_authorization_config_controller_automatic_reload_last_timestamp_seconds"
+        ["apiserver_id_hash" "status"] []
+        "When the authorization configuration was last reloaded."
     AUTHORIZATION_DECISIONS Counter ALPHA "apiserver_authorization_decisions_total"
         ["decision" "name" "type"] []
         "Decisions of each authorizer."

@@ -51,6 +51,32 @@ fn at<'a>(events: &'a [Value], id: &str, stage: &str) -> Option<&'a Value> {
 }
 
 #[tokio::test]
+async fn tokens_that_should_have_been_replaced_are_noted() {
+    let dir = tempfile::tempdir().unwrap();
+    let cluster = Cluster::start(|config| log_to(config, dir.path())).await;
+    let account = cluster.ok("POST", "/api/v1/namespaces/default/serviceaccounts", json!({"metadata": {"name": "s"}})).await;
+    let (now, issuer) = (jiff::Timestamp::now().as_second(), "https://kubernetes.default.svc.cluster.local");
+    for (warn_after, id) in [(now + 300, "fresh"), (now - 100, "stale")] {
+        let private =
+            json!({"namespace": "default", "serviceaccount": {"name": "s", "uid": account["metadata"]["uid"]}, "warnafter": warn_after});
+        let claims = json!({"iss": issuer, "aud": [issuer], "exp": now + 600, "iat": now - 60, "nbf": now - 60,
+            "sub": "system:serviceaccount:default:s", "kubernetes.io": private});
+        let bearer = format!("Bearer {}", cluster.api.pki().service_account.sign(&claims).unwrap());
+        let mut nobody = cluster.client(As::Nobody).await;
+        let request = Request::get("https://h/version").header("authorization", bearer).header("audit-id", id);
+        assert_eq!(nobody.0.send_request(request.body(Full::default()).unwrap()).await.unwrap().status(), 200);
+    }
+    let metrics = cluster.metrics().await;
+    assert!(metrics.contains("serviceaccount_stale_tokens_total 1") && metrics.contains("serviceaccount_valid_tokens_total 1"));
+    cluster.end().await;
+    let events = events(dir.path());
+    let note = |id: &str| at(&events, id, "ResponseComplete").unwrap()["annotations"]["authentication.k8s.io/stale-token"].clone();
+    assert_eq!(note("fresh"), Value::Null);
+    let said = note("stale").as_str().unwrap().to_owned();
+    assert!(said.starts_with("subject: system:serviceaccount:default:s, seconds after warning threshold: 10"), "{said}");
+}
+
+#[tokio::test]
 async fn events_say_what_the_policy_asks_for_and_no_more() {
     let dir = tempfile::tempdir().unwrap();
     let cluster = Cluster::start(|config| log_to(config, dir.path())).await;

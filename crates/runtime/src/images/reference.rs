@@ -10,7 +10,12 @@ pub fn normalize(name: &str) -> Result<Reference, ImageError> {
     if name.len() > 1024 {
         return Err(error("too long".into()));
     }
-    name.parse::<Reference>().map_err(|e| error(e.to_string()))
+    let reference = name.parse::<Reference>().map_err(|e| error(e.to_string()))?;
+    // A completed name that is none itself (`Y/b` becomes `docker.io/Y/b`) would never be found again.
+    match reference.whole().parse::<Reference>() {
+        Ok(again) if again == reference => Ok(reference),
+        _ => Err(error("repository name must be lowercase".into())),
+    }
 }
 
 /// `registry/repository`, without tag or digest.
@@ -38,7 +43,7 @@ mod tests {
 
     #[test]
     fn refuses_bad_names() {
-        for bad in ["", "a/UPPER", "a b", "a:b:c:d", "a@sha256:short", &"x".repeat(2000), "../../etc", "a//b"] {
+        for bad in ["", "a/UPPER", "a b", "a:b:c:d", "a@sha256:short", &"x".repeat(2000), "../../etc", "a//b", "Y/b:c"] {
             assert!(normalize(bad).is_err(), "{bad}");
         }
     }

@@ -104,6 +104,16 @@ async fn an_issuers_tokens_are_taken_as_configured_and_the_file_is_followed() {
         }
     };
     tokio::time::timeout(Duration::from_secs(10), changed).await.unwrap();
+    // What it says of those without credentials is followed too.
+    let mut closed: Value = serde_json::from_str(&provider.configuration("new:")).unwrap();
+    closed["anonymous"] = json!({"enabled": false});
+    std::fs::write(&file, closed.to_string()).unwrap();
+    let changed = async {
+        while cluster.send(None, &[], "GET", "/healthz", Value::Null).await.0 != 401 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), changed).await.unwrap();
     cluster.api.shutdown().await;
 }
 
