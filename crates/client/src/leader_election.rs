@@ -58,7 +58,10 @@ impl Leadership {
     pub async fn acquire(&mut self) {
         loop {
             match self.try_hold().await {
-                Ok(true) => return,
+                Ok(true) => {
+                    tracing::info!(lease = %self.election.name, identity = %self.election.identity, "became leader");
+                    return;
+                }
                 Ok(false) => {}
                 Err(error) => tracing::warn!(%error, lease = %self.election.name, "cannot take part in the election"),
             }

@@ -40,7 +40,7 @@ pub struct Cluster {
 }
 
 /// The binary of this build, or that of `SKIFF`. Building it again costs nothing where it is fresh.
-pub(crate) fn skiff() -> &'static Path {
+pub fn skiff() -> &'static Path {
     static PATH: OnceLock<PathBuf> = OnceLock::new();
     PATH.get_or_init(|| {
         if let Some(path) = std::env::var_os("SKIFF") {

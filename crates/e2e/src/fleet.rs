@@ -190,24 +190,30 @@ impl Drop for Fleet {
     }
 }
 
-/// How long nothing succeeded, at the longest, after each moment of interest.
+/// When clients succeeded, and how long they did not.
 #[derive(Default)]
-pub struct Gaps {
-    /// When something succeeded.
-    successes: std::sync::Mutex<Vec<Instant>>,
-}
+pub struct Gaps(std::sync::Mutex<Vec<(usize, Instant)>>);
 
 impl Gaps {
-    pub fn success(&self) {
-        self.successes.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(Instant::now());
+    pub fn success(&self, client: usize) {
+        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push((client, Instant::now()));
     }
 
-    /// The longest time without success that began in a span.
-    pub fn longest(&self, from: Instant, to: Instant) -> Duration {
-        let all = self.successes.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let mut times: Vec<Instant> = all.clone();
-        times.sort_unstable();
-        let ends = times.windows(2).filter(|w| w[1] >= from && w[0] <= to);
-        ends.map(|w| w[1] - w[0]).max().unwrap_or_else(|| to - from)
+    /// The longest times without success that touch a span, in seconds: of all clients together, and of the unluckiest one.
+    pub fn longest(&self, from: Instant, to: Instant) -> (f64, f64) {
+        let all = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
+        let longest = |mut times: Vec<Instant>| {
+            times.retain(|t| *t <= to);
+            times.push(to);
+            times.sort_unstable();
+            let gaps = times.windows(2).filter(|w| w[1] >= from).map(|w| w[1] - w[0]);
+            gaps.max().unwrap_or_default().as_secs_f64()
+        };
+        let mut by_client: BTreeMap<usize, Vec<Instant>> = BTreeMap::new();
+        for (client, at) in &all {
+            by_client.entry(*client).or_default().push(*at);
+        }
+        let unluckiest = by_client.into_values().map(longest).fold(0.0, f64::max);
+        (longest(all.into_iter().map(|(_, at)| at).collect()), unluckiest)
     }
 }

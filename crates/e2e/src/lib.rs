@@ -2,6 +2,7 @@
 //! driven through the `skiff` binary as a user would. Everything is removed again, also when a test fails.
 
 pub mod archive;
+pub mod balancer;
 mod cluster;
 pub mod extension;
 pub mod fleet;
@@ -11,8 +12,7 @@ mod shared;
 mod typed;
 mod wait;
 
-use cluster::skiff;
-pub use cluster::{Cluster, Output};
+pub use cluster::{Cluster, Output, skiff};
 pub use shared::{Space, shared};
 pub use wait::{eventually, eventually_within};
 

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use clap::Args;
-use client::{Clock, Election};
+use client::Clock;
 use controller_runtime::ControllerManager;
 
 use super::credentials::Credentials;
@@ -13,8 +13,8 @@ use super::credentials::Credentials;
 pub struct Flags {
     #[arg(long)]
     kubeconfig: PathBuf,
-    #[arg(long, default_value_t = true, action = clap::ArgAction::Set)]
-    leader_elect: bool,
+    #[command(flatten)]
+    election: super::election::Flags,
     /// Pods of the whole cluster; each node gets a part
     #[arg(long, default_value = "10.244.0.0/16")]
     cluster_cidr: String,
@@ -51,7 +51,7 @@ pub fn run(flags: &Flags) -> Result<()> {
         config.controllers.keys = crate::signer::of_files(ca, flags.service_account_private_key_file.as_deref())?;
         let most = super::kube_apiserver::duration(&flags.cluster_signing_duration)?;
         config.controllers.certificate_seconds = i64::try_from(most.as_secs()).unwrap_or(i64::MAX);
-        config.election = flags.leader_elect.then(|| Election::new("kube-controller-manager", &identity()));
+        config.election = flags.election.election("kube-controller-manager")?;
         config.disabled = flags.controllers.iter().filter_map(|c| c.strip_prefix('-').map(str::to_owned)).collect();
         if !flags.use_service_account_credentials {
             return ControllerManager::run(config, move |_| client.clone(), cancel).await.context("running the controllers");

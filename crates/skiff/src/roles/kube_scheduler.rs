@@ -4,14 +4,14 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use clap::Args;
-use client::{Clock, Election, Entropy, Informers, Leadership};
+use client::{Clock, Entropy, Informers, Leadership};
 
 #[derive(Args)]
 pub struct Flags {
     #[arg(long)]
     kubeconfig: PathBuf,
-    #[arg(long, default_value_t = true, action = clap::ArgAction::Set)]
-    leader_elect: bool,
+    #[command(flatten)]
+    election: super::election::Flags,
 }
 
 pub fn run(flags: &Flags) -> Result<()> {
@@ -19,10 +19,9 @@ pub fn run(flags: &Flags) -> Result<()> {
         let client = client::from_kubeconfig_named(&flags.kubeconfig, "kube-scheduler").await?;
         let config = scheduler::Config::default();
         let informers = Informers::new(client.clone());
-        if !flags.leader_elect {
+        let Some(election) = flags.election.election("kube-scheduler")? else {
             return Ok(scheduler::run(config, client, &informers, cancel).await?);
-        }
-        let election = Election::new("kube-scheduler", &super::kube_controller_manager::identity());
+        };
         let mut leadership = Leadership::new(client.clone(), election, Clock::System, Entropy::from_system());
         tokio::select! { biased;
             () = cancel.cancelled() => return Ok(()),

@@ -2,6 +2,7 @@
 
 pub mod authentication;
 mod credentials;
+mod election;
 pub mod etcd;
 pub mod kube_apiserver;
 pub mod kube_controller_manager;
