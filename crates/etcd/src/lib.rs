@@ -8,6 +8,7 @@ mod errors;
 mod keys;
 mod kv;
 mod leases;
+pub mod migrate;
 mod options;
 mod tls;
 mod watch;

@@ -37,6 +37,8 @@ enum Action {
         /// A snapshot; without it the datastore itself
         file: Option<PathBuf>,
     },
+    /// Move all to an etcd cluster, or from one to the embedded datastore; no API server may run
+    Migrate(super::migrate::MigrateArgs),
     /// Forget history and give back the space; for a stopped server, a running one does so by itself
     Compact,
 }
@@ -67,6 +69,7 @@ pub fn run(arguments: &DatastoreArgs) -> Result<()> {
             let summary = backup::check(&dir, &progress).with_context(|| format!("checking {}", dir.display()))?;
             println!("{} is whole: {}", dir.display(), shown(&summary));
         }
+        Action::Migrate(arguments) => super::migrate::run(arguments, &dir)?,
         Action::Compact => {
             let (before, after) = backup::compact(&dir, &progress).with_context(|| format!("compacting {}", dir.display()))?;
             println!("Compacted {}: {}, were {} before", dir.display(), shown(&after), sized(before.bytes));

@@ -4,6 +4,7 @@ pub mod datastore;
 pub mod doctor;
 pub mod down;
 pub mod image;
+pub mod migrate;
 pub mod node;
 pub mod status;
 pub mod up;

@@ -146,7 +146,7 @@ fn ports(text: &str) -> Result<(u16, u16)> {
 }
 
 /// Go's `1h30m`, of hours, minutes and seconds.
-pub(super) fn duration(text: &str) -> Result<Duration> {
+pub fn duration(text: &str) -> Result<Duration> {
     let (mut total, mut number) = (0, String::new());
     for c in text.chars() {
         let unit = match c {

@@ -1,6 +1,7 @@
 //! The engine against a real etcd server: what the trait promises. Passes, saying so, where etcd is not installed.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+mod migrate;
 mod server;
 
 use std::time::Duration;
