@@ -8,22 +8,18 @@ use std::sync::Arc;
 use harness::{Harness, Step, options, steps};
 
 use crate::Error;
-use crate::disk::Disk;
-use crate::disk::sim::{Call, Faults, SimDisk};
+use crate::disk::sim::{Faults, SimDisk};
+use crate::disk::{Disk, SyncPoint};
 use crate::embedded::prepare;
 
 const SEEDS: std::ops::Range<u64> = 0..12;
 
-/// Chooses syncs to leave out.
-type Skip = fn(Call, &str, usize) -> bool;
-
 /// Runs the steps with a fault, lets the power fail, and checks what comes back; twice. `Err`: what was promised is not there.
-fn survive(seed: u64, steps: &[Step], faults: &Faults) -> Result<bool, String> {
+fn survive(seed: u64, steps: &[Step], faults: &Faults) -> Result<(), String> {
     let disk = SimDisk::new(seed);
     disk.set_faults(faults.clone());
-    let Some(mut harness) = Harness::open(disk.clone(), seed)? else { return Ok(true) };
+    let Some(mut harness) = Harness::open(disk, seed)? else { return Ok(()) };
     harness.run(steps).map_err(|e| format!("at first, {steps:?}: {e}"))?;
-    let died = disk.is_dead();
     for round in 0..3 {
         let mut again = harness.crash()?;
         again.faults(&Faults { skip_sync: faults.skip_sync, ..Faults::default() });
@@ -33,45 +29,95 @@ fn survive(seed: u64, steps: &[Step], faults: &Faults) -> Result<bool, String> {
         again.run(&more).map_err(|e| format!("round {round}, going on with {more:?}: {e}"))?;
         again.crash()?.check().map_err(|e| format!("round {round}, after the second crash: {e}"))?;
     }
-    Ok(died)
+    Ok(())
 }
 
-/// Dies at each call in turn. `Err` with the first promise broken.
-fn die_everywhere(seed: u64, skip_sync: Option<Skip>) -> Result<u64, String> {
+/// Has a fault at each call in turn, until one comes too late. `Err` with the first promise broken.
+fn everywhere(seed: u64, fault: impl Fn(u64) -> Faults) -> Result<u64, String> {
     let steps = steps(seed, 14);
-    for n in 0.. {
-        let faults = Faults { die_at: Some(n), skip_sync, ..Faults::default() };
-        let died = survive(seed, &steps, &faults).map_err(|e| format!("seed {seed}, dying at call {n}: {e}"))?;
-        if !died {
-            return Ok(n);
+    let calls = calls(seed, &steps)?;
+    for n in 0..calls {
+        survive(seed, &steps, &fault(n)).map_err(|e| format!("seed {seed}, at call {n}: {e}"))?;
+    }
+    Ok(calls)
+}
+
+/// One call fails, the process is started again, and a few calls later the power fails.
+fn twice(seed: u64, skip_sync: Option<SyncPoint>) -> Result<(), String> {
+    let write = [Step::Batch(vec![harness::put(1, 10)]), Step::Batch(vec![harness::put(2, 10)])];
+    let steps = [&write[..], &[Step::Snapshot, Step::Restart], &write[..], &[Step::Snapshot, Step::Restart]].concat();
+    for n in 0..calls(seed, &steps)? {
+        for m in 0..6 {
+            let faults = Faults { fail_at: Some(n), die_at: Some(n + m), skip_sync, ..Faults::default() };
+            survive(seed, &steps, &faults).map_err(|e| format!("seed {seed}, at calls {n} and {m} later: {e}"))?;
         }
     }
-    Ok(0)
+    Ok(())
+}
+
+/// How many calls the steps make when nothing fails.
+fn calls(seed: u64, steps: &[Step]) -> Result<u64, String> {
+    let disk = SimDisk::new(seed);
+    Harness::open(disk.clone(), seed)?.ok_or("does not open")?.run(steps)?;
+    Ok(disk.calls().len() as u64)
 }
 
 #[test]
 fn nothing_acknowledged_is_lost_wherever_the_power_fails() {
     let mut points = 0;
     for seed in SEEDS {
-        points += die_everywhere(seed, None).expect("a promise was broken");
+        points += everywhere(seed, |n| Faults { die_at: Some(n), ..Faults::default() }).expect("a promise was broken");
     }
     assert!(points > 300, "only {points} calls: the test has become too small");
 }
 
 #[test]
 fn no_sync_can_be_left_out_unnoticed() {
-    const SEAL_BYTES: usize = crate::frame::HEADER_BYTES + 8;
-    let syncs: [(&str, Skip); 6] = [
-        ("a batch", |call, name, bytes| call == Call::Sync && !name.ends_with(".tmp") && bytes != SEAL_BYTES),
-        ("the seal", |call, name, bytes| call == Call::Sync && !name.ends_with(".tmp") && bytes == SEAL_BYTES),
-        ("a segment's header", |call, name, _| call == Call::Sync && name.starts_with("log-") && name.ends_with(".tmp")),
-        ("a segment's name", |call, name, _| call == Call::SyncDir && name.starts_with("log-")),
-        ("a snapshot", |call, name, _| call == Call::Sync && name.starts_with("snapshot-")),
-        ("a snapshot's name", |call, name, _| call == Call::SyncDir && name.starts_with("snapshot-")),
-    ];
-    for (what, skip) in syncs {
-        let noticed = (0..200).any(|seed| die_everywhere(seed, Some(skip)).is_err());
-        assert!(noticed, "nobody noticed that {what} was not synced");
+    for point in SyncPoint::ALL {
+        let skip_sync = Some(point);
+        let noticed = (0..200).any(|seed| {
+            everywhere(seed, |n| Faults { die_at: Some(n), skip_sync, ..Faults::default() }).is_err() || twice(seed, skip_sync).is_err()
+        });
+        assert!(noticed, "nobody noticed that {point:?} was not synced");
+    }
+}
+
+/// Whoever adds a sync has to name it, and name it once: else the test above would not leave it out alone.
+#[test]
+fn every_sync_has_a_point_of_its_own() {
+    let sources = [include_str!("log.rs"), include_str!("snapshot.rs"), include_str!("recover.rs"), include_str!("writer.rs")];
+    let all = sources.concat();
+    for point in SyncPoint::ALL {
+        let (file, dir) = (format!(".sync(SyncPoint::{point:?})"), format!(".sync_dir(SyncPoint::{point:?})"));
+        assert_eq!(all.matches(&file).count() + all.matches(&dir).count(), 1, "{point:?}");
+    }
+    assert_eq!(all.matches(".sync(").count() + all.matches(".sync_dir(").count(), SyncPoint::ALL.len());
+}
+
+#[test]
+fn a_call_that_fails_acknowledges_nothing_and_loses_nothing() {
+    for seed in SEEDS {
+        everywhere(seed, |n| Faults { fail_at: Some(n), ..Faults::default() }).expect("a promise was broken");
+        twice(seed, None).expect("a promise was broken");
+    }
+}
+
+#[test]
+fn a_disk_that_becomes_read_only_loses_nothing() {
+    for seed in SEEDS {
+        let disk = SimDisk::new(seed);
+        let Some(mut harness) = Harness::open(disk, seed).expect("opens") else { panic!("no disk") };
+        let result = harness.run(&steps(seed, 10)).and_then(|()| {
+            harness.faults(&Faults { read_only: true, ..Faults::default() });
+            harness.run(&[Step::Batch(vec![harness::put(1, 10)]), Step::Tick, Step::Snapshot])?;
+            if harness.writable() {
+                return Err("takes writes".into());
+            }
+            // Nothing can be made, so nothing opens; but what is there stays.
+            harness.run(&[Step::Restart])?;
+            harness.crash()?.check()
+        });
+        result.unwrap_or_else(|e| panic!("seed {seed}: {e}"));
     }
 }
 

@@ -23,7 +23,7 @@ pub trait Disk: Send + Sync + 'static {
 
     fn remove(&self, name: &str) -> io::Result<()>;
 
-    fn sync_dir(&self) -> io::Result<()>;
+    fn sync_dir(&self, point: SyncPoint) -> io::Result<()>;
 
     fn free_bytes(&self) -> io::Result<u64>;
 
@@ -35,5 +35,35 @@ pub trait DiskFile: Send {
     /// All of it, or an error and perhaps a part.
     fn append(&mut self, bytes: &[u8]) -> io::Result<()>;
 
-    fn sync(&mut self) -> io::Result<()>;
+    fn sync(&mut self, point: SyncPoint) -> io::Result<()>;
+}
+
+/// Every place where the engine syncs, so that tests can leave out each and see what is lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum SyncPoint {
+    /// What was appended to the log, before it is acknowledged.
+    Batch,
+    /// The empty frame at the end of an idle log.
+    Seal,
+    /// A new segment's header, before it gets its name.
+    Segment,
+    SegmentName,
+    /// A snapshot, before it gets its name.
+    Snapshot,
+    /// Before the log that it replaces is removed.
+    SnapshotName,
+    /// The names found when opening, before anything they replace is removed.
+    FoundNames,
+}
+
+impl SyncPoint {
+    pub const ALL: [SyncPoint; 7] = [
+        SyncPoint::Batch,
+        SyncPoint::Seal,
+        SyncPoint::Segment,
+        SyncPoint::SegmentName,
+        SyncPoint::Snapshot,
+        SyncPoint::SnapshotName,
+        SyncPoint::FoundNames,
+    ];
 }

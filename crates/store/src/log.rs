@@ -9,7 +9,7 @@ use std::io;
 use std::sync::Arc;
 
 use crate::core::Batch;
-use crate::disk::{Disk, DiskFile};
+use crate::disk::{Disk, DiskFile, SyncPoint};
 use crate::frame::{self, u32_at, u64_at};
 use crate::record;
 
@@ -142,7 +142,7 @@ impl Log {
             self.rotate().map_err(by_kind)?;
         }
         self.append()?;
-        self.file.sync().map_err(CommitError::Fatal)?;
+        self.file.sync(SyncPoint::Batch).map_err(CommitError::Fatal)?;
         self.advance();
         self.sealed = false;
         Ok(())
@@ -175,7 +175,7 @@ impl Log {
         record::begin(&mut self.payload, now_ms);
         self.append()?;
         // The next frame must not be the second unsynced one.
-        self.file.sync().map_err(CommitError::Fatal)?;
+        self.file.sync(SyncPoint::Seal).map_err(CommitError::Fatal)?;
         self.advance();
         self.sealed = true;
         Ok(())
@@ -236,9 +236,9 @@ fn create_segment(disk: &dyn Disk, first: u64, bytes: &[u8]) -> io::Result<Box<d
     let temporary = format!("{name}.tmp");
     let mut file = disk.create(&temporary)?;
     file.append(bytes)?;
-    file.sync()?;
+    file.sync(SyncPoint::Segment)?;
     disk.rename(&temporary, &name)?;
-    disk.sync_dir()?;
+    disk.sync_dir(SyncPoint::SegmentName)?;
     Ok(file)
 }
 

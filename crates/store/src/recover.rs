@@ -4,7 +4,7 @@
 use std::cell::RefCell;
 use std::sync::Arc;
 
-use crate::disk::Disk;
+use crate::disk::{Disk, SyncPoint};
 use crate::frame::{self, HEADER_BYTES};
 use crate::log::{Position, SEGMENT_HEADER_BYTES, SegmentHeader, parse_name, reclaim, segment_name};
 use crate::state::State;
@@ -26,7 +26,7 @@ pub(crate) fn recover(disk: &Arc<dyn Disk>, history_bytes_max: usize) -> Result<
     }
     let (recovered, first) = read(&**disk, &names, history_bytes_max)?;
     // The snapshot's name must be there for good before what it replaces goes.
-    disk.sync_dir().map_err(|e| io("syncing", e))?;
+    disk.sync_dir(SyncPoint::FoundNames).map_err(|e| io("syncing", e))?;
     reclaim(&**disk, first).map_err(|e| io("removing old files from", e))?;
     Ok(recovered)
 }

@@ -5,7 +5,7 @@
 use std::io;
 use std::sync::Arc;
 
-use crate::disk::{Disk, DiskFile};
+use crate::disk::{Disk, DiskFile, SyncPoint};
 use crate::frame::{self, HEADER_BYTES, u32_at, u64_at};
 use crate::record::{self, Record};
 use crate::state::State;
@@ -25,7 +25,7 @@ pub(crate) fn write(disk: &dyn Disk, state: State, first: u64, now_ms: u64, salt
     let temporary = format!("{}.tmp", name(first));
     let bytes = write_file(disk.create(&temporary)?, state, now_ms, salt, progress)?;
     disk.rename(&temporary, &name(first))?;
-    disk.sync_dir()?;
+    disk.sync_dir(SyncPoint::SnapshotName)?;
     Ok(bytes)
 }
 
@@ -103,7 +103,7 @@ impl Writer {
         if !self.payload.is_empty() {
             self.frame()?;
         }
-        self.file.sync()?;
+        self.file.sync(SyncPoint::Snapshot)?;
         Ok(self.bytes)
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::StreamExt;
+use store::disk::SyncPoint;
 use store::disk::sim::{Call, Faults, SimDisk};
 use store::{Embedded, Error, Expect, KeyValue, ListOptions, Op, Options, Revision, Store, WatchItem, WatchStream};
 
@@ -286,8 +287,8 @@ impl store::disk::DiskFile for PanicFile {
         assert!(!self.1.load(std::sync::atomic::Ordering::Relaxed), "as the test wants it");
         self.0.append(bytes)
     }
-    fn sync(&mut self) -> std::io::Result<()> {
-        self.0.sync()
+    fn sync(&mut self, point: SyncPoint) -> std::io::Result<()> {
+        self.0.sync(point)
     }
 }
 
@@ -307,8 +308,8 @@ impl store::disk::Disk for Panics {
     fn remove(&self, name: &str) -> std::io::Result<()> {
         self.0.remove(name)
     }
-    fn sync_dir(&self) -> std::io::Result<()> {
-        self.0.sync_dir()
+    fn sync_dir(&self, point: SyncPoint) -> std::io::Result<()> {
+        self.0.sync_dir(point)
     }
     fn free_bytes(&self) -> std::io::Result<u64> {
         self.0.free_bytes()

@@ -8,7 +8,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::{Disk, DiskFile};
+use super::{Disk, DiskFile, SyncPoint};
 use crate::backup::{Phase, Progress};
 use crate::log::parse_name;
 
@@ -98,7 +98,7 @@ impl Disk for FrozenDisk {
         refused()
     }
 
-    fn sync_dir(&self) -> io::Result<()> {
+    fn sync_dir(&self, _point: SyncPoint) -> io::Result<()> {
         refused()
     }
 

@@ -5,7 +5,7 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use super::{Disk, DiskFile};
+use super::{Disk, DiskFile, SyncPoint};
 use crate::Error;
 
 pub(crate) const LOCK: &str = "lock";
@@ -117,7 +117,7 @@ impl Disk for RealDisk {
         fs::remove_file(self.path.join(name))
     }
 
-    fn sync_dir(&self) -> io::Result<()> {
+    fn sync_dir(&self, _point: SyncPoint) -> io::Result<()> {
         self.dir.sync_all()
     }
 
@@ -144,7 +144,7 @@ impl DiskFile for RealFile {
         self.0.write_all(bytes)
     }
 
-    fn sync(&mut self) -> io::Result<()> {
+    fn sync(&mut self, _point: SyncPoint) -> io::Result<()> {
         self.0.sync_data()
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::{Disk, DiskFile};
+use super::{Disk, DiskFile, SyncPoint};
 
 const SECTOR_BYTES: usize = 512;
 
@@ -27,9 +27,12 @@ pub struct Faults {
     pub die_at: Option<u64>,
     /// The n-th sync (of either kind) from now fails; what it should have synced may be lost at the next crash.
     pub fail_sync: Option<u64>,
-    /// Syncs that report success without doing anything, for tests that prove that each is needed. Asked with the kind, the name
-    /// (for a directory that of the last file renamed) and the number of bytes to sync.
-    pub skip_sync: Option<fn(Call, &str, usize) -> bool>,
+    /// The n-th call of any kind from now fails; the disk goes on.
+    pub fail_at: Option<u64>,
+    /// Every call fails as on a file system that is mounted read-only.
+    pub read_only: bool,
+    /// Syncs that report success without doing anything, for tests that prove that each is needed.
+    pub skip_sync: Option<SyncPoint>,
     /// Free space; `None`: endless.
     pub free_bytes: Option<u64>,
 }
@@ -195,6 +198,17 @@ impl Inner {
             Some(n) => self.faults.die_at = Some(n - 1),
             None => {}
         }
+        if self.faults.read_only {
+            return Err(io::ErrorKind::ReadOnlyFilesystem.into());
+        }
+        match self.faults.fail_at {
+            Some(0) => {
+                self.faults.fail_at = None;
+                return Err(io::Error::other("simulated failure"));
+            }
+            Some(n) => self.faults.fail_at = Some(n - 1),
+            None => {}
+        }
         if matches!(call, Call::Sync | Call::SyncDir) {
             match self.faults.fail_sync {
                 Some(0) => {
@@ -208,8 +222,8 @@ impl Inner {
         Ok(())
     }
 
-    fn skips(&self, call: Call, name: &str, bytes: usize) -> bool {
-        self.faults.skip_sync.is_some_and(|skips| skips(call, name, bytes))
+    fn skips(&self, point: SyncPoint) -> bool {
+        self.faults.skip_sync == Some(point)
     }
 }
 
@@ -254,11 +268,10 @@ impl Disk for SimDisk {
         inner.names.remove(name).map(|_| ()).ok_or_else(|| not_found(name))
     }
 
-    fn sync_dir(&self) -> io::Result<()> {
+    fn sync_dir(&self, point: SyncPoint) -> io::Result<()> {
         let mut inner = self.lock();
-        let last = inner.calls.iter().rev().find(|(c, _)| *c == Call::Rename).map(|(_, n)| n.clone()).unwrap_or_default();
-        inner.call(Call::SyncDir, &last)?;
-        if !inner.skips(Call::SyncDir, &last, 0) {
+        inner.call(Call::SyncDir, "")?;
+        if !inner.skips(point) {
             inner.synced_names = inner.names.clone();
         }
         Ok(())
@@ -298,16 +311,15 @@ impl DiskFile for SimFile {
         if keep < bytes.len() { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
     }
 
-    fn sync(&mut self) -> io::Result<()> {
+    fn sync(&mut self, point: SyncPoint) -> io::Result<()> {
         let mut inner = self.disk.lock();
-        let name = inner.names.iter().find(|(_, n)| **n == self.number).map_or(self.name.clone(), |(name, _)| name.clone());
-        inner.call(Call::Sync, &name)?;
-        let unsynced = inner.inodes.get(&self.number).map_or(0, |i| i.bytes.len() - i.synced.len());
-        if inner.skips(Call::Sync, &name, unsynced) {
+        inner.call(Call::Sync, &self.name)?;
+        if inner.skips(point) {
             return Ok(());
         }
         if let Some(inode) = inner.inodes.get_mut(&self.number) {
-            inode.synced = inode.bytes.clone();
+            let from = inode.synced.len();
+            inode.synced.extend_from_slice(&inode.bytes[from..]);
         }
         Ok(())
     }
