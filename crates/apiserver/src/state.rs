@@ -170,6 +170,8 @@ fn cache_id(resource: &Resource, custom: &Arc<kinds::Custom>) -> String {
 pub fn store_error(error: store::Error) -> StatusError {
     match error {
         store::Error::Compacted { .. } => StatusError::expired("The resourceVersion for the provided list is too old."),
+        // As upstream passes on what etcd says then: no reason, and words that scripts look for.
+        store::Error::NoSpace(why) => StatusError::new(500, "", format!("etcdserver: mvcc: database space exceeded: {why}")),
         store::Error::Unavailable(why) => StatusError::new(503, "ServiceUnavailable", why),
         store::Error::Cluster(text) => cluster_error(text),
         store::Error::Timeout(_) => out_of_time(),

@@ -139,7 +139,8 @@ impl Core {
     fn check(&self, op: &Op) -> Result<()> {
         match (&self.writable, op) {
             (Writable::Yes, _) | (Writable::Full(_), Op::Delete { .. }) => {}
-            (Writable::Full(why) | Writable::Stopped(why), _) => return Err(Error::ReadOnly(why.clone())),
+            (Writable::Full(why), _) => return Err(Error::NoSpace(why.clone())),
+            (Writable::Stopped(why), _) => return Err(Error::ReadOnly(why.clone())),
         }
         let (key_bytes, value_bytes) = match op {
             Op::Put { key, value, .. } => (key.len(), value.len()),
@@ -256,16 +257,20 @@ impl Core {
         }
     }
 
-    /// The batch could not be made durable. Nobody can say whether it will be there after a restart; so everything that
-    /// waits, and may build on it, fails.
+    /// The batch could not be made durable; everything that waits, and may build on it, fails. Unless the disk was only full,
+    /// nobody can say whether the batch will be there after a restart.
     pub(crate) fn fail(&mut self, batch: Batch, why: &str, writable: Writable) {
-        self.writable = writable;
+        let failed = |why: &str| match &writable {
+            Writable::Full(_) => Error::NoSpace(why.to_owned()),
+            _ => Error::Unavailable(why.to_owned()),
+        };
         let queued = std::mem::take(&mut self.queue);
         self.queue_bytes = 0;
         self.overlay.clear();
         self.last_revision = self.state.revision;
         for waiter in batch.queued.into_iter().chain(queued).filter_map(|q| q.waiter) {
-            waiter.answer.send(Err(Error::Unavailable(why.to_owned()))).ok();
+            waiter.answer.send(Err(failed(why))).ok();
         }
+        self.writable = writable;
     }
 }

@@ -109,7 +109,11 @@ impl Embedded {
     /// Lets time pass: keys whose lease has ended are deleted. An engine with a thread does this by itself.
     pub fn tick(&self) {
         match &self.inline {
-            Some(writer) => writer.lock().unwrap_or_else(PoisonError::into_inner).tick(&self.shared),
+            Some(writer) => {
+                let mut writer = writer.lock().unwrap_or_else(PoisonError::into_inner);
+                writer.tick(&self.shared);
+                writer.step(&self.shared);
+            }
             None => {
                 let reading = (self.shared.options.clock)();
                 self.shared.lock().tick(reading);

@@ -123,7 +123,10 @@ pub enum Error {
     /// Too slow: the watch was dropped and must be started again from a list.
     #[error("the watch fell too far behind")]
     Lagged,
-    /// Nothing can be written any more (disk full, fsync failed); says what to do.
+    /// The disk is (nearly) full: nothing but deletions is taken until there is space again. Nothing was written.
+    #[error("database space exceeded: {0}")]
+    NoSpace(String),
+    /// Nothing can be written any more (fsync failed); says what to do.
     #[error("the store is read-only: {0}")]
     ReadOnly(String),
     /// The data on disk is not what was written; says which file and what to do.

@@ -23,7 +23,13 @@ pub(crate) fn name(first: u64) -> String {
 /// Writes a snapshot that replaces all segments before the one starting with `first`. There whole or not at all. Answers its size.
 pub(crate) fn write(disk: &dyn Disk, state: State, first: u64, now_ms: u64, salt: u64, progress: &dyn Fn(u64, u64)) -> io::Result<u64> {
     let temporary = format!("{}.tmp", name(first));
-    let bytes = write_file(disk.create(&temporary)?, state, now_ms, salt, progress)?;
+    let written = disk.create(&temporary).and_then(|file| write_file(file, state, now_ms, salt, progress));
+    let bytes = written.inspect_err(|_| {
+        // A disk that ran full needs the space; what stays is removed when the directory is opened again.
+        if let Err(error) = disk.remove(&temporary) {
+            tracing::debug!(%error, "cannot remove an unfinished snapshot");
+        }
+    })?;
     disk.rename(&temporary, &name(first))?;
     disk.sync_dir(SyncPoint::SnapshotName)?;
     Ok(bytes)

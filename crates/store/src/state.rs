@@ -49,6 +49,8 @@ pub(crate) struct State {
     /// The changes after `compacted` (or after revision 1), one for each revision.
     history: VecDeque<Arc<Change>>,
     pub history_bytes: usize,
+    /// What the newest values take in a snapshot, about.
+    pub live_bytes: usize,
     views: VecDeque<(Revision, Map)>,
     leases: Leases,
 }
@@ -82,10 +84,15 @@ impl Default for State {
             compacted: Revision(0),
             history: VecDeque::new(),
             history_bytes: 0,
+            live_bytes: 0,
             views: VecDeque::new(),
             leases: Leases::default(),
         }
     }
+}
+
+fn item_bytes(item: &KeyValue) -> usize {
+    64 + item.key.len() + item.value.len()
 }
 
 impl State {
@@ -109,7 +116,10 @@ impl State {
                 return Some(None);
             }
             Record::Base { item } => {
-                self.map.insert(item.key.clone(), item.clone());
+                self.live_bytes += item_bytes(item);
+                if let Some(previous) = self.map.insert(item.key.clone(), item.clone()) {
+                    self.live_bytes -= item_bytes(&previous);
+                }
                 return Some(None);
             }
             Record::Begin { compacted, revision } => {
@@ -126,6 +136,8 @@ impl State {
             Some(item) => self.map.insert(key.clone(), item.clone()),
             None => self.map.remove(key),
         };
+        self.live_bytes += value.as_deref().map_or(0, item_bytes);
+        self.live_bytes -= previous.as_deref().map_or(0, item_bytes);
         let change = Arc::new(Change { revision, key: key.clone(), value, previous });
         self.revision = revision;
         self.history_bytes += change.bytes();

@@ -26,6 +26,8 @@ pub(crate) struct Writer {
     /// The snapshot being written beside the log.
     job: Option<JoinHandle<io::Result<u64>>>,
     last_tick: Option<Duration>,
+    /// The files hold much that no longer counts.
+    wasteful: bool,
     /// The disk ran full during an append; writing must be tried again before puts are taken.
     full: bool,
     /// The disk can no longer be trusted: it is left alone.
@@ -34,7 +36,17 @@ pub(crate) struct Writer {
 
 impl Writer {
     pub(crate) fn new(disk: Arc<dyn Disk>, log: Log, snapshot_bytes: u64, options: &Options) -> Self {
-        Writer { disk, log, options: options.clone(), snapshot_bytes, job: None, last_tick: None, full: false, stopped: false }
+        Writer {
+            disk,
+            log,
+            options: options.clone(),
+            snapshot_bytes,
+            job: None,
+            last_tick: None,
+            wasteful: false,
+            full: false,
+            stopped: false,
+        }
     }
 
     /// The thread: until the engine is closed.
@@ -94,6 +106,7 @@ impl Writer {
             return;
         }
         self.look_at_space(shared);
+        self.look_at_waste(shared);
         if !self.flush_one(shared) {
             self.seal(shared);
         }
@@ -188,12 +201,23 @@ impl Writer {
         };
     }
 
+    /// After much was deleted or compacted a snapshot gives the space back, even if few writes follow.
+    fn look_at_waste(&mut self, shared: &Shared) {
+        let needed = {
+            let core = shared.lock();
+            (core.state.live_bytes + core.state.history_bytes) as u64
+        };
+        let held = self.log.bytes_since_snapshot() + self.snapshot_bytes;
+        self.wasteful = held >= self.options.snapshot_bytes_min.saturating_add(needed.saturating_mul(2));
+    }
+
     fn snapshot_due(&self) -> bool {
         let grown = self.log.bytes_since_snapshot() >= self.options.snapshot_bytes_min.saturating_add(self.snapshot_bytes);
-        self.job.is_none() && !self.full && !self.stopped && (grown || self.log.segments_since_snapshot() > SEGMENTS_MAX)
+        self.job.is_none() && !self.full && !self.stopped && (grown || self.wasteful || self.log.segments_since_snapshot() > SEGMENTS_MAX)
     }
 
     fn prepare_snapshot(&mut self, shared: &Shared) -> io::Result<Job> {
+        self.wasteful = false;
         self.log.rotate()?;
         self.log.snapshot_begun();
         let core = shared.lock();

@@ -228,7 +228,7 @@ async fn a_full_disk_refuses_writes_and_recovers() {
     // Nearly full: refused before anything breaks, but deletions may help.
     disk.set_faults(Faults { free_bytes: Some(1 << 20), ..Faults::default() });
     store.tick();
-    let Err(Error::ReadOnly(why)) = store.write(put("/a", "2", Expect::Anything)).await else { panic!() };
+    let Err(Error::NoSpace(why)) = store.write(put("/a", "2", Expect::Anything)).await else { panic!() };
     assert!(why.contains("only 1 MiB are free") && why.contains("sim/"), "{why}");
     store.write(delete("/a", Expect::Anything)).await.unwrap();
     // Space is back; then an append finds none left.
@@ -236,8 +236,9 @@ async fn a_full_disk_refuses_writes_and_recovers() {
     store.tick();
     store.write(put("/a", "3", Expect::Anything)).await.unwrap();
     disk.set_faults(Faults { free_bytes: Some(40), ..Faults::default() });
-    assert!(matches!(store.write(put("/a", "4", Expect::Anything)).await, Err(Error::Unavailable(_))));
-    assert!(matches!(store.write(put("/a", "5", Expect::Anything)).await, Err(Error::ReadOnly(_))));
+    assert!(matches!(store.write(put("/a", "4", Expect::Anything)).await, Err(Error::NoSpace(_))));
+    assert!(matches!(store.write(put("/a", "5", Expect::Anything)).await, Err(Error::NoSpace(_))));
+    assert_eq!(at(&store, 4).await, ["/a=3@4"], "reads go on");
     disk.set_faults(Faults::default());
     store.tick();
     store.write(put("/a", "6", Expect::Anything)).await.unwrap();

@@ -204,7 +204,7 @@ impl Harness {
                 pending.push((key.clone(), value));
             }
             match submitted {
-                Submitted::Done(Err(Error::ReadOnly(_))) => {
+                Submitted::Done(Err(Error::ReadOnly(_) | Error::NoSpace(_))) => {
                     pending.truncate(self.model.changes.len());
                     break;
                 }
@@ -222,7 +222,7 @@ impl Harness {
         let mut failed = false;
         for (op, applies, mut answer, then) in waiting {
             match answer.try_recv().map_err(|_| "no answer after a flush")? {
-                Err(Error::Unavailable(_)) => failed = true,
+                Err(Error::Unavailable(_) | Error::NoSpace(_)) => failed = true,
                 outcome => self.expect(&op, applies, &outcome, &then)?,
             }
         }
