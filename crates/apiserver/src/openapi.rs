@@ -3,7 +3,10 @@
 
 pub mod custom;
 mod gnostic;
+mod operations;
+mod parameters;
 mod paths;
+mod roots;
 mod schemas;
 
 use std::collections::BTreeMap;
@@ -205,6 +208,9 @@ fn name_of(gv: &GroupVersion) -> String {
 
 fn document(call: &Call, name: &str) -> Option<Document> {
     let registry = call.api.registry.snapshot();
+    if let Some(root) = roots::find(&registry, name) {
+        return Some(cached(name, || root.document().to_string().into()));
+    }
     let gv = registry.group_versions().iter().find(|gv| name_of(gv) == name)?;
     call.api.openapi.v3(&registry, gv).or_else(|| Some(cached(name, || v3(gv).to_string().into())))
 }
@@ -213,8 +219,8 @@ fn index(call: &Call) -> Value {
     // Kept until every document is made.
     let _words = words();
     let mut paths = serde_json::Map::new();
-    for gv in call.api.registry.snapshot().group_versions() {
-        let name = name_of(gv);
+    let registry = call.api.registry.snapshot();
+    for name in registry.group_versions().iter().map(name_of).chain(roots::names(&registry)) {
         if let Some(document) = document(call, &name) {
             let url = format!("{V3}/{name}?hash={}", document.hash);
             paths.insert(name, json!({"serverRelativeURL": url}));
@@ -226,7 +232,7 @@ fn index(call: &Call) -> Value {
 
 fn v3(gv: &GroupVersion) -> Value {
     let mut schemas = schemas::Schemas::new(paths::Dialect::V3, words());
-    let paths = paths::of(gv, &mut schemas, paths::Dialect::V3);
+    let paths = paths::of(gv, &mut schemas);
     v3_of(paths, schemas)
 }
 
@@ -242,9 +248,9 @@ fn v3_of(paths: Value, schemas: schemas::Schemas) -> Value {
 
 fn v2() -> Value {
     let mut schemas = schemas::Schemas::new(paths::Dialect::V2, words());
-    let mut all = serde_json::Map::new();
+    let mut all = roots::paths(&mut schemas);
     for gv in kinds::table().group_versions() {
-        if let Value::Object(paths) = paths::of(gv, &mut schemas, paths::Dialect::V2) {
+        if let Value::Object(paths) = paths::of(gv, &mut schemas) {
             all.extend(paths);
         }
     }

@@ -92,14 +92,14 @@ impl Documents {
 fn v3(gv: &GroupVersion, rows: &[&Resource]) -> Value {
     let mut schemas = Schemas::new(Dialect::V3, words());
     provide(&mut schemas, rows, Dialect::V3);
-    let paths = paths::of_rows(gv, rows, &mut schemas, Dialect::V3);
+    let paths = paths::of_rows(gv, rows, &mut schemas);
     v3_of(paths, schemas)
 }
 
 fn v2(gv: &GroupVersion, rows: &[&Resource]) -> Value {
     let mut schemas = Schemas::new(Dialect::V2, words());
     provide(&mut schemas, rows, Dialect::V2);
-    let paths = paths::of_rows(gv, rows, &mut schemas, Dialect::V2);
+    let paths = paths::of_rows(gv, rows, &mut schemas);
     json!({"paths": paths, "definitions": schemas.finish()})
 }
 

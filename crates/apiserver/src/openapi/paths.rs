@@ -1,10 +1,12 @@
-//! The paths of a group version: per resource its collection, its objects and its subresources, with the parameters clients
-//! look for.
+//! The paths of a group version: per resource its collection, its objects, its subresources and their old watch paths. What all
+//! operations of a path take stands at the path, as upstream's generator has it.
 
 use kinds::Resource;
-use machinery::gvk::{GroupVersion, GroupVersionKind};
+use kinds::resource::Subresource;
+use machinery::gvk::GroupVersion;
 use serde_json::{Map, Value, json};
 
+use super::operations::{self, Place};
 use super::schemas::Schemas;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,163 +25,127 @@ impl Dialect {
     }
 }
 
-const PATCH_TYPES: [&str; 4] = [
-    "application/json-patch+json",
-    "application/merge-patch+json",
-    "application/strategic-merge-patch+json",
-    "application/apply-patch+yaml",
-];
-
-pub fn of(gv: &GroupVersion, schemas: &mut Schemas, dialect: Dialect) -> Value {
+pub fn of(gv: &GroupVersion, schemas: &mut Schemas) -> Value {
     let rows: Vec<&Resource> = kinds::table().of(gv).map(|r| &**r).collect();
-    of_rows(gv, &rows, schemas, dialect)
+    of_rows(gv, &rows, schemas)
 }
 
-pub fn of_rows(gv: &GroupVersion, rows: &[&Resource], schemas: &mut Schemas, dialect: Dialect) -> Value {
+pub fn of_rows(gv: &GroupVersion, rows: &[&Resource], schemas: &mut Schemas) -> Value {
     let base = if gv.group.is_empty() { format!("/api/{}", gv.version) } else { format!("/apis/{gv}") };
-    let mut paths = Map::new();
+    let (prefix, tag) = operations::names(gv);
+    let mut writer = Writer { base: &base, prefix: &prefix, tag: &tag, schemas, paths: Map::new() };
+    let list = super::custom::meta("APIResourceList");
+    let root = writer.schemas.root("get available resources", &format!("get{prefix}APIResources"), &tag, &list);
+    writer.paths.insert(format!("{base}/"), root);
     for row in rows {
-        let root =
-            if row.namespaced { format!("{base}/namespaces/{{namespace}}/{}", row.resource) } else { format!("{base}/{}", row.resource) };
-        let gvk = row.gvk();
-        let list = GroupVersionKind { kind: row.list_kind(), ..gvk.clone() };
-        add(&mut paths, &root, row, &["list", "create", "deletecollection"], &gvk, &list, schemas, dialect);
-        add(&mut paths, &format!("{root}/{{name}}"), row, &["get", "update", "patch", "delete"], &gvk, &gvk, schemas, dialect);
-        if row.namespaced && row.verbs.iter().any(|v| v == "list") {
-            add(&mut paths, &format!("{base}/{}", row.resource), row, &["list"], &gvk, &list, schemas, dialect);
+        writer.resource(row);
+        row.subresources.iter().for_each(|sub| writer.subresource(row, sub));
+    }
+    Value::Object(writer.paths)
+}
+
+struct Writer<'a> {
+    base: &'a str,
+    prefix: &'a str,
+    tag: &'a str,
+    schemas: &'a mut Schemas,
+    paths: Map<String, Value>,
+}
+
+impl Writer<'_> {
+    fn resource(&mut self, row: &Resource) {
+        let within = if row.namespaced { "/namespaces/{namespace}" } else { "" };
+        let (base, (prefix, tag)) = (self.base.to_owned(), (self.prefix.to_owned(), self.tag.to_owned()));
+        let collection = format!("{within}/{}", row.resource);
+        let place = |named: bool, everywhere: bool| Place {
+            prefix: &prefix,
+            tag: &tag,
+            namespaced: row.namespaced && !everywhere,
+            everywhere,
+            row,
+            named,
+            subresource: "",
+            with_path: false,
+            kind: row.gvk(),
+        };
+        let has = |verb: &str| row.verbs.iter().any(|v| v == verb);
+        let known = |verbs: &[&'static str]| verbs.iter().copied().filter(|v| has(v)).collect::<Vec<_>>();
+        self.add(format!("{base}{collection}"), &place(false, false), &known(&["list", "create", "deletecollection"]));
+        self.add(format!("{base}{collection}/{{name}}"), &place(true, false), &known(&["get", "update", "patch", "delete"]));
+        if row.namespaced {
+            self.add(format!("{base}/{}", row.resource), &place(false, true), &known(&["list"]));
         }
-        for sub in &row.subresources {
-            let mut item = Map::new();
-            for verb in &sub.verbs {
-                item.insert(method(verb).into(), operation(verb, &sub.kind, &sub.kind, schemas, dialect));
+        // Custom resources have no such paths.
+        if !has("watch") || row.custom.is_some() {
+            return;
+        }
+        self.add(format!("{base}/watch{collection}"), &place(false, false), &["watchlist"]);
+        self.add(format!("{base}/watch{collection}/{{name}}"), &place(true, false), &["watch"]);
+        if row.namespaced {
+            self.add(format!("{base}/watch/{}", row.resource), &place(false, true), &["watchlist"]);
+        }
+    }
+
+    fn subresource(&mut self, row: &Resource, sub: &Subresource) {
+        let within = if row.namespaced { "/namespaces/{namespace}" } else { "" };
+        let path = format!("{}{within}/{}/{{name}}/{}", self.base, row.resource, sub.name);
+        let (prefix, tag) = (self.prefix.to_owned(), self.tag.to_owned());
+        let place = |with_path: bool| Place {
+            prefix: &prefix,
+            tag: &tag,
+            named: true,
+            subresource: &sub.name,
+            with_path,
+            kind: sub.kind.clone(),
+            namespaced: row.namespaced,
+            everywhere: false,
+            row,
+        };
+        match sub.name.as_str() {
+            "proxy" => {
+                let verbs = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"].map(|m| format!("connect {m}"));
+                let verbs: Vec<&str> = verbs.iter().map(String::as_str).collect();
+                self.add(path.clone(), &place(false), &verbs);
+                self.add(format!("{path}/{{path}}"), &place(true), &verbs);
             }
-            paths.insert(format!("{root}/{{name}}/{}", sub.name), parameters(item, row, true, dialect));
+            "exec" | "attach" | "portforward" => self.add(path, &place(false), &["connect GET", "connect POST"]),
+            _ => {
+                let verbs: Vec<&str> = sub.verbs.iter().map(String::as_str).collect();
+                self.add(path, &place(false), &verbs);
+            }
         }
     }
-    Value::Object(paths)
-}
 
-#[expect(clippy::too_many_arguments, reason = "one private helper that writes one path")]
-fn add(
-    paths: &mut Map<String, Value>,
-    path: &str,
-    row: &Resource,
-    verbs: &[&str],
-    gvk: &GroupVersionKind,
-    answer: &GroupVersionKind,
-    schemas: &mut Schemas,
-    dialect: Dialect,
-) {
-    let mut item = Map::new();
-    for verb in verbs.iter().filter(|v| row.verbs.iter().any(|w| w == *v)) {
-        let answer = if *verb == "create" { gvk } else { answer };
-        item.insert(method(verb).into(), operation(verb, gvk, answer, schemas, dialect));
+    /// Writes one path. What all its operations take is said once.
+    fn add(&mut self, path: String, place: &Place<'_>, verbs: &[&str]) {
+        if verbs.is_empty() {
+            return;
+        }
+        let taken: Vec<Vec<Value>> = verbs.iter().map(|verb| operations::parameters(verb, place, self.schemas)).collect();
+        let common: Vec<Value> = taken[0].iter().filter(|p| taken.iter().all(|of_verb| of_verb.contains(p))).cloned().collect();
+        let mut item = Map::new();
+        for (verb, parameters) in verbs.iter().zip(taken) {
+            let mut operation = operations::of(verb, place, self.schemas);
+            let mut own: Vec<Value> = operation.get("parameters").and_then(Value::as_array).cloned().unwrap_or_default();
+            own.extend(parameters.into_iter().filter(|p| !common.contains(p)));
+            if !own.is_empty() {
+                operation["parameters"] = json!(own);
+            }
+            item.insert(method(verb), operation);
+        }
+        if !common.is_empty() {
+            item.insert("parameters".to_owned(), json!(common));
+        }
+        self.paths.insert(path, Value::Object(item));
     }
-    if !item.is_empty() {
-        paths.insert(path.to_owned(), parameters(item, row, path.contains("{name}"), dialect));
-    }
 }
 
-fn meta(name: &str) -> String {
-    format!("io.k8s.apimachinery.pkg.apis.meta.v1.{name}")
-}
-
-fn method(verb: &str) -> &'static str {
+fn method(verb: &str) -> String {
     match verb {
-        "create" => "post",
-        "update" => "put",
-        "patch" => "patch",
-        "delete" | "deletecollection" => "delete",
-        _ => "get",
+        "create" => "post".to_owned(),
+        "update" => "put".to_owned(),
+        "patch" => "patch".to_owned(),
+        "delete" | "deletecollection" => "delete".to_owned(),
+        other => other.strip_prefix("connect ").map_or("get".to_owned(), str::to_ascii_lowercase),
     }
-}
-
-fn query(name: &str, kind: &str, dialect: Dialect) -> Value {
-    match dialect {
-        Dialect::V2 => json!({"name": name, "in": "query", "type": kind, "uniqueItems": true}),
-        Dialect::V3 => json!({"name": name, "in": "query", "schema": {"type": kind, "uniqueItems": true}}),
-    }
-}
-
-fn parameters(mut item: Map<String, Value>, row: &Resource, named: bool, dialect: Dialect) -> Value {
-    let path = |name: &str| match dialect {
-        Dialect::V2 => json!({"name": name, "in": "path", "required": true, "type": "string", "uniqueItems": true}),
-        Dialect::V3 => json!({"name": name, "in": "path", "required": true, "schema": {"type": "string", "uniqueItems": true}}),
-    };
-    let mut list = Vec::new();
-    if named {
-        list.push(path("name"));
-    }
-    if row.namespaced {
-        list.push(path("namespace"));
-    }
-    list.push(query("pretty", "string", dialect));
-    item.insert("parameters".into(), json!(list));
-    Value::Object(item)
-}
-
-fn operation(verb: &str, gvk: &GroupVersionKind, answer: &GroupVersionKind, schemas: &mut Schemas, dialect: Dialect) -> Value {
-    let mut params: Vec<Value> = Vec::new();
-    let names: &[(&str, &str)] = match verb {
-        "create" | "update" => &[("dryRun", "string"), ("fieldManager", "string"), ("fieldValidation", "string")],
-        "patch" => &[("dryRun", "string"), ("fieldManager", "string"), ("fieldValidation", "string"), ("force", "boolean")],
-        "delete" => &[("dryRun", "string"), ("gracePeriodSeconds", "integer"), ("propagationPolicy", "string")],
-        "list" | "deletecollection" => &[
-            ("allowWatchBookmarks", "boolean"),
-            ("continue", "string"),
-            ("fieldSelector", "string"),
-            ("labelSelector", "string"),
-            ("limit", "integer"),
-            ("resourceVersion", "string"),
-            ("resourceVersionMatch", "string"),
-            ("sendInitialEvents", "boolean"),
-            ("timeoutSeconds", "integer"),
-            ("watch", "boolean"),
-        ],
-        _ => &[],
-    };
-    params.extend(names.iter().map(|(name, kind)| query(name, kind, dialect)));
-    let action = match verb {
-        "create" => "post",
-        "update" => "put",
-        other => other,
-    };
-    let schema = if matches!(verb, "delete" | "deletecollection") { schemas.named(&meta("Status")) } else { schemas.kind(answer) };
-    let mut operation = json!({
-        "x-kubernetes-action": action,
-        "x-kubernetes-group-version-kind": {"group": gvk.group, "version": gvk.version, "kind": gvk.kind},
-    });
-    let body = match verb {
-        "create" | "update" => Some((schemas.kind(gvk), vec!["*/*"])),
-        "delete" | "deletecollection" => Some((schemas.named(&meta("DeleteOptions")), vec!["*/*"])),
-        "patch" => Some((schemas.named(&meta("Patch")), patch_types(gvk))),
-        _ => None,
-    };
-    if let Some((schema, kinds)) = body {
-        let required = !matches!(verb, "delete" | "deletecollection");
-        match dialect {
-            Dialect::V2 => {
-                params.push(json!({"name": "body", "in": "body", "required": required, "schema": schema}));
-                operation["consumes"] = json!(kinds);
-            }
-            Dialect::V3 => {
-                let content: Map<String, Value> = kinds.iter().map(|k| ((*k).to_owned(), json!({"schema": schema}))).collect();
-                operation["requestBody"] = json!({"required": required, "content": content});
-            }
-        }
-    }
-    let ok = match dialect {
-        Dialect::V2 => json!({"description": "OK", "schema": schema}),
-        Dialect::V3 => json!({"description": "OK", "content": {
-            "application/json": {"schema": schema}, "application/yaml": {"schema": schema}, "application/vnd.kubernetes.protobuf": {"schema": schema}}}),
-    };
-    operation["responses"] = json!({"200": ok, "401": {"description": "Unauthorized"}});
-    operation["parameters"] = json!(params);
-    operation
-}
-
-/// Custom resources have no strategic merge.
-fn patch_types(gvk: &GroupVersionKind) -> Vec<&'static str> {
-    let custom = kinds::table().type_of(gvk).is_none();
-    PATCH_TYPES.into_iter().filter(|kind| !(custom && kind.contains("strategic"))).collect()
 }

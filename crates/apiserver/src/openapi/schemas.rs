@@ -10,6 +10,8 @@ use serde_json::{Map, Value, json};
 
 use super::paths::Dialect;
 
+/// No type of ours, so it is spelled out.
+pub const VERSION: &str = "io.k8s.apimachinery.pkg.version.Info";
 /// All objects and lists share the words for their first fields.
 const ANY: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.Status";
 
@@ -32,6 +34,47 @@ impl Schemas {
         self.provided.insert(gvk.clone(), name.to_owned());
         self.done.insert(name.to_owned(), schema);
         json!({"$ref": format!("{}{name}", self.dialect.prefix())})
+    }
+
+    pub fn dialect(&self) -> Dialect {
+        self.dialect
+    }
+
+    /// Upstream's words on a field of a type.
+    pub fn words_of(&self, type_name: &str, field: &str) -> Option<String> {
+        self.words.of_field(type_name, field).map(str::to_owned)
+    }
+
+    /// A path that is no resource's, with the type it answers; an empty name: text.
+    pub fn root(&mut self, description: &str, identifier: &str, tag: &str, answers: &str) -> Value {
+        let schema = match answers {
+            "" => json!({"type": "string"}),
+            VERSION => self.refer(VERSION, |_| version()),
+            list => {
+                let reference = self.named(list);
+                if let Some(schema) = self.done.get_mut(list) {
+                    let kind = list.rsplit('.').next().unwrap_or_default();
+                    schema["x-kubernetes-group-version-kind"] = json!([{"group": "", "version": "v1", "kind": kind}]);
+                }
+                reference
+            }
+        };
+        let types: &[&str] = match answers {
+            "" | VERSION => &["application/json"],
+            _ => &["application/json", "application/yaml", "application/vnd.kubernetes.protobuf"],
+        };
+        let mut get = json!({"description": description, "operationId": identifier, "tags": [tag]});
+        match self.dialect {
+            Dialect::V2 => {
+                get["responses"] = json!({"200": {"description": "OK", "schema": schema}, "401": {"description": "Unauthorized"}});
+                (get["produces"], get["schemes"], get["consumes"]) = (json!(types), json!(["https"]), json!(types));
+            }
+            Dialect::V3 => {
+                let content: Map<String, Value> = types.iter().map(|kind| ((*kind).to_owned(), json!({"schema": schema}))).collect();
+                get["responses"] = json!({"200": {"description": "OK", "content": content}, "401": {"description": "Unauthorized"}});
+            }
+        }
+        json!({"get": get})
     }
 
     /// The field with an object's or a list's metadata.
@@ -193,14 +236,18 @@ impl Schemas {
         {
             let lines: Vec<String> = values.iter().map(|v| format!(" - `{}`", machinery::field::go_quote(v))).collect();
             description = format!("{description}\n\nPossible enum values:\n{}", lines.join("\n"));
-            let place = if schema.get("items").is_some() { &mut schema["items"] } else { &mut schema };
+            let below = ["items", "additionalProperties"].into_iter().find(|key| schema.get(*key).is_some());
+            let place = match below {
+                Some(key) => &mut schema[key],
+                None => &mut schema,
+            };
             place["enum"] = json!(values);
         }
         if !description.is_empty() {
             extra.insert("description".into(), json!(description));
         }
         let strategies: Vec<&str> =
-            [(field.patch_retain_keys, "retainKeys"), (field.patch_merge, "merge")].iter().filter(|(on, _)| *on).map(|(_, s)| *s).collect();
+            [(field.patch_merge, "merge"), (field.patch_retain_keys, "retainKeys")].iter().filter(|(on, _)| *on).map(|(_, s)| *s).collect();
         if !strategies.is_empty() {
             extra.insert("x-kubernetes-patch-strategy".into(), json!(strategies.join(",")));
         }
@@ -208,6 +255,8 @@ impl Schemas {
             extra.insert("x-kubernetes-patch-merge-key".into(), json!(field.merge_key));
         }
         match self.types.get(field.ty) {
+            // Lists of objects say nothing of it.
+            Type::List(_) if field.name == "items" && s.name.ends_with("List") => {}
             Type::List(list) => topology(list, &mut extra),
             Type::Map(map) if map.atomic => {
                 extra.insert("x-kubernetes-map-type".into(), json!("atomic"));
@@ -226,6 +275,16 @@ impl Schemas {
         }
         schema
     }
+}
+
+/// The server's version.
+fn version() -> Value {
+    const ALWAYS: [&str; 9] =
+        ["major", "minor", "gitVersion", "gitCommit", "gitTreeState", "buildDate", "goVersion", "compiler", "platform"];
+    const SOMETIMES: [&str; 4] = ["emulationMajor", "emulationMinor", "minCompatibilityMajor", "minCompatibilityMinor"];
+    let always = ALWAYS.iter().map(|name| ((*name).to_owned(), json!({"type": "string", "default": ""})));
+    let sometimes = SOMETIMES.iter().map(|name| ((*name).to_owned(), json!({"type": "string"})));
+    json!({"type": "object", "properties": always.chain(sometimes).collect::<Map<_, _>>(), "required": ALWAYS})
 }
 
 fn topology(list: &List, extra: &mut Map<String, Value>) {
