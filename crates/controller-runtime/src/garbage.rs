@@ -13,6 +13,7 @@ use futures::stream::{BoxStream, SelectAll};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::core::DynamicObject;
 use kube::discovery::{ApiResource, Scope as KindScope};
+use tokio::sync::broadcast;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -28,6 +29,9 @@ pub const NAME: &str = garbage_collector::NAME;
 /// How often new kinds are looked for, as upstream.
 const DISCOVERY_PERIOD: Duration = Duration::from_secs(30);
 
+/// Deletions that may wait to be heard of; who hears of fewer counts everything again.
+const FEWER_MAX: usize = 256;
+
 const DISCOVERY_RETRY: Duration = Duration::from_secs(1);
 
 type Meta = Trimmed;
@@ -42,12 +46,28 @@ struct Kind {
 }
 
 /// The collector watches every kind, so it can also tell how many objects of each there are.
-#[derive(Default)]
-pub struct Counts(Mutex<BTreeMap<String, Informer<Meta>>>);
+pub struct Counts {
+    informers: Mutex<BTreeMap<String, Informer<Meta>>>,
+    /// Namespaces in which something is gone.
+    fewer: broadcast::Sender<Arc<str>>,
+}
+
+impl Default for Counts {
+    fn default() -> Self {
+        Self { informers: Mutex::default(), fewer: broadcast::Sender::new(FEWER_MAX) }
+    }
+}
+
+impl Counts {
+    /// Tells the namespaces in which there are fewer objects of some kind from now on.
+    pub fn fewer(&self) -> broadcast::Receiver<Arc<str>> {
+        self.fewer.subscribe()
+    }
+}
 
 impl controllers::Counts for Counts {
     fn count(&self, namespace: &str, resource: &str) -> Option<usize> {
-        let informers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let informers = self.informers.lock().unwrap_or_else(PoisonError::into_inner);
         Some(informers.get(resource)?.list_namespace(namespace).len())
     }
 }
@@ -130,7 +150,7 @@ impl Graph {
         for (path, name, informer) in new {
             // A kind that cannot be listed must not stop the rest.
             match tokio::time::timeout(Duration::from_secs(10), informer.synced()).await {
-                Ok(Ok(())) => drop(self.counts.0.lock().unwrap_or_else(PoisonError::into_inner).insert(name, informer.clone())),
+                Ok(Ok(())) => drop(self.counts.informers.lock().unwrap_or_else(PoisonError::into_inner).insert(name, informer.clone())),
                 Ok(Err(error)) => tracing::warn!(%error, %path, "no informer"),
                 Err(_) => tracing::warn!(%path, "cannot be listed yet"),
             }
@@ -152,6 +172,10 @@ impl Graph {
             if let Some(owner) = self.nodes.get(&owner.uid) {
                 queue.add(owner.clone());
             }
+        }
+        if change.new.is_none() && !change.key.namespace.is_empty() && self.counts.fewer.receiver_count() > 0 {
+            // Somebody may have gone meanwhile, which is all that can fail.
+            drop(self.counts.fewer.send(change.key.namespace.clone()));
         }
         let (old_uid, new_uid) = (uid_of(change.old.as_deref()), uid_of(change.new.as_deref()));
         if let Some(uid) = old_uid.filter(|uid| new_uid != Some(*uid)) {

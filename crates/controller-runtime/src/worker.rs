@@ -1,13 +1,15 @@
 //! The loop of one controller: changes and timers become keys, keys become passes of `reconcile`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use controllers::{Context, Controller, Failure, Key};
 use futures::stream::select_all;
 use futures::{FutureExt, StreamExt};
 use serde_json::Value;
+use tokio::sync::broadcast;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -25,6 +27,52 @@ struct Pass {
     memory: Option<Value>,
     failed: bool,
     again_at: Option<Instant>,
+    /// It asked how many objects there are.
+    counted: bool,
+}
+
+/// Notes whether anything is counted.
+struct Noting<'a> {
+    counts: &'a Counts,
+    asked: AtomicBool,
+}
+
+impl controllers::Counts for Noting<'_> {
+    fn count(&self, namespace: &str, resource: &str) -> Option<usize> {
+        self.asked.store(true, Ordering::Relaxed);
+        self.counts.count(namespace, resource)
+    }
+}
+
+/// Keys that depend on numbers of objects, by namespace, and the news of these; none until a pass counts.
+#[derive(Default)]
+struct Counting {
+    keys: BTreeMap<String, BTreeSet<Key>>,
+    news: Option<broadcast::Receiver<Arc<str>>>,
+}
+
+impl Counting {
+    fn note(&mut self, key: &Key, counted: bool, counts: &Counts) {
+        if counted {
+            self.news.get_or_insert_with(|| counts.fewer());
+            self.keys.entry(key.namespace.clone()).or_default().insert(key.clone());
+        } else if let Some(keys) = self.keys.get_mut(&key.namespace) {
+            keys.remove(key);
+            if keys.is_empty() {
+                self.keys.remove(&key.namespace);
+            }
+        }
+    }
+
+    /// Keys to look at again; waits until there may be some.
+    async fn fewer(&mut self) -> Vec<Key> {
+        let Some(news) = &mut self.news else { return std::future::pending().await };
+        match news.recv().await {
+            Ok(namespace) => self.keys.get(&*namespace).into_iter().flatten().cloned().collect(),
+            Err(broadcast::error::RecvError::Lagged(_)) => self.keys.values().flatten().cloned().collect(),
+            Err(broadcast::error::RecvError::Closed) => std::future::pending().await,
+        }
+    }
 }
 
 /// Everything a pass needs.
@@ -60,6 +108,7 @@ pub async fn run(
     let mut failures: BTreeMap<Key, Failure> = BTreeMap::new();
     let mut memories: BTreeMap<Key, Value> = BTreeMap::new();
     let mut passes: JoinSet<Pass> = JoinSet::new();
+    let mut counting = Counting::default();
     loop {
         while passes.len() < workers
             && let Some(key) = queue.start(Instant::now())
@@ -73,6 +122,7 @@ pub async fn run(
             () = cancel.cancelled() => break,
             Some(ended) = passes.join_next() => match ended {
                 Ok(pass) => {
+                    counting.note(&pass.key, pass.counted, &shared.counts);
                     if let Some(failure) = pass.failure {
                         failures.insert(pass.key.clone(), failure);
                     }
@@ -83,6 +133,7 @@ pub async fn run(
                 }
                 Err(error) => tracing::error!(%error, "a pass was cancelled"),
             },
+            keys = counting.fewer() => keys.into_iter().for_each(|key| queue.add(key)),
             Some(keys) = changes.next() => keys.into_iter().for_each(|key| queue.add(key)),
             () = tokio::time::sleep_until(due), if passes.len() < workers => {}
         }
@@ -97,16 +148,17 @@ async fn guarded_pass(shared: Arc<Shared>, key: Key, failure: Option<Failure>, m
         Ok(pass) => pass,
         Err(_) => {
             tracing::error!(%key, "a pass panicked");
-            Pass { key, failure: None, memory: None, failed: true, again_at: None }
+            Pass { key, failure: None, memory: None, failed: true, again_at: None, counted: false }
         }
     }
 }
 
 async fn pass(shared: Arc<Shared>, key: Key, failure: Option<Failure>, memory: Option<Value>) -> Pass {
+    let noting = Noting { counts: &shared.counts, asked: AtomicBool::new(false) };
     let outcome = {
         let config = &shared.config;
         let context = Context::new(config.clock.now(), config.entropy.next_u64(), &config.controllers, failure.as_ref());
-        let context = context.remembering(memory.as_ref()).counting(&*shared.counts);
+        let context = context.remembering(memory.as_ref()).counting(&noting);
         (shared.controller.reconcile)(&shared.caches.view(), &key, &context)
     };
     let again_at = outcome.requeue_after.map(|after| Instant::now() + after);
@@ -126,5 +178,6 @@ async fn pass(shared: Arc<Shared>, key: Key, failure: Option<Failure>, memory: O
             (true, None)
         }
     };
-    Pass { key, failure, memory: outcome.memory, failed, again_at }
+    let counted = noting.asked.into_inner();
+    Pass { key, failure, memory: outcome.memory, failed, again_at, counted }
 }

@@ -31,7 +31,7 @@ pub const CONTROLLER: Controller = Controller {
     reconcile,
 };
 
-/// How often kinds are counted that send no changes here.
+/// How often kinds are counted that send no changes here but when one of them is deleted.
 const RECOUNT: Duration = Duration::from_secs(30);
 
 fn quotas_in(view: &View<'_>, namespace: &str) -> Vec<Key> {
