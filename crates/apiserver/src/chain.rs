@@ -291,7 +291,7 @@ async fn pass(
     let id = passage.id.to_str().unwrap_or_default();
     let asked =
         Asked { id, user, info: &info, uri: &parts.uri, headers: &parts.headers, client: origin.address(), received: passage.received };
-    passage.audit = api.audit.begin(&api, &asked);
+    passage.audit = api.audit.begin(&api, &asked)?;
     if passage.audit.is_some() {
         passage.info = info.clone();
     }

@@ -66,6 +66,16 @@ pub struct Config {
     pub encryption_reload: Option<Duration>,
     /// `--audit-*`
     pub audit: crate::audit::Options,
+    /// `--cors-allowed-origins`: regular expressions of sites whose pages may read answers.
+    pub cors_allowed_origins: Vec<String>,
+    /// `--strict-transport-security-directives`
+    pub strict_transport_security_directives: Vec<String>,
+    /// `--goaway-chance`: how likely a request ends its HTTP/2 connection, so that clients spread over servers.
+    pub goaway_chance: f64,
+    /// `--tls-cipher-suites`, by Go's names; empty: all that are safe. Those of TLS 1.3 are always on.
+    pub tls_cipher_suites: Vec<String>,
+    /// `--tls-min-version`: `VersionTLS12` (also where it is older, or empty) or `VersionTLS13`.
+    pub tls_min_version: String,
     /// What clients may make the server keep.
     pub connections: crate::listen::Limits,
     /// `--feature-gates`
@@ -107,6 +117,11 @@ impl Config {
             encryption_provider_config: None,
             encryption_reload: None,
             audit: crate::audit::Options::default(),
+            cors_allowed_origins: Vec::new(),
+            strict_transport_security_directives: Vec::new(),
+            goaway_chance: 0.0,
+            tls_cipher_suites: Vec::new(),
+            tls_min_version: String::new(),
             connections: crate::listen::Limits::default(),
             features: crate::features::Gates::default(),
             flags: Vec::new(),

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use http::Request;
+use http::{Request, Version};
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
@@ -19,7 +19,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::authn::{Origin, Peer};
 use crate::chain;
+use crate::http::Body;
 use crate::http::body::boxed;
+use crate::http::browser::Browsers;
+use crate::http::respond::Answer;
+use crate::identifiers;
 use crate::metrics::table;
 use crate::state::Api;
 
@@ -31,6 +35,8 @@ const HEADER_BYTES_MAX: u32 = 64 * 1024;
 const HEADERS_MAX: usize = 256;
 /// Streams a client opened and reset while they were still waiting to be looked at.
 const RESETS_MAX: usize = 20;
+/// Chances are told apart as finely as this.
+const DRAWS: u64 = 1 << 20;
 
 /// Bounds on connections.
 #[derive(Clone, Copy, Debug)]
@@ -187,6 +193,22 @@ impl Drop for Busy {
     }
 }
 
+async fn answer(api: Arc<Api>, request: Request<Incoming>, origin: Origin) -> Answer {
+    if api.browsers.is_idle() {
+        return chain::handle(api, request.map(boxed), origin).await;
+    }
+    let page = api.browsers.origin(request.headers());
+    let mut answer = if Browsers::is_preflight(page.as_ref(), request.method()) {
+        let mut empty = Answer::new(Body::empty());
+        *empty.status_mut() = http::StatusCode::NO_CONTENT;
+        empty
+    } else {
+        chain::handle(api.clone(), request.map(boxed), origin).await
+    };
+    api.browsers.tell(page, answer.headers_mut());
+    answer
+}
+
 /// Serves HTTP/1.1 or HTTP/2 on a connection until it ends.
 pub async fn serve_io<I>(io: I, api: Arc<Api>, origin: Origin, cancel: CancellationToken)
 where
@@ -195,11 +217,16 @@ where
     let limits = api.config.connections;
     let activity = Arc::new(Activity { requests: AtomicUsize::new(0), since: Instant::now(), last: AtomicU64::new(0) });
     let busy = activity.clone();
+    let (leave, chance) = (Arc::new(tokio::sync::Notify::new()), api.config.goaway_chance);
+    let leaving = leave.clone();
     let service = hyper::service::service_fn(move |request: Request<Incoming>| {
         let (api, origin) = (api.clone(), origin.clone());
         let busy = Busy::new(&busy);
+        if chance > 0.0 && request.version() == Version::HTTP_2 && identifiers::below(DRAWS) < (chance * DRAWS as f64) as u64 {
+            leaving.notify_one();
+        }
         async move {
-            let answer = chain::handle(api, request.map(boxed), origin).await;
+            let answer = answer(api, request, origin).await;
             // Until the last byte is sent: a watch is no idle connection.
             Ok::<_, std::convert::Infallible>(answer.map(|body| crate::http::body::Held::new(body, busy)))
         }
@@ -228,6 +255,11 @@ where
     loop {
         tokio::select! { biased;
             () = cancel.cancelled(), if !draining => {
+                draining = true;
+                connection.as_mut().graceful_shutdown();
+            }
+            // What was begun is finished; the client opens another connection, maybe to another server.
+            () = leave.notified(), if !draining => {
                 draining = true;
                 connection.as_mut().graceful_shutdown();
             }

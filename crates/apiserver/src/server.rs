@@ -141,6 +141,7 @@ async fn state(
         plugins: Plugins::new(&config)?,
         caches: Caches::new(store.clone(), Limits::default(), cancel.clone()),
         flow: Arc::new(Flow::new(&config)),
+        browsers: crate::http::browser::Browsers::new(&config)?,
         audit,
         encryption,
         tracer,
@@ -176,7 +177,8 @@ fn acceptor(config: &Config, pki: &Pki) -> Result<TlsAcceptor> {
     sans.sort();
     sans.dedup();
     let identity = pki.serving("apiserver", "kube-apiserver", &[], &sans)?;
-    let config = tls::server_config(&identity, tls::verifier([pki.ca.der()?])?)?;
+    let offer = tls::Offer::new(&config.tls_cipher_suites, &config.tls_min_version)?;
+    let config = tls::server_config_of(&offer, &identity, tls::verifier([pki.ca.der()?])?)?;
     Ok(TlsAcceptor::from(Arc::new(config)))
 }
 

@@ -20,6 +20,7 @@ use crate::cache::{Cache, Caches, Extract};
 use crate::config::Config;
 use crate::connect::Connections;
 use crate::flow::Flow;
+use crate::http::browser::Browsers;
 use crate::metrics::Metrics;
 use crate::pki::Pki;
 use crate::registry::{self, Registry};
@@ -49,6 +50,7 @@ pub struct Api {
     pub metrics: Arc<Metrics>,
     pub flow: Arc<Flow>,
     pub audit: Audit,
+    pub browsers: Browsers,
     pub tracer: Option<Tracer>,
     /// What encrypts the store, if anything does: `store` is it.
     pub encryption: Option<encryption::Encrypted>,

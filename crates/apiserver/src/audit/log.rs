@@ -3,11 +3,16 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use machinery::object::str_at;
 use serde_json::Value;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::metrics::table;
+use crate::state::Api;
 
 /// How events are written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -29,6 +34,55 @@ pub struct LogOptions {
     pub max_size: u64,
     pub format: Format,
     pub compress: bool,
+    pub mode: Mode,
+}
+
+/// `--audit-log-mode`: when events are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// Before the request goes on.
+    #[default]
+    Blocking,
+    /// The same, and a request that cannot be noted when it comes is not served.
+    BlockingStrict,
+    /// Later, by somebody else; so many at most wait.
+    Batch { buffer: usize },
+}
+
+impl Mode {
+    pub fn parse(text: &str, buffer: usize) -> Option<Self> {
+        Some(match text {
+            "blocking" => Self::Blocking,
+            "blocking-strict" => Self::BlockingStrict,
+            "batch" => Self::Batch { buffer: buffer.max(1) },
+            _ => return None,
+        })
+    }
+}
+
+/// Writes what comes until cancelled, and then what is left.
+pub async fn run(api: Arc<Api>, mut events: mpsc::Receiver<Value>, cancel: CancellationToken) {
+    let write = |event: &Value| match &api.audit.log {
+        Some(log) => log.write(event).unwrap_or_else(|error| failed(&api, &error)),
+        None => {}
+    };
+    loop {
+        tokio::select! { biased;
+            () = cancel.cancelled() => break,
+            event = events.recv() => match event {
+                Some(event) => write(&event),
+                None => return,
+            },
+        }
+    }
+    while let Ok(event) = events.try_recv() {
+        write(&event);
+    }
+}
+
+pub fn failed(api: &Api, error: &io::Error) {
+    tracing::error!(%error, "the audit log cannot be written");
+    api.metrics.count(&table::AUDIT_ERRORS, &["log"]);
 }
 
 pub struct Log {
@@ -37,6 +91,10 @@ pub struct Log {
 }
 
 impl Log {
+    pub fn mode(&self) -> Mode {
+        self.options.mode
+    }
+
     pub fn open(options: LogOptions) -> io::Result<Self> {
         let log = Self { options, open: Mutex::new(None) };
         if !log.is_stdout() {
@@ -179,7 +237,15 @@ mod tests {
     fn files_are_rotated_and_forgotten() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("logs/audit.log");
-        let options = LogOptions { path: path.clone(), max_age: 1, max_backup: 2, max_size: 1, format: Format::Json, compress: true };
+        let options = LogOptions {
+            path: path.clone(),
+            max_age: 1,
+            max_backup: 2,
+            max_size: 1,
+            format: Format::Json,
+            compress: true,
+            mode: Mode::Blocking,
+        };
         let log = Log::open(options).unwrap();
         let event = json!({"text": "x".repeat(400 * 1024)});
         for _ in 0..12 {

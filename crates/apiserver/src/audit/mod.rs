@@ -10,13 +10,14 @@ mod webhook;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use machinery::status::StatusError;
 use serde_json::Value;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 pub use event::{Asked, Event};
-pub use log::{Format, LogOptions};
+pub use log::{Format, LogOptions, Mode};
 pub use policy::{Level, Policy, Stage};
 pub use webhook::WebhookOptions;
 
@@ -39,12 +40,17 @@ pub struct Options {
 pub struct Audit {
     policy: Option<Policy>,
     log: Option<log::Log>,
+    /// Of what is written later.
+    batch: Option<mpsc::Sender<Value>>,
     webhook: Option<mpsc::Sender<Value>>,
     event_bytes_max: usize,
 }
 
 /// What is to be started.
-pub struct Pending(Option<(WebhookOptions, crate::webhook::Endpoint, mpsc::Receiver<Value>)>);
+pub struct Pending {
+    log: Option<mpsc::Receiver<Value>>,
+    webhook: Option<(WebhookOptions, crate::webhook::Endpoint, mpsc::Receiver<Value>)>,
+}
 
 impl Audit {
     /// Reads the policy and opens the log.
@@ -60,12 +66,19 @@ impl Audit {
         };
         let log = options.log.clone().filter(|_| policy.is_some());
         let log = log.map(|o| log::Log::open(o).map_err(|e| bad("--audit-log-path", e.to_string()))).transpose()?;
-        let mut audit = Self { policy, log, webhook: None, event_bytes_max: options.event_bytes_max.unwrap_or(usize::MAX) };
-        let Some(options) = options.webhook.clone().filter(|_| audit.policy.is_some()) else { return Ok((audit, Pending(None))) };
+        let event_bytes_max = options.event_bytes_max.unwrap_or(usize::MAX);
+        let mut audit = Self { policy, log, batch: None, webhook: None, event_bytes_max };
+        let mut pending = Pending { log: None, webhook: None };
+        if let Some(Mode::Batch { buffer }) = audit.log.as_ref().map(log::Log::mode) {
+            let (sender, receiver) = mpsc::channel(buffer);
+            (audit.batch, pending.log) = (Some(sender), Some(receiver));
+        }
+        let Some(options) = options.webhook.clone().filter(|_| audit.policy.is_some()) else { return Ok((audit, pending)) };
         let endpoint = webhook::endpoint(&options.config_file).map_err(|e| bad("--audit-webhook-config-file", e))?;
         let (sender, receiver) = mpsc::channel(options.buffer.max(1));
         audit.webhook = Some(sender);
-        Ok((audit, Pending(Some((options, endpoint, receiver)))))
+        pending.webhook = Some((options, endpoint, receiver));
+        Ok((audit, pending))
     }
 
     /// Whether anything is noted at all.
@@ -73,44 +86,54 @@ impl Audit {
         self.policy.is_some() && (self.log.is_some() || self.webhook.is_some())
     }
 
-    /// The event of a request, if the policy wants one. The request is noted as received at once.
-    pub fn begin(&self, api: &Api, asked: &Asked<'_>) -> Option<Event> {
-        let policy = self.policy.as_ref().filter(|_| self.is_on())?;
+    /// The event of a request, if the policy wants one. The request is noted as received at once; an error, where it must not
+    /// go on if that fails.
+    pub fn begin(&self, api: &Api, asked: &Asked<'_>) -> Result<Option<Event>, StatusError> {
+        let Some(policy) = self.policy.as_ref().filter(|_| self.is_on()) else { return Ok(None) };
         let verdict = policy.judge(asked.user, asked.info);
         api.metrics.count(&table::AUDIT_LEVEL, &[verdict.level.name()]);
         if verdict.level == Level::None {
-            return None;
+            return Ok(None);
         }
         let event = Event::new(asked, verdict);
-        self.emit(api, &event, Stage::RequestReceived);
-        Some(event)
+        let noted = self.emit(api, &event, Stage::RequestReceived);
+        let strict = self.log.as_ref().is_some_and(|log| log.mode() == Mode::BlockingStrict);
+        if strict && !noted { Err(StatusError::internal("failed to update audit event")) } else { Ok(Some(event)) }
     }
 
-    /// Writes an event as it is at a stage, where the policy wants that.
-    pub fn emit(&self, api: &Api, event: &Event, stage: Stage) {
-        let Some(mut value) = event.at(stage) else { return };
+    /// Writes an event as it is at a stage, where the policy wants that; whether the log took it.
+    pub fn emit(&self, api: &Api, event: &Event, stage: Stage) -> bool {
+        let Some(mut value) = event.at(stage) else { return true };
         api.metrics.count(&table::AUDIT_EVENTS, &[]);
         if self.event_bytes_max != usize::MAX && value.to_string().len() > self.event_bytes_max {
             event::truncate(&mut value);
         }
-        if let Some(log) = &self.log
-            && let Err(error) = log.write(&value)
-        {
-            tracing::error!(%error, "the audit log cannot be written");
-            api.metrics.count(&table::AUDIT_ERRORS, &["log"]);
+        let later = |queue: &mpsc::Sender<Value>, value: Value| {
+            let taken = queue.try_send(value).is_ok();
+            if !taken {
+                tracing::warn!("too many audit events: one was dropped");
+                api.metrics.count(&table::AUDIT_ERRORS, &["buffered"]);
+            }
+            taken
+        };
+        let taken = match (&self.log, &self.batch) {
+            (Some(_), Some(batch)) => later(batch, value.clone()),
+            (Some(log), None) => log.write(&value).inspect_err(|error| log::failed(api, error)).is_ok(),
+            (None, _) => true,
+        };
+        if let Some(webhook) = &self.webhook {
+            later(webhook, value);
         }
-        if let Some(webhook) = &self.webhook
-            && webhook.try_send(value).is_err()
-        {
-            tracing::warn!("too many audit events: one was dropped");
-            api.metrics.count(&table::AUDIT_ERRORS, &["buffered"]);
-        }
+        taken
     }
 }
 
 impl Pending {
     pub fn start(self, api: &Arc<Api>, tasks: &mut JoinSet<()>, cancel: &CancellationToken) {
-        if let Some((options, endpoint, events)) = self.0 {
+        if let Some(events) = self.log {
+            tasks.spawn(log::run(api.clone(), events, cancel.clone()));
+        }
+        if let Some((options, endpoint, events)) = self.webhook {
             tasks.spawn(webhook::run(api.clone(), options, endpoint, events, cancel.clone()));
         }
     }

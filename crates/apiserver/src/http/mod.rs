@@ -1,6 +1,7 @@
 //! HTTP without Kubernetes' meaning: bodies, query strings, content negotiation, answers.
 
 pub mod body;
+pub mod browser;
 pub mod negotiate;
 pub mod query;
 pub mod respond;

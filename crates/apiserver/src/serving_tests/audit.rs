@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
 use super::{As, Cluster};
-use crate::audit::{Format, LogOptions, WebhookOptions};
+use crate::audit::{Format, LogOptions, Mode, WebhookOptions};
 
 const POLICY: &str = "
 apiVersion: audit.k8s.io/v1
@@ -38,7 +38,8 @@ fn log_to(config: &mut crate::Config, dir: &std::path::Path) {
     std::fs::write(&policy, POLICY).unwrap();
     config.audit.policy_file = Some(policy);
     let path = dir.join("audit.log");
-    config.audit.log = Some(LogOptions { path, max_age: 0, max_backup: 0, max_size: 100, format: Format::Json, compress: false });
+    config.audit.log =
+        Some(LogOptions { path, max_age: 0, max_backup: 0, max_size: 100, format: Format::Json, compress: false, mode: Mode::Blocking });
 }
 
 fn events(dir: &std::path::Path) -> Vec<Value> {
@@ -212,4 +213,34 @@ async fn a_webhook_gets_batches() {
     assert_eq!((&lists[1]["kind"], &lists[1]["apiVersion"]), (&"EventList".into(), &"audit.k8s.io/v1".into()));
     let items: Vec<Value> = lists.iter().flat_map(|l| l["items"].as_array().unwrap().clone()).collect();
     assert!(at(&items, said.header("audit-id"), "ResponseComplete").is_some());
+}
+
+#[tokio::test]
+async fn the_log_is_written_later_or_must_be_written_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let cluster = Cluster::start(|config| {
+        log_to(config, dir.path());
+        config.audit.log.as_mut().unwrap().mode = Mode::Batch { buffer: 100 };
+    })
+    .await;
+    let admin = cluster.client(As::Admin).await;
+    for _ in 0..5 {
+        assert_eq!(admin.get("/version").await.code, 200);
+    }
+    cluster.end().await;
+    let versions = events(dir.path()).iter().filter(|e| e["requestURI"] == "/version" && e["stage"] == "ResponseComplete").count();
+    assert_eq!(versions, 5, "what is left is written when the server ends");
+    // A device that is always full: nothing can be noted, so nothing is served.
+    for (mode, code) in [(Mode::Blocking, 200), (Mode::BlockingStrict, 500)] {
+        let cluster = Cluster::start(|config| {
+            log_to(config, dir.path());
+            let log = config.audit.log.as_mut().unwrap();
+            (log.path, log.mode) = ("/dev/full".into(), mode);
+        })
+        .await;
+        let said = cluster.client(As::Admin).await.get("/version").await;
+        assert_eq!(said.code, code, "{mode:?}: {}", said.text);
+        assert!(code == 200 || said.text.contains("failed to update audit event"), "{}", said.text);
+        cluster.end().await;
+    }
 }

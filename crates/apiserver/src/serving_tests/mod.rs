@@ -1,6 +1,7 @@
 //! How the server serves, tried over real sockets: flow control, limits, health, metrics, stopping, hostile traffic.
 
 mod audit;
+mod browsers;
 mod drain;
 mod encryption;
 mod flow;

@@ -57,6 +57,12 @@ pub struct Flags {
     /// json or legacy
     #[arg(long, default_value = "json")]
     audit_log_format: String,
+    /// blocking, blocking-strict or batch
+    #[arg(long, default_value = "blocking")]
+    audit_log_mode: String,
+    /// Events that wait to be written, in mode batch
+    #[arg(long, default_value_t = 10_000)]
+    audit_log_batch_buffer_size: usize,
     /// Pack old audit logs
     #[arg(long, default_value_t = false, num_args = 0..=1, default_missing_value = "true", action = clap::ArgAction::Set)]
     audit_log_compress: bool,
@@ -86,6 +92,21 @@ pub struct Flags {
     audit_log_truncate_enabled: bool,
     #[arg(long, default_value_t = 102_400)]
     audit_log_truncate_max_event_size: usize,
+    /// Regular expressions of sites whose pages may read answers, pinned to both ends
+    #[arg(long, value_delimiter = ',')]
+    cors_allowed_origins: Vec<String>,
+    /// Of max-age=SECONDS, includeSubDomains, preload
+    #[arg(long, value_delimiter = ',')]
+    strict_transport_security_directives: Vec<String>,
+    /// How likely a request ends its HTTP/2 connection: 0 to 0.02
+    #[arg(long, default_value_t = 0.0)]
+    goaway_chance: f64,
+    /// By Go's names; those of TLS 1.3 are always on
+    #[arg(long, value_delimiter = ',')]
+    tls_cipher_suites: Vec<String>,
+    /// VersionTLS12 or VersionTLS13
+    #[arg(long, default_value = "")]
+    tls_min_version: String,
     /// A=true,B=false; see --feature-gates=help
     #[arg(long, default_value = "")]
     feature_gates: String,
@@ -104,6 +125,14 @@ impl Flags {
         config.encryption_provider_config.clone_from(&self.encryption_provider_config);
         config.encryption_reload = self.encryption_provider_config_automatic_reload.then_some(std::time::Duration::from_secs(60));
         config.audit = self.audit()?;
+        config.cors_allowed_origins.clone_from(&self.cors_allowed_origins);
+        config.strict_transport_security_directives.clone_from(&self.strict_transport_security_directives);
+        if !(0.0..=0.02).contains(&self.goaway_chance) {
+            bail!("--goaway-chance can not be less than 0 or greater than 0.02");
+        }
+        config.goaway_chance = self.goaway_chance;
+        config.tls_cipher_suites.clone_from(&self.tls_cipher_suites);
+        config.tls_min_version.clone_from(&self.tls_min_version);
         if self.feature_gates == "help" {
             bail!("the feature gates, each with its stage and default:\n{}", gates());
         }
@@ -120,6 +149,9 @@ impl Flags {
             "legacy" => audit::Format::Legacy,
             other => bail!("--audit-log-format {other}: must be json or legacy"),
         };
+        let mode = audit::Mode::parse(&self.audit_log_mode, self.audit_log_batch_buffer_size).with_context(|| {
+            format!("--audit-log-mode {}: invalid audit log mode, allowed modes are batch,blocking,blocking-strict", self.audit_log_mode)
+        })?;
         let log = self.audit_log_path.clone().map(|path| audit::LogOptions {
             path,
             max_age: self.audit_log_maxage,
@@ -127,6 +159,7 @@ impl Flags {
             max_size: self.audit_log_maxsize,
             format,
             compress: self.audit_log_compress,
+            mode,
         });
         if self.audit_webhook_mode != "batch" {
             bail!("--audit-webhook-mode {}: only batch is known", self.audit_webhook_mode);
@@ -201,6 +234,7 @@ mod tests {
         let config = apply(&["--request-timeout=90s", "--max-requests-inflight", "7", "--feature-gates=AllAlpha=true"]).unwrap();
         assert_eq!((config.request_timeout.as_secs(), config.max_requests_inflight), (90, 7));
         assert!(config.features.enabled("APIServingWithRoutine"));
+        assert!(apply(&["--goaway-chance=0.5"]).is_err() && apply(&["--audit-log-mode=never"]).is_err());
         assert!(apply(&["--request-timeout=-1s"]).is_err() && apply(&["--feature-gates=No=true"]).is_err());
         assert!(
             apply(&["--feature-gates=help"]).err().unwrap().to_string().contains("\nAPIServerIdentity=true|false (BETA - default=true)\n")
