@@ -14,7 +14,7 @@ mod typed;
 use serde_json::{Value, json};
 
 use self::managed::Entry;
-use self::set::{Set, difference, exclude, intersection, strip, union};
+use self::set::{Set, add, difference, exclude, intersection, is_subset, strip, subtract, union};
 use crate::schema::{TypeId, Types};
 use crate::status::{Cause, Details, StatusError};
 
@@ -123,15 +123,18 @@ impl ApplyError {
 /// decoded and defaulted objects of type `ty`. As upstream, call it before admission and before the strategy's `prepare_*`: what
 /// those set belongs to nobody.
 pub fn on_update(types: &Types, ty: TypeId, old: Option<&Value>, new: &mut Value, writer: &Writer<'_>) {
-    let live = |old: Option<&Value>| old.and_then(managed::read).unwrap_or_default();
-    let mut entries = if writer.subresource.is_empty() {
-        if managed::is_reset(new) { Vec::new() } else { managed::read(new).filter(|e| !e.is_empty()).unwrap_or_else(|| live(old)) }
-    } else {
-        live(old)
+    let reset = writer.subresource.is_empty() && managed::is_reset(new);
+    let given = new.get_mut("metadata").and_then(Value::as_object_mut).and_then(|metadata| metadata.remove("managedFields"));
+    let live = old.and_then(|old| crate::object::at(old, "metadata.managedFields"));
+    // A patched object brings what the live one has: that is used, and nothing copied.
+    let (own, same) = (writer.subresource.is_empty(), given.as_ref() == live);
+    let given = given.filter(|_| own || same).and_then(managed::of_list);
+    let mut entries = match given {
+        _ if reset => Vec::new(),
+        Some(given) if !given.is_empty() => given,
+        _ if same => Vec::new(),
+        _ => old.and_then(managed::read).unwrap_or_default(),
     };
-    if let Some(metadata) = new.get_mut("metadata").and_then(Value::as_object_mut) {
-        metadata.remove("managedFields");
-    }
     // An update of an object that nobody is known to manage starts no tracking.
     if entries.is_empty() && old.is_some_and(|o| !crate::object::uid(o).is_empty()) {
         return;
@@ -156,10 +159,11 @@ fn account(types: &Types, ty: TypeId, old: &Value, new: &Value, writer: &Writer<
     for set in [&mut changes.added, &mut changes.modified, &mut changes.removed] {
         exclude(set, writer.reset_fields);
     }
-    let taken = union(&changes.added, &changes.modified);
+    let mut taken = changes.added;
+    add(&mut taken, &changes.modified);
     take(entries, &taken, &changes.removed);
-    let mine = strip(&taken, &STRIPPED);
-    if mine.is_empty() {
+    strip(&mut taken, &STRIPPED);
+    if taken.is_empty() {
         return;
     }
     let entry = Entry {
@@ -168,22 +172,21 @@ fn account(types: &Types, ty: TypeId, old: &Value, new: &Value, writer: &Writer<
         api_version: writer.api_version.to_owned(),
         subresource: writer.subresource.to_owned(),
         time: writer.time.to_owned(),
-        set: mine,
+        set: taken,
     };
     match entries.iter_mut().find(|e| e.same_manager(&entry)) {
-        Some(previous) => *previous = Entry { set: union(&entry.set, &previous.set), ..entry },
+        Some(previous) => {
+            add(&mut previous.set, &entry.set);
+            *previous = Entry { set: std::mem::take(&mut previous.set), ..entry };
+        }
         None => entries.push(entry),
     }
 }
 
 fn take(entries: &mut Vec<Entry>, taken: &Set, removed: &Set) {
     for entry in entries.iter_mut() {
-        if !taken.is_empty() {
-            entry.set = difference(&entry.set, taken);
-        }
-        if !removed.is_empty() {
-            entry.set = difference(&entry.set, removed);
-        }
+        subtract(&mut entry.set, taken);
+        subtract(&mut entry.set, removed);
     }
     entries.retain(|e| !e.set.is_empty());
 }
@@ -211,19 +214,16 @@ pub fn apply(
     typed::validate(types, ty, config)?;
     let mut entries = live.and_then(managed::read).unwrap_or_default();
     settle::settle(types, ty, &mut entries);
-    let zero = crate::decode::zero(types, ty);
-    let mut bare = live.unwrap_or(&zero).clone();
-    if let Some(metadata) = bare.get_mut("metadata").and_then(Value::as_object_mut) {
-        metadata.remove("managedFields");
-    }
+    let bare = live.map_or_else(|| crate::decode::zero(types, ty), without_managers);
     if entries.is_empty() && live.is_some() {
+        let zero = crate::decode::zero(types, ty);
         let before = Writer { manager: BEFORE_FIRST_APPLY, ..*writer };
         account(types, ty, &zero, &bare, &before, &mut entries);
     }
-    let first = apply_once(types, ty, &bare, config, writer, force, entries.clone());
-    let outcome = match first {
-        // kubectl moves from client-side to server-side apply: what it applied before is its own.
-        Err(ApplyError::Conflicts(conflicts)) if writer.manager == "kubectl" => {
+    // kubectl moves from client-side to server-side apply: what it applied before is its own.
+    let again = (writer.manager == "kubectl" && !force).then(|| entries.clone());
+    let outcome = match (apply_once(types, ty, &bare, config, writer, force, entries), again) {
+        (Err(ApplyError::Conflicts(conflicts)), Some(entries)) => {
             let own = last_applied(&bare).and_then(|last| compare::field_set(types, ty, &last).ok()).unwrap_or_default();
             let own = set::paths(&own);
             let left: Vec<Conflict> = conflicts.into_iter().filter(|c| !own.contains(&c.path)).collect();
@@ -232,7 +232,7 @@ pub fn apply(
             }
             apply_once(types, ty, &bare, config, writer, true, entries)
         }
-        other => other,
+        (other, _) => other,
     };
     let (mut object, unchanged, entries) = outcome?;
     if writer.manager == "kubectl" && last_applied(&bare).is_some() {
@@ -241,6 +241,19 @@ pub fn apply(
     }
     managed::write(&mut object, entries);
     Ok(Applied { object, unchanged })
+}
+
+/// A copy that leaves out what is often the larger half.
+fn without_managers(object: &Value) -> Value {
+    let Value::Object(map) = object else { return object.clone() };
+    let metadata = |value: &Value| match value {
+        Value::Object(map) => {
+            Value::Object(map.iter().filter(|(k, _)| *k != "managedFields").map(|(k, v)| (k.clone(), v.clone())).collect())
+        }
+        other => other.clone(),
+    };
+    let copied = |(k, v): (&String, &Value)| (k.clone(), if k == "metadata" { metadata(v) } else { v.clone() });
+    Value::Object(map.iter().map(copied).collect())
 }
 
 fn last_applied(object: &Value) -> Option<Value> {
@@ -270,21 +283,25 @@ fn apply_once(
     };
     let last = entries.iter().position(|e| e.same_manager(&mine)).map(|at| entries.remove(at));
     let object = match &last {
-        Some(last) if !last.set.is_empty() => prune(types, ty, merged, &last.set, &entries, &mine)?,
+        // Most appliers set what they set the last time, with other values.
+        Some(last) if !is_subset(&last.set, &mine.set) => prune(types, ty, merged, &last.set, &entries, &mine)?,
         _ => merged,
     };
     let mut changes = compare::compare(types, ty, live, &object)?;
     for set in [&mut changes.added, &mut changes.modified, &mut changes.removed] {
         exclude(set, writer.reset_fields);
     }
-    let taken = union(&changes.added, &changes.modified);
-    let conflicts = conflicts(&entries, &taken);
-    if !force && !conflicts.is_empty() {
-        return Err(ApplyError::Conflicts(conflicts));
+    let mut taken = changes.added;
+    add(&mut taken, &changes.modified);
+    if !force {
+        let conflicts = conflicts(&entries, &taken);
+        if !conflicts.is_empty() {
+            return Err(ApplyError::Conflicts(conflicts));
+        }
     }
     take(&mut entries, &taken, &changes.removed);
     let unchanged = *live == object;
-    mine.set = strip(&mine.set, &STRIPPED);
+    strip(&mut mine.set, &STRIPPED);
     mine.time = if unchanged { last.map(|l| l.time).unwrap_or_default() } else { writer.time.to_owned() };
     if !mine.set.is_empty() {
         entries.push(mine);

@@ -142,6 +142,14 @@ pub fn as_stored(types: &Types, ty: TypeId, value: &mut Value) {
     }
 }
 
+/// Indices of the fields that Go prints even where they were not given. Found once per type.
+fn printed<'t>(types: &Types, s: &'t Struct) -> &'t [u16] {
+    s.printed.get_or_init(|| {
+        let always = |i: &u16| zero_field(types, &s.fields[usize::from(*i)]).is_some();
+        (0..u16::try_from(s.fields.len()).unwrap_or(u16::MAX)).filter(always).collect()
+    })
+}
+
 struct Decoder<'t> {
     types: &'t Types,
     strict: Vec<String>,
@@ -259,38 +267,45 @@ impl<'t> Decoder<'t> {
         self.value(ty, field, item, Some(at))
     }
 
-    /// Both the fields and the tree's map are sorted by name: one walk over the two.
+    /// In place: most trees are what Go would print already, so the map is rebuilt nowhere, and only the few fields that Go
+    /// always prints are looked for.
     fn structure(&mut self, s: &'t Struct, map: &mut Map<String, Value>, at: Option<&Frame<'_>>) -> Result<(), DecodeError> {
         let types = self.types;
-        let mut given = std::mem::take(map).into_iter().peekable();
-        let mut out: Vec<(String, Value)> = Vec::with_capacity(given.len() + 2);
-        for field in s.by_name() {
-            while let Some((name, value)) = given.next_if(|(name, _)| *name < field.name) {
-                self.unknown(s, name, value, at, &mut out);
-            }
-            match given.next_if(|(name, _)| *name == field.name) {
-                Some((name, mut value)) if !value.is_null() => {
-                    let frame = Frame { parent: at, step: Step::Field(s, field) };
-                    self.value(field.ty, Some(field), &mut value, Some(&frame))?;
-                    if !omitted(types, field, &value) || (self.keep_hollow && is_hollow(types, field, &value)) {
-                        out.push((name, value));
-                    }
+        let mut gone: Vec<String> = Vec::new();
+        for (name, value) in map.iter_mut() {
+            let Some(field) = s.field(name) else {
+                if !s.preserve_unknown {
+                    self.unknown(name, at);
+                    gone.push(name.clone());
                 }
-                _ => out.extend(zero_field(types, field).map(|v| (field.name.clone(), v))),
+                continue;
+            };
+            if !value.is_null() {
+                let frame = Frame { parent: at, step: Step::Field(s, field) };
+                self.value(field.ty, Some(field), value, Some(&frame))?;
+                if omitted(types, field, value) && !(self.keep_hollow && is_hollow(types, field, value)) {
+                    gone.push(name.clone());
+                }
+            } else if let Some(zero) = zero_field(types, field) {
+                *value = zero;
+            } else {
+                gone.push(name.clone());
             }
         }
-        for (name, value) in given {
-            self.unknown(s, name, value, at, &mut out);
+        for name in gone {
+            map.remove(&name);
         }
-        *map = out.into_iter().collect();
+        for field in printed(types, s).iter().map(|i| &s.fields[usize::from(*i)]) {
+            if !map.contains_key(&field.name) {
+                map.extend(zero_field(types, field).map(|v| (field.name.clone(), v)));
+            }
+        }
         Ok(())
     }
 
-    fn unknown(&mut self, s: &Struct, name: String, value: Value, at: Option<&Frame<'_>>, out: &mut Vec<(String, Value)>) {
-        if s.preserve_unknown {
-            out.push((name, value));
-        } else if self.strict.len() < STRICT_MAX {
-            let path = Frame { parent: at, step: Step::Key(&name) }.strict_path();
+    fn unknown(&mut self, name: &str, at: Option<&Frame<'_>>) {
+        if self.strict.len() < STRICT_MAX {
+            let path = Frame { parent: at, step: Step::Key(name) }.strict_path();
             self.strict.push(format!("unknown field {}", go_quote(&path)));
         }
     }

@@ -3,6 +3,7 @@
 //! on this and on nothing else.
 
 use std::collections::HashMap;
+use std::sync::OnceLock;
 
 use serde_json::Value;
 
@@ -73,6 +74,8 @@ pub struct Struct {
     pub fields: Vec<Field>,
     /// Indices of `fields` sorted by JSON name; `Types` fills it in.
     pub sorted: Box<[u16]>,
+    /// What `decode` found out of `fields`: those that Go prints even where they were not given.
+    pub printed: OnceLock<Box<[u16]>>,
     /// The protobuf message: its fields by number. `Types` fills it in.
     pub wire: Box<[Wire]>,
     /// `+structType=atomic` / `x-kubernetes-map-type: atomic`.
@@ -204,6 +207,7 @@ fn index(ty: &mut Type) {
         let mut order: Vec<u16> = (0..u16::try_from(s.fields.len()).unwrap_or(u16::MAX)).collect();
         order.sort_by(|a, b| s.fields[usize::from(*a)].name.cmp(&s.fields[usize::from(*b)].name));
         s.sorted = order.into();
+        s.printed = OnceLock::new();
         s.wire = message(&s.fields, &[]);
     }
 }

@@ -22,6 +22,9 @@ use clap::{Args, Parser, Subcommand};
 
 use instance::Dirs;
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Kubernetes in Rust, complete, in one small binary.
 #[derive(Parser)]
 #[command(name = "skiff", version, propagate_version = true, disable_help_subcommand = true)]

@@ -102,6 +102,9 @@ impl Walk<'_> {
                     out.leaf(old, new);
                     return Ok(());
                 }
+                if a == b {
+                    return Ok(());
+                }
                 self.lists(list, a, b, out)
             }
             Atom::Scalar(_) | Atom::AtomicMap | Atom::AtomicList => {
@@ -130,6 +133,10 @@ impl Walk<'_> {
             };
             let a = left.next_if(|(k, _)| *k == key).map(|(_, v)| v);
             let b = right.next_if(|(k, _)| *k == key).map(|(_, v)| v);
+            // Nearly everything is the same: that is seen without asking what it is.
+            if a.is_some_and(|a| !a.is_object() && Some(a) == b) {
+                continue;
+            }
             let mut child = Nodes::default();
             self.compare(below(atom, key), a, b, &mut child)?;
             if !(child.is_empty()) {

@@ -44,22 +44,22 @@ impl Entry {
         out
     }
 
-    fn to_value(&self) -> Value {
+    fn into_value(self) -> Value {
         let mut out = Map::new();
         let operation = if self.applied { "Apply" } else { "Update" };
         for (key, text) in [
-            ("manager", self.manager.as_str()),
-            ("operation", operation),
-            ("apiVersion", &self.api_version),
-            ("time", &self.time),
-            ("subresource", &self.subresource),
+            ("manager", self.manager),
+            ("operation", operation.to_owned()),
+            ("apiVersion", self.api_version),
+            ("time", self.time),
+            ("subresource", self.subresource),
         ] {
             if !text.is_empty() {
-                out.insert(key.to_owned(), json!(text));
+                out.insert(key.to_owned(), Value::String(text));
             }
         }
         out.insert("fieldsType".to_owned(), json!("FieldsV1"));
-        out.insert("fieldsV1".to_owned(), Value::Object(self.set.clone()));
+        out.insert("fieldsV1".to_owned(), Value::Object(self.set));
         Value::Object(out)
     }
 
@@ -71,6 +71,16 @@ impl Entry {
 /// The entries of an object; `None` where one is malformed.
 pub(super) fn read(object: &Value) -> Option<Vec<Entry>> {
     let Some(list) = crate::object::at(object, "metadata.managedFields").and_then(Value::as_array) else { return Some(Vec::new()) };
+    collect(list.iter().cloned())
+}
+
+/// As [`read`], of what was taken out of an object.
+pub(super) fn of_list(list: Value) -> Option<Vec<Entry>> {
+    let Value::Array(list) = list else { return Some(Vec::new()) };
+    collect(list.into_iter())
+}
+
+fn collect(list: impl ExactSizeIterator<Item = Value>) -> Option<Vec<Entry>> {
     let mut entries: Vec<Entry> = Vec::with_capacity(list.len());
     for entry in list {
         let entry = read_entry(entry)?;
@@ -92,8 +102,15 @@ pub(super) fn is_reset(object: &Value) -> bool {
     }
 }
 
-fn read_entry(value: &Value) -> Option<Entry> {
-    let text = |key: &str| value.get(key).and_then(Value::as_str).unwrap_or("").to_owned();
+fn read_entry(value: Value) -> Option<Entry> {
+    let mut map = match value {
+        Value::Object(map) => map,
+        _ => return None,
+    };
+    let mut text = |key: &str| match map.remove(key) {
+        Some(Value::String(text)) => text,
+        _ => String::new(),
+    };
     let applied = match text("operation").as_str() {
         "Apply" => true,
         "Update" => false,
@@ -103,12 +120,13 @@ fn read_entry(value: &Value) -> Option<Entry> {
     if api_version.is_empty() || fields_type != "FieldsV1" {
         return None;
     }
-    let set = match value.get("fieldsV1") {
-        Some(Value::Object(set)) => set.clone(),
+    let (manager, subresource, time) = (text("manager"), text("subresource"), text("time"));
+    let set = match map.remove("fieldsV1") {
+        Some(Value::Object(set)) => set,
         None | Some(Value::Null) => Set::new(),
         Some(_) => return None,
     };
-    Some(Entry { manager: text("manager"), applied, api_version, subresource: text("subresource"), time: text("time"), set })
+    Some(Entry { manager, applied, api_version, subresource, time, set })
 }
 
 /// Puts the entries into an object, in upstream's order; removes the field where there are none.
@@ -125,7 +143,7 @@ pub(super) fn write(object: &mut Value, mut entries: Vec<Entry>) {
     if entries.is_empty() {
         metadata.remove("managedFields");
     } else {
-        metadata.insert("managedFields".to_owned(), entries.iter().map(Entry::to_value).collect());
+        metadata.insert("managedFields".to_owned(), entries.into_iter().map(Entry::into_value).collect());
     }
 }
 

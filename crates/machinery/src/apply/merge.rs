@@ -24,11 +24,17 @@ fn merge_values(types: &Types, ty: Ty, live: Option<&Value>, config: Option<&Val
             if a.is_none_or(Map::is_empty) && b.is_none_or(Map::is_empty) {
                 return Ok(leaf());
             }
+            // What is live stays; what is applied goes over it.
             let mut out = Map::new();
-            let keys: BTreeSet<&String> = a.into_iter().chain(b).flat_map(Map::keys).collect();
-            for key in keys {
-                let merged = merge_values(types, below(&atom, key), a.and_then(|m| m.get(key)), b.and_then(|m| m.get(key)))?;
+            for (key, live) in a.into_iter().flatten() {
+                let merged = match b.and_then(|m| m.get(key)) {
+                    None => Some(live.clone()),
+                    config => merge_values(types, below(&atom, key), Some(live), config)?,
+                };
                 out.extend(merged.map(|v| (key.clone(), v)));
+            }
+            for (key, config) in b.into_iter().flatten().filter(|(k, _)| a.is_none_or(|a| !a.contains_key(*k))) {
+                out.extend(merge_values(types, below(&atom, key), None, Some(config))?.map(|v| (key.clone(), v)));
             }
             Ok(Some(Value::Object(out)))
         }

@@ -1,6 +1,10 @@
 //! How server-side apply sees a type: which maps and lists it goes into, and how list items are named.
 
-use serde_json::{Map, Value};
+use std::borrow::Cow;
+use std::collections::BTreeSet;
+use std::fmt;
+
+use serde_json::Value;
 
 use super::ApplyError;
 use super::set::element_text;
@@ -65,15 +69,14 @@ pub(super) fn item_element(types: &Types, list: &List, item: &Value) -> Result<S
         Value::Null => return Err("associative list with keys may not have null elements".to_owned()),
         _ => return Err("associative list with keys may not have non-map elements".to_owned()),
     };
-    let mut named = Map::new();
+    let mut named: Vec<(&str, Cow<'_, Value>)> = Vec::with_capacity(keys.len());
     for key in keys {
         let field = || types.get(list.elem).as_struct().and_then(|s| s.field(key));
         // The published schema gives a field that is no pointer and never omitted its zero as default.
         let zero = || field().filter(|f| !f.pointer && f.omit == Omit::Never).and_then(|f| crate::decode::zero_field(types, f));
-        match map.get(key).cloned().or_else(|| field()?.default.clone()).or_else(zero) {
-            Some(value) => {
-                named.insert(key.clone(), value);
-            }
+        let default = || field()?.default.as_ref().map(Cow::Borrowed);
+        match map.get(key).map(Cow::Borrowed).or_else(default).or_else(|| zero().map(Cow::Owned)) {
+            Some(value) => named.push((key, value)),
             None => {
                 return Err(format!(
                     "associative list with keys has an element that omits key field {key:?} (and doesn't have default value)"
@@ -81,13 +84,38 @@ pub(super) fn item_element(types: &Types, list: &List, item: &Value) -> Result<S
             }
         }
     }
-    Ok(format!("k:{}", Value::Object(named)))
+    named.sort_unstable_by_key(|(key, _)| *key);
+    let mut out = String::from("k:{");
+    for (at, (key, value)) in named.iter().enumerate() {
+        if at > 0 {
+            out.push(',');
+        }
+        push_text(&mut out, key);
+        out.push(':');
+        match &**value {
+            Value::String(text) => push_text(&mut out, text),
+            other => out.push_str(&other.to_string()),
+        }
+    }
+    out.push('}');
+    Ok(out)
+}
+
+/// A JSON string.
+fn push_text(out: &mut String, text: &str) {
+    if text.bytes().any(|c| c < b' ' || c == b'"' || c == b'\\') {
+        out.push_str(&Value::from(text).to_string());
+    } else {
+        out.push('"');
+        out.push_str(text);
+        out.push('"');
+    }
 }
 
 /// Checks an applied object against its type, as upstream's typed parser does: all errors, in its words.
 pub(super) fn validate(types: &Types, ty: TypeId, value: &Value) -> Result<(), ApplyError> {
     let mut errors = Vec::new();
-    check(types, Some(ty), value, "", &mut errors);
+    check(types, Some(ty), value, &At::Root, &mut errors);
     if errors.is_empty() {
         return Ok(());
     }
@@ -96,7 +124,26 @@ pub(super) fn validate(types: &Types, ty: TypeId, value: &Value) -> Result<(), A
     Err(ApplyError::Typed(text))
 }
 
-fn check(types: &Types, ty: Ty, value: &Value, path: &str, errors: &mut Vec<String>) {
+/// Where a value is; a text only in an error.
+enum At<'a> {
+    Root,
+    Field(&'a At<'a>, &'a str),
+    Index(&'a At<'a>, usize),
+    Item(&'a At<'a>, &'a str),
+}
+
+impl fmt::Display for At<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Root => Ok(()),
+            Self::Field(above, name) => write!(f, "{above}.{name}"),
+            Self::Index(above, index) => write!(f, "{above}[{index}]"),
+            Self::Item(above, element) => write!(f, "{above}{}", element_text(element)),
+        }
+    }
+}
+
+fn check(types: &Types, ty: Ty, value: &Value, path: &At<'_>, errors: &mut Vec<String>) {
     if value.is_null() {
         return;
     }
@@ -110,7 +157,7 @@ fn check(types: &Types, ty: Ty, value: &Value, path: &str, errors: &mut Vec<Stri
     match (&atom, value) {
         (Atom::Struct(s), Value::Object(map)) => {
             for (key, item) in map {
-                let at = format!("{path}.{key}");
+                let at = At::Field(path, key);
                 match s.field(key) {
                     Some(field) => check(types, Some(field.ty), item, &at, errors),
                     None if s.preserve_unknown => {}
@@ -120,7 +167,7 @@ fn check(types: &Types, ty: Ty, value: &Value, path: &str, errors: &mut Vec<Stri
         }
         (Atom::Map(elem), Value::Object(map)) => {
             for (key, item) in map {
-                check(types, *elem, item, &format!("{path}.{key}"), errors);
+                check(types, *elem, item, &At::Field(path, key), errors);
             }
         }
         (Atom::Struct(_) | Atom::Map(_) | Atom::AtomicMap, other) => errors.push(format!("{path}: expected map, got {}", got(other))),
@@ -131,31 +178,34 @@ fn check(types: &Types, ty: Ty, value: &Value, path: &str, errors: &mut Vec<Stri
     }
 }
 
-fn check_items(types: &Types, list: &List, items: &[Value], path: &str, errors: &mut Vec<String>) {
-    let mut seen = std::collections::BTreeSet::new();
+fn check_items(types: &Types, list: &List, items: &[Value], path: &At<'_>, errors: &mut Vec<String>) {
+    let mut seen = BTreeSet::new();
     for (index, item) in items.iter().enumerate() {
-        let at = if list.topology == Topology::Atomic {
-            format!("{path}[{index}]")
-        } else {
-            match item_element(types, list, item) {
-                Ok(element) => {
-                    let at = format!("{path}{}", element_text(&element));
-                    if !seen.insert(element.clone()) {
-                        errors.push(format!("{path}: duplicate entries for key {}", element_text(&element)));
-                    }
-                    at
-                }
-                Err(why) => {
-                    errors.push(format!("{path}: element {index}: {why}"));
-                    return;
-                }
+        if list.topology == Topology::Atomic {
+            check(types, Some(list.elem), item, &At::Index(path, index), errors);
+            continue;
+        }
+        match item_element(types, list, item) {
+            Ok(element) => {
+                check_new(&seen, &element, path, errors);
+                check(types, Some(list.elem), item, &At::Item(path, &element), errors);
+                seen.insert(element);
             }
-        };
-        check(types, Some(list.elem), item, &at, errors);
+            Err(why) => {
+                errors.push(format!("{path}: element {index}: {why}"));
+                return;
+            }
+        }
     }
 }
 
-fn check_scalar(scalar: Scalar, value: &Value, path: &str, errors: &mut Vec<String>) {
+fn check_new(seen: &BTreeSet<String>, element: &str, path: &At<'_>, errors: &mut Vec<String>) {
+    if seen.contains(element) {
+        errors.push(format!("{path}: duplicate entries for key {}", element_text(element)));
+    }
+}
+
+fn check_scalar(scalar: Scalar, value: &Value, path: &At<'_>, errors: &mut Vec<String>) {
     let expected = match (scalar, value) {
         (Scalar::IntOrString | Scalar::Quantity, Value::String(_) | Value::Number(_) | Value::Bool(_)) => return,
         (Scalar::IntOrString | Scalar::Quantity, _) => "scalar",
