@@ -17,6 +17,7 @@ mod conformance;
 mod connect;
 mod conversion;
 mod custom;
+mod decoded;
 mod discovery;
 pub mod error;
 mod expiring;

@@ -132,6 +132,7 @@ async fn state(
     let authn = Authenticators::new(&config, &pki)?;
     let authorizer = Authorizer::start(&store, &registry, &config.authorization, tasks, cancel).await?;
     Ok(Api {
+        decoded: crate::decoded::Decoded::default(),
         connections: connect::Connections::new(&pki, cancel.clone())?,
         webhooks: crate::webhook::Pool::default(),
         companions: std::sync::Mutex::default(),

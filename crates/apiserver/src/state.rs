@@ -30,6 +30,8 @@ use crate::{attributes, cache, codec};
 pub struct Api {
     pub config: Config,
     pub store: Arc<dyn Store>,
+    /// Trees of objects changed a moment ago.
+    pub decoded: crate::decoded::Decoded,
     /// What lists and watches read.
     pub caches: Caches,
     pub pki: Arc<Pki>,
@@ -114,6 +116,18 @@ impl Api {
         Ok(found.map(|kv| codec::decode(&kv.value, kv.mod_revision)))
     }
 
+    /// As [`Api::read`], of what is read again and again: a namespace by everything made in it.
+    pub async fn read_hot(&self, resource: &Resource, namespace: &str, name: &str) -> Result<Option<Arc<Value>>, StatusError> {
+        let key = registry::key(resource, namespace, name);
+        let Some(kv) = self.store.get(&key).await.map_err(store_error)?.1 else { return Ok(None) };
+        if let Some(object) = self.decoded.get(&key, kv.mod_revision) {
+            return Ok(Some(object));
+        }
+        let object = Arc::new(codec::decode(&kv.value, kv.mod_revision));
+        self.decoded.keep(&key, kv.mod_revision, &object, kv.value.len());
+        Ok(Some(object))
+    }
+
     /// [`Api::read`] by group and kind.
     pub async fn read_kind(&self, group: &str, kind: &str, namespace: &str, name: &str) -> Result<Option<Value>, StatusError> {
         match self.registry.kind(group, kind) {
@@ -151,6 +165,17 @@ impl Api {
         let snapshot = self.cache(&resource).newest().await.map_err(cache_error)?;
         let prefix = registry::prefix(&resource, namespace);
         Ok(snapshot.range(&prefix, None).map(|entry| codec::decode(&entry.bytes, entry.revision)).collect())
+    }
+
+    /// Whether [`Self::current_all`] has any.
+    pub async fn has_current(self: &Arc<Self>, group: &str, kind: &str, namespace: &str) -> Result<bool, StatusError> {
+        let Some(resource) = self.registry.kind(group, kind) else { return Ok(false) };
+        let cache = self.cache(&resource);
+        cache.consistent().await.map_err(cache_error)?;
+        if cache.extent().0 == 0 {
+            return Ok(false);
+        }
+        Ok(cache.snapshot().range(&registry::prefix(&resource, namespace), None).next().is_some())
     }
 
     /// Returns when this server's own decisions know of a write.

@@ -49,6 +49,7 @@ pub fn has_hollow(types: &Types, ty: TypeId, value: &Value) -> bool {
     match (types.get(ty), value) {
         (Type::Struct(s), Value::Object(map)) => map
             .iter()
+            .filter(|(_, item)| item.is_object() || item.is_array())
             .any(|(name, item)| s.field(name).is_some_and(|field| is_hollow(types, field, item) || has_hollow(types, field.ty, item))),
         (Type::List(list), Value::Array(items)) => items.iter().any(|item| has_hollow(types, list.elem, item)),
         (Type::Map(map_type), Value::Object(map)) => map.values().any(|item| has_hollow(types, map_type.elem, item)),
@@ -58,18 +59,43 @@ pub fn has_hollow(types: &Types, ty: TypeId, value: &Value) -> bool {
 
 /// Leaves out what Go does not print: empty lists and maps of `omitempty` fields.
 pub fn omit(types: &Types, ty: TypeId, value: &mut Value) {
+    shorten(types, ty, value, false);
+}
+
+/// What becomes of a decoded tree once protobuf has stored it: what Go does not print goes, and other empty lists and maps come
+/// back as null.
+pub fn as_stored(types: &Types, ty: TypeId, value: &mut Value) {
+    shorten(types, ty, value, true);
+}
+
+/// One walk for both: every write takes it.
+fn shorten(types: &Types, ty: TypeId, value: &mut Value, nil: bool) {
     match (types.get(ty), value) {
         (Type::Struct(s), Value::Object(map)) => {
-            map.retain(|name, item| s.field(name).is_none_or(|field| !is_hollow(types, field, item)));
-            for (name, item) in map.iter_mut() {
-                if let Some(field) = s.field(name) {
-                    omit(types, field.ty, item);
+            let mut gone = Vec::new();
+            for (name, item) in map.iter_mut().filter(|(_, item)| item.is_object() || item.is_array()) {
+                let Some(field) = s.field(name) else { continue };
+                if is_hollow(types, field, item) {
+                    gone.push(name.clone());
+                } else if nil && is_nil(types, field.ty, item) {
+                    *item = Value::Null;
+                } else {
+                    shorten(types, field.ty, item, nil);
                 }
             }
+            gone.iter().for_each(|name| drop(map.remove(name)));
         }
-        (Type::List(list), Value::Array(items)) => items.iter_mut().for_each(|item| omit(types, list.elem, item)),
-        (Type::Map(map_type), Value::Object(map)) => map.values_mut().for_each(|item| omit(types, map_type.elem, item)),
+        (Type::List(list), Value::Array(items)) => items.iter_mut().for_each(|item| shorten(types, list.elem, item, nil)),
+        (Type::Map(map_type), Value::Object(map)) => map.values_mut().for_each(|item| shorten(types, map_type.elem, item, nil)),
         _ => {}
+    }
+}
+
+fn is_nil(types: &Types, ty: TypeId, value: &Value) -> bool {
+    match (types.get(ty), value) {
+        (Type::List(_), Value::Array(items)) => items.is_empty(),
+        (Type::Map(_), Value::Object(entries)) => entries.is_empty(),
+        _ => false,
     }
 }
 
@@ -115,30 +141,6 @@ pub fn zero(types: &Types, ty: TypeId) -> Value {
             Scalar::Bytes | Scalar::Time | Scalar::MicroTime | Scalar::FieldsV1 => Value::Null,
             _ => Value::from(0),
         },
-    }
-}
-
-/// What becomes of a decoded tree once protobuf has stored it: empty lists and maps come back as null.
-pub fn as_stored(types: &Types, ty: TypeId, value: &mut Value) {
-    match (types.get(ty), value) {
-        (Type::Struct(s), Value::Object(map)) => {
-            for (name, item) in map.iter_mut() {
-                let Some(field) = s.field(name) else { continue };
-                let hollow = match (types.get(field.ty), &*item) {
-                    (Type::List(_), Value::Array(items)) => items.is_empty(),
-                    (Type::Map(_), Value::Object(entries)) => entries.is_empty(),
-                    _ => false,
-                };
-                if hollow {
-                    *item = Value::Null;
-                } else {
-                    as_stored(types, field.ty, item);
-                }
-            }
-        }
-        (Type::List(list), Value::Array(items)) => items.iter_mut().for_each(|item| as_stored(types, list.elem, item)),
-        (Type::Map(map_type), Value::Object(map)) => map.values_mut().for_each(|item| as_stored(types, map_type.elem, item)),
-        _ => {}
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! `serde_json` would do for trusted bytes; request bodies come through here. Typing is `decode`'s.
 
+use serde_json::map::Entry;
 use serde_json::{Map, Number, Value};
 
 use crate::field::go_quote;
@@ -166,13 +167,13 @@ impl Parser<'_> {
             self.at += 1;
             let here = Place { parent: place, step: Step::Key(&key) };
             let value = self.value(Some(&here), depth + 1)?;
-            if map.contains_key(&key) && self.duplicates.len() < DUPLICATES_MAX {
-                let path = format!("duplicate field {}", go_quote(&here.text()));
-                if !self.duplicates.contains(&path) {
-                    self.duplicates.push(path);
+            match map.entry(key) {
+                Entry::Vacant(free) => drop(free.insert(value)),
+                Entry::Occupied(mut taken) => {
+                    self.repeated(place, taken.key());
+                    taken.insert(value);
                 }
             }
-            map.insert(key, value);
             self.space();
             match self.peek() {
                 Some(b',') => self.at += 1,
@@ -181,6 +182,15 @@ impl Parser<'_> {
                     return Ok(Value::Object(map));
                 }
                 _ => return Err(self.bad("after object key:value pair")),
+            }
+        }
+    }
+
+    fn repeated(&mut self, place: Option<&Place<'_>>, key: &str) {
+        if self.duplicates.len() < DUPLICATES_MAX {
+            let path = format!("duplicate field {}", go_quote(&Place { parent: place, step: Step::Key(key) }.text()));
+            if !self.duplicates.contains(&path) {
+                self.duplicates.push(path);
             }
         }
     }
@@ -215,9 +225,9 @@ impl Parser<'_> {
         loop {
             match self.peek() {
                 Some(b'"') => {
-                    let text = String::from_utf8_lossy(&self.bytes[start..self.at]).into_owned();
+                    let text = &self.bytes[start..self.at];
                     self.at += 1;
-                    return Ok(text);
+                    return Ok(std::str::from_utf8(text).map_or_else(|_| String::from_utf8_lossy(text).into_owned(), str::to_owned));
                 }
                 Some(b'\\') => break,
                 Some(0..0x20) => return Err(self.bad("in string literal")),

@@ -27,7 +27,8 @@ impl Plugin for NamespaceLifecycle {
             return Ok(());
         }
         let namespaces = machinery::gvk::GroupResource::new("", "namespaces");
-        let Some(namespace) = request.api.read_kind("", "Namespace", "", request.namespace).await? else {
+        let row = request.api.registry.kind("", "Namespace").ok_or_else(|| StatusError::not_found(&namespaces, request.namespace))?;
+        let Some(namespace) = request.api.read_hot(&row, "", request.namespace).await? else {
             return Err(StatusError::not_found(&namespaces, request.namespace));
         };
         if str_at(&namespace, "status.phase") != "Terminating" {

@@ -39,7 +39,7 @@ impl Plugin for ResourceQuota {
 
     async fn validate(&self, request: &Request<'_>, value: &Value, old: Option<&Value>) -> Result<(), StatusError> {
         // Most namespaces have no quota: those cost a look into the cache.
-        if request.api.current_all("", KIND, request.namespace).await?.is_empty() {
+        if !request.api.has_current("", KIND, request.namespace).await? {
             return Ok(());
         }
         let resource = request.resource.group_resource().to_string();
@@ -158,5 +158,5 @@ async fn note(request: &Request<'_>, quota: &str, version: &str, more: &Usage) -
     };
     let options = WriteOptions { manager: "kube-apiserver".to_owned(), ..WriteOptions::default() };
     let ctx = Ctx::internal(request.api, options);
-    update(&ctx, &place, &Change::Edit(Box::new(edit), Admission::Done)).await.map(drop)
+    update(&ctx, &place, Change::Edit(Box::new(edit), Admission::Done)).await.map(drop)
 }

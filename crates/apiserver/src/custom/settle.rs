@@ -98,7 +98,7 @@ async fn write_status(api: &Arc<Api>, row: &Arc<Resource>, definition: &Value, s
         value["status"] = status.clone();
         Ok(())
     };
-    update(&context(api), &place, &Change::Edit(Box::new(edit), Admission::Due)).await?;
+    update(&context(api), &place, Change::Edit(Box::new(edit), Admission::Due)).await?;
     Ok(())
 }
 

@@ -85,7 +85,7 @@ async fn bind(ctx: &Ctx, target: &Target, binding: Value) -> Result<(), StatusEr
         Ok(())
     };
     let place = Target { subresource: "binding".into(), ..target.clone() };
-    update(ctx, &place, &Change::Edit(Box::new(edit), Admission::Done)).await?;
+    update(ctx, &place, Change::Edit(Box::new(edit), Admission::Done)).await?;
     Ok(())
 }
 

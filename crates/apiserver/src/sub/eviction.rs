@@ -103,7 +103,7 @@ async fn condition_and_delete(ctx: &Ctx, place: &Target, mut options: DeleteOpti
         };
         let status = Target { subresource: "status".into(), ..place.clone() };
         let inner = Ctx { user: auth::User::apiserver(), ..ctx.clone() };
-        let written = update(&inner, &status, &Change::Edit(Box::new(edit), Admission::Done)).await?;
+        let written = update(&inner, &status, Change::Edit(Box::new(edit), Admission::Done)).await?;
         if options.resource_version.is_some() {
             options.resource_version = Some(object::resource_version(&written.object).to_owned());
         }
@@ -167,7 +167,7 @@ async fn take(ctx: &Ctx, target: &Target, budget: &Value) -> Result<(), StatusEr
         Ok(())
     };
     let inner = Ctx { user: auth::User::apiserver(), ..ctx.clone() };
-    update(&inner, &place, &Change::Edit(Box::new(edit), Admission::Due)).await?;
+    update(&inner, &place, Change::Edit(Box::new(edit), Admission::Due)).await?;
     Ok(())
 }
 

@@ -183,7 +183,7 @@ async fn change(ctx: &Ctx, target: &Target, wanted: &Wanted) -> Result<(Value, V
             Err(error) => return Err(error),
             Ok(written) => {
                 warnings.extend(written.warnings);
-                return Ok((written.object, warnings));
+                return Ok((Arc::unwrap_or_clone(written.object), warnings));
             }
         }
     }
@@ -236,7 +236,7 @@ async fn set_replicas(
         owners::to_object(value, &scale, &path, &api_version);
         Ok(())
     };
-    update(ctx, &place, &Change::Edit(Box::new(edit), Admission::Noted)).await
+    update(ctx, &place, Change::Edit(Box::new(edit), Admission::Noted)).await
 }
 
 fn match_name(scale: &Value, target: &Target) -> Result<(), StatusError> {

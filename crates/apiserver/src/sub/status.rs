@@ -31,7 +31,7 @@ impl Strategy for PlainStatus {
         let (Some(map), Some(was)) = (new.as_object_mut(), old.as_object()) else { return };
         map.retain(|key, _| matches!(key.as_str(), "metadata" | "status") || was.contains_key(key));
         for (key, value) in was {
-            if !matches!(key.as_str(), "metadata" | "status") {
+            if !matches!(key.as_str(), "metadata" | "status") && map.get(key) != Some(value) {
                 map.insert(key.clone(), value.clone());
             }
         }

@@ -108,12 +108,16 @@ impl Strategy for Pods {
 impl Strategy for Status {
     fn prepare_for_update(&self, _ctx: &Context, new: &mut Value, old: &Value) {
         keep(new, old, "spec");
-        let mut meta = old.get("metadata").cloned().unwrap_or_default();
-        if let Some(new_meta) = new.get("metadata") {
-            for key in ["labels", "annotations", "finalizers", "resourceVersion", "managedFields"] {
-                keep(&mut meta, new_meta, key);
-            }
-        }
+        // All metadata but this stays as it was.
+        const CHANGED: [&str; 5] = ["labels", "annotations", "finalizers", "resourceVersion", "managedFields"];
+        let before = old.get("metadata").and_then(Value::as_object);
+        let mut meta = match new.get_mut("metadata").map(Value::take) {
+            Some(Value::Object(meta)) => meta,
+            _ => serde_json::Map::new(),
+        };
+        meta.retain(|key, _| CHANGED.contains(&key.as_str()));
+        let kept = before.into_iter().flatten().filter(|(key, _)| !CHANGED.contains(&key.as_str()));
+        meta.extend(kept.map(|(key, value)| (key.clone(), value.clone())));
         set(new, "metadata", meta);
         let before = opt(old, "status").map(|st| s(st, "qosClass").to_owned()).unwrap_or_default();
         if let Some(status) = new.get_mut("status").filter(|st| st.is_object() && s(st, "qosClass").is_empty() && !before.is_empty()) {

@@ -127,6 +127,8 @@ pub fn remove(v: &mut Value, key: &str) {
 /// Copies `key` from `from` to `to`, also its absence.
 pub fn keep(to: &mut Value, from: &Value, key: &str) {
     match from.get(key) {
+        // Mostly it is the same already; to see that costs less than a copy.
+        Some(value) if to.get(key) == Some(value) => {}
         Some(value) => set(to, key, value.clone()),
         None => remove(to, key),
     }

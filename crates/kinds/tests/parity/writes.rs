@@ -112,7 +112,7 @@ fn patch(row: &Resource, old: Option<&Value>, raw: &str, kind: &str, writer: &Wr
     let patched = match kind {
         "application/merge-patch+json" => merge(old, raw.as_bytes()).map(|(v, _)| v),
         "application/json-patch+json" => JsonPatch::parse(raw.as_bytes()).and_then(|p| p.apply(old)),
-        "application/strategic-merge-patch+json" => strategic(types(), row.ty, old, raw.as_bytes()).map(|(v, _, _)| v),
+        "application/strategic-merge-patch+json" => strategic(types(), row.ty, old, raw.as_bytes()).map(|(v, _)| v),
         _ => return Outcome::Elsewhere,
     };
     match patched {

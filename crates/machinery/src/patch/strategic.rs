@@ -16,17 +16,16 @@ const DELETE_PREFIX: &str = "$deleteFromPrimitiveList/";
 
 type Object = Map<String, Value>;
 
-/// Applies a strategic merge patch to an object of type `ty`. The second is the patch as parsed (error texts print it with
-/// [`go_print`]), the strings are its strict errors.
-pub fn strategic(types: &Types, ty: TypeId, object: &Value, patch: &[u8]) -> Result<(Value, Value, Vec<String>), PatchError> {
+/// Applies a strategic merge patch to an object of type `ty`. The strings are strict errors of the patch.
+pub fn strategic(types: &Types, ty: TypeId, object: &Value, patch: &[u8]) -> Result<(Value, Vec<String>), PatchError> {
     let parsed = json::parse(patch).map_err(|e| PatchError::Malformed(e.to_string()))?;
-    let Value::Object(map) = &parsed.value else {
+    let Value::Object(map) = parsed.value else {
         let found = super::json::go_kind(&parsed.value);
         return Err(PatchError::Malformed(format!("json: cannot unmarshal {found} into Go value of type map[string]interface {{}}")));
     };
     let original = object.as_object().cloned().unwrap_or_default();
-    let merged = Merge { types }.maps(original, map.clone(), Some(ty))?;
-    Ok((Value::Object(merged), parsed.value, parsed.strict))
+    let merged = Merge { types }.maps(original, map, Some(ty))?;
+    Ok((Value::Object(merged), parsed.strict))
 }
 
 struct Merge<'t> {

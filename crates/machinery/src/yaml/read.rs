@@ -38,6 +38,9 @@ impl YamlError {
 
 /// Reads one document. An empty one is null.
 pub fn parse(bytes: &[u8]) -> Result<Parsed, YamlError> {
+    if let Some(value) = as_json(bytes) {
+        return Ok(Parsed { value, strict: Vec::new() });
+    }
     let text = std::str::from_utf8(bytes).map_err(|_| YamlError::yaml("invalid leading UTF-8 octet"))?;
     let mut composer = Composer::default();
     for event in Parser::new_from_str(text) {
@@ -47,6 +50,24 @@ pub fn parse(bytes: &[u8]) -> Result<Parsed, YamlError> {
         }
     }
     Ok(Parsed { value: composer.value.unwrap_or(Value::Null), strict: composer.strict })
+}
+
+/// Clients mostly apply JSON, which is YAML too, and read ten times as fast. What the two read differently (floats, escapes, keys
+/// that come twice, deep nesting, tabs) is left to the YAML reader.
+fn as_json(bytes: &[u8]) -> Option<Value> {
+    fn plain(value: &Value, depth: usize) -> bool {
+        match value {
+            Value::Number(number) => number.is_i64(),
+            Value::Array(items) => depth > 0 && items.iter().all(|item| plain(item, depth - 1)),
+            Value::Object(map) => depth > 0 && map.iter().all(|(key, item)| key != "<<" && plain(item, depth - 1)),
+            _ => true,
+        }
+    }
+    if bytes.first() != Some(&b'{') || bytes.iter().any(|b| matches!(b, b'\t' | b'\\') || !b.is_ascii()) {
+        return None;
+    }
+    let parsed = crate::json::parse(bytes).ok()?;
+    (parsed.strict.is_empty() && plain(&parsed.value, DEPTH_MAX - 1)).then_some(parsed.value)
 }
 
 /// A key, and how Go would print it.

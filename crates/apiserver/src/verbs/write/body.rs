@@ -160,6 +160,25 @@ fn decode_as(
     Ok(Decoded { object: value, warnings })
 }
 
+/// The body of a request for a row of the table.
+pub struct Body(Raw);
+
+impl Body {
+    pub async fn read(request: Request<RequestBody>, resource: &Resource) -> Result<Self, StatusError> {
+        if resource.custom.is_some() && form_of(request.headers())? == Form::Protobuf {
+            let known = "application/json, application/yaml";
+            let text = format!("the body of the request was in an unknown format - accepted media types include: {known}");
+            return Err(StatusError::unsupported_media_type(text));
+        }
+        Ok(Self(raw(request).await?))
+    }
+
+    pub fn decode(&self, registry: &Registry, resource: &Resource, validation: FieldValidation) -> Result<Decoded, StatusError> {
+        let normalise = |value: &mut Value| resource.decode(value).map_err(|e| e.to_string());
+        decode_as(&self.0, registry, &resource.gvk(), &normalise, validation)
+    }
+}
+
 /// Reads an object of a row of the table.
 pub async fn of_resource(
     request: Request<RequestBody>,
@@ -167,13 +186,7 @@ pub async fn of_resource(
     resource: &Resource,
     validation: FieldValidation,
 ) -> Result<Decoded, StatusError> {
-    if resource.custom.is_some() && form_of(request.headers())? == Form::Protobuf {
-        let known = "application/json, application/yaml";
-        let text = format!("the body of the request was in an unknown format - accepted media types include: {known}");
-        return Err(StatusError::unsupported_media_type(text));
-    }
-    let normalise = |value: &mut Value| resource.decode(value).map_err(|e| e.to_string());
-    decode_as(&raw(request).await?, registry, &resource.gvk(), &normalise, validation)
+    Body::read(request, resource).await?.decode(registry, resource, validation)
 }
 
 /// Brings a tree into the form of a built-in type. Answers the strict errors, or why it is not of the type.

@@ -1,5 +1,7 @@
 //! POST: making an object.
 
+use std::sync::Arc;
+
 use http::Request;
 use machinery::object::{self, metadata_mut};
 use machinery::status::StatusError;
@@ -106,7 +108,7 @@ pub async fn create_as(ctx: &Ctx, target: &Target, mut value: Value, by: Managed
         super::as_stored(&place, &mut value);
         let bytes = super::stored_form(&ctx.api, resource, &value).await?;
         match put(ctx, &place, &mut value, bytes, expect(ctx, &place).await?).await {
-            Ok(stored) => return Ok(Written { object: value, stored, warnings, created: true }),
+            Ok(stored) => return Ok(Written { object: Arc::new(value), stored, warnings, created: true }),
             Err(store::Error::Conflict(_)) => {
                 claims.release(&ctx.api).await;
                 if !generated {

@@ -59,12 +59,13 @@ pub fn first_generation(resource: &Resource, value: &mut Value) {
 
 /// Before an update: what the server owns stays as it was.
 pub fn keep(value: &mut Value, old: &Value) {
-    let old_meta = old.get("metadata").and_then(Value::as_object).cloned().unwrap_or_default();
+    let old_meta = old.get("metadata").unwrap_or(&Value::Null);
     let meta = metadata_mut(value);
     for key in ["creationTimestamp", "uid", "generation", "deletionTimestamp", "deletionGracePeriodSeconds"] {
         match (meta.get(key).filter(|v| given(v)), old_meta.get(key)) {
             // A name, uid or time given wrongly is left for validation to refuse.
             (Some(_), _) if key == "uid" => {}
+            (Some(same), Some(was)) if same == was => {}
             (_, Some(was)) => drop(meta.insert(key.to_owned(), was.clone())),
             (_, None) => drop(meta.remove(key)),
         }

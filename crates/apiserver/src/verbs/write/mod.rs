@@ -56,7 +56,7 @@ impl Ctx {
         if kinds::strategies::asks_admin_access(&target.resource, value) {
             let Some(resource) = self.api.registry.kind("", "Namespace") else { return Ok(context) };
             let place = Target { resource, namespace: String::new(), name: target.namespace.clone(), subresource: String::new() };
-            let namespace = fetch(&self.api, &place).await?.map(|(namespace, _)| namespace).unwrap_or_default();
+            let namespace = current(&self.api, &place).await?.map(|(namespace, _)| namespace).unwrap_or_default();
             let label = namespace.pointer("/metadata/labels/resource.kubernetes.io~1admin-access");
             context.admin_access = label.and_then(Value::as_str) == Some("true");
         }
@@ -66,7 +66,7 @@ impl Ctx {
 
 /// The object written, and what to warn of.
 pub struct Written {
-    pub object: Value,
+    pub object: Arc<Value>,
     /// What the store was given, and when: the answer need not be written out again. `None` where nothing was.
     pub stored: Option<Stored>,
     pub warnings: Vec<String>,
@@ -141,6 +141,34 @@ pub async fn fetch(api: &Arc<Api>, target: &Target) -> Result<Option<(Value, Rev
     Ok(Some((served_form(api, &target.resource, stored).await?, kv.mod_revision)))
 }
 
+/// As [`fetch`], for who is about to change the object: shared with who did so before.
+pub async fn current(api: &Arc<Api>, target: &Target) -> Result<Option<(Arc<Value>, Revision)>, StatusError> {
+    let key = target.key();
+    let (_, found) = api.store.get(&key).await.map_err(store_error)?;
+    let Some(kv) = found else { return Ok(None) };
+    let kept = is_kept(&target.resource);
+    if let Some(object) = kept.then(|| api.decoded.get(&key, kv.mod_revision)).flatten() {
+        return Ok(Some((object, kv.mod_revision)));
+    }
+    let object = Arc::new(served_form(api, &target.resource, codec::decode(&kv.value, kv.mod_revision)).await?);
+    if kept {
+        api.decoded.keep(&key, kv.mod_revision, &object, kv.value.len());
+    }
+    Ok(Some((object, kv.mod_revision)))
+}
+
+/// Whether objects of the row are the same as stored and as served, whatever happens to definitions of types meanwhile.
+fn is_kept(resource: &Resource) -> bool {
+    resource.custom.is_none() && super::view::stored_as_served(resource)
+}
+
+/// Keeps an object just stored for who changes it next.
+pub fn remember(ctx: &Ctx, target: &Target, object: &Arc<Value>, stored: Option<&Stored>) {
+    if let Some(stored) = stored.filter(|_| is_kept(&target.resource)) {
+        ctx.api.decoded.keep(&target.key(), stored.revision, object, stored.bytes.len());
+    }
+}
+
 /// Brings the object back into the form of its type after plugins and defaults touched it.
 pub fn normalise(target: &Target, value: &mut Value) -> Result<(), StatusError> {
     target.resource.decode(value).map_err(|e| StatusError::internal(e.to_string()))?;
@@ -153,9 +181,10 @@ pub fn normalise(target: &Target, value: &mut Value) -> Result<(), StatusError> 
 /// The object as upstream's store gives it back: built-in kinds but APIServices and custom resource definitions go through protobuf.
 pub fn as_stored(target: &Target, value: &mut Value) {
     let resource = &target.resource;
-    resource.omit(value);
     let in_json = matches!(resource.group.as_str(), "apiregistration.k8s.io" | "apiextensions.k8s.io");
-    if !in_json && resource.custom.is_none() {
+    if in_json || resource.custom.is_some() {
+        resource.omit(value);
+    } else {
         machinery::decode::as_stored(&resource.types, resource.ty, value);
     }
 }

@@ -1,6 +1,8 @@
 //! PUT and PATCH, and every subresource that changes the stored object: one loop of read, change, admit, validate and
 //! conditional write.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::Request;
 use kinds::Strategy;
@@ -10,8 +12,9 @@ use machinery::status::StatusError;
 use serde_json::{Value, json};
 use store::{Expect, Revision};
 
+use super::body::Body;
 use super::patch::{self, Patch};
-use super::{Ctx, Written, body, create, fetch, metadata, put};
+use super::{Ctx, Written, create, current, metadata, put};
 use crate::admission::{self, Operation};
 use crate::chain::Call;
 use crate::http::respond::{self, Answer};
@@ -30,10 +33,27 @@ pub type Edit = Box<dyn Fn(&mut Value) -> Result<(), StatusError> + Send + Sync>
 /// What to do to the object.
 pub enum Change {
     /// Replace it.
-    Put(Value),
+    Put(Put),
     Patch(Patch),
     /// A subresource's own way.
     Edit(Edit, Admission),
+}
+
+/// The body of a PUT.
+pub struct Put {
+    /// Taken by the first attempt, which makes the new object of it.
+    decoded: Option<Value>,
+    body: Body,
+}
+
+impl Put {
+    /// Another attempt reads the body again: that is rarer than a copy would be.
+    fn take(&mut self, ctx: &Ctx, target: &Target) -> Result<Value, StatusError> {
+        match self.decoded.take() {
+            Some(value) => Ok(value),
+            None => Ok(self.body.decode(&ctx.api.registry, &target.resource, ctx.options.validation)?.object),
+        }
+    }
 }
 
 /// Whether an edit is yet to be admitted.
@@ -55,12 +75,14 @@ pub async fn serve(call: Call, request: Request<RequestBody>, target: Target) ->
         patch::check_kind_of(request.headers(), &target.resource)?;
         Change::Patch(patch::read(request).await?)
     } else {
-        let decoded = body::of_resource(request, &call.api.registry, &target.resource, options.validation).await?;
+        let body = Body::read(request, &target.resource).await?;
+        let decoded = body.decode(&call.api.registry, &target.resource, options.validation)?;
         warnings = decoded.warnings;
-        Change::Put(decoded.object)
+        match_name(&decoded.object, &target)?;
+        Change::Put(Put { decoded: Some(decoded.object), body })
     };
     let ctx = Ctx::new(&call, options);
-    let written = update(&ctx, &target, &change).await?;
+    let written = update(&ctx, &target, change).await?;
     let code = if written.created { 201 } else { 200 };
     let mut answer = view::written(&call, &negotiated, &target.resource, code, &written)?;
     respond::warn(&mut answer, &warnings);
@@ -69,15 +91,12 @@ pub async fn serve(call: Call, request: Request<RequestBody>, target: Target) ->
 }
 
 /// Applies a change until it holds or must not be tried again.
-pub async fn update(ctx: &Ctx, target: &Target, change: &Change) -> Result<Written, StatusError> {
-    if let Change::Put(value) = change {
-        match_name(value, target)?;
-    }
+pub async fn update(ctx: &Ctx, target: &Target, mut change: Change) -> Result<Written, StatusError> {
     let mut attempt = 0;
     loop {
         attempt += 1;
-        let Some((old, revision)) = fetch(&ctx.api, target).await? else { return missing(ctx, target, change).await };
-        match once(ctx, target, change, old, revision).await {
+        let Some((old, revision)) = current(&ctx.api, target).await? else { return missing(ctx, target, &mut change).await };
+        match once(ctx, target, &mut change, old, revision).await {
             Err(Failed::Raced) if attempt < ATTEMPTS => {}
             Err(Failed::Raced) => return Err(StatusError::stale(&target.resource.group_resource(), &target.name)),
             Err(Failed::Refused(error)) => return Err(error),
@@ -116,10 +135,10 @@ fn match_name(value: &Value, target: &Target) -> Result<(), StatusError> {
 }
 
 /// The object is not there: some kinds, and server-side apply, make it.
-async fn missing(ctx: &Ctx, target: &Target, change: &Change) -> Result<Written, StatusError> {
+async fn missing(ctx: &Ctx, target: &Target, change: &mut Change) -> Result<Written, StatusError> {
     let (value, by) = match change {
-        Change::Put(value) if target.subresource.is_empty() && target.resource.allow_create_on_update => {
-            let mut value = value.clone();
+        Change::Put(put) if target.subresource.is_empty() && target.resource.allow_create_on_update => {
+            let mut value = put.take(ctx, target)?;
             metadata_mut(&mut value).remove("resourceVersion");
             (value, create::Managed::Note)
         }
@@ -135,9 +154,10 @@ async fn missing(ctx: &Ctx, target: &Target, change: &Change) -> Result<Written,
     create::create_as(ctx, &collection, value, by).await
 }
 
-async fn once(ctx: &Ctx, target: &Target, change: &Change, old: Value, revision: Revision) -> Result<Written, Failed> {
+async fn once(ctx: &Ctx, target: &Target, change: &mut Change, old: Arc<Value>, revision: Revision) -> Result<Written, Failed> {
     let resource = &target.resource;
     let (mut value, mut warnings) = changed(ctx, target, change, &old)?;
+    let change = &*change;
     create::match_namespace(&mut value, target)?;
     if !matches!(change, Change::Patch(_)) {
         // The uid of a patched object is validation's to judge.
@@ -190,7 +210,7 @@ async fn commit(
     ctx: &Ctx,
     target: &Target,
     mut value: Value,
-    old: &Value,
+    old: &Arc<Value>,
     revision: Revision,
     insists: bool,
     warnings: Vec<String>,
@@ -217,6 +237,8 @@ async fn commit(
     };
     match written {
         Ok((object, stored)) => {
+            let object = Arc::new(object);
+            super::remember(ctx, target, &object, stored.as_ref());
             service::changed(&ctx.api, target, old, &object).await;
             Ok(Written { object, stored, warnings, created: false })
         }
@@ -279,9 +301,9 @@ fn strategy_of<'a>(target: &'a Target, change: &Change) -> Result<&'a dyn Strate
     Ok(target.resource.strategy.subresource(&target.subresource).unwrap_or(without_rules))
 }
 
-fn changed(ctx: &Ctx, target: &Target, change: &Change, old: &Value) -> Result<(Value, Vec<String>), StatusError> {
+fn changed(ctx: &Ctx, target: &Target, change: &mut Change, old: &Value) -> Result<(Value, Vec<String>), StatusError> {
     match change {
-        Change::Put(value) => Ok((value.clone(), Vec::new())),
+        Change::Put(put) => Ok((put.take(ctx, target)?, Vec::new())),
         Change::Edit(edit, _) => {
             let mut value = old.clone();
             edit(&mut value)?;
