@@ -2,6 +2,7 @@
 //! revision in by joining bytes; only writes and unusual views parse.
 
 use bytes::{BufMut as _, Bytes, BytesMut};
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde::{Serialize, Serializer};
 use serde_json::Value;
 use store::Revision;
@@ -96,6 +97,57 @@ pub fn decode(bytes: &[u8], revision: Revision) -> Value {
     object
 }
 
+/// As [`decode`], without the members of these names of the object's members (`metadata.managedFields`): for who follows all
+/// writes of a kind and looks at a few fields.
+pub fn decode_without(bytes: &[u8], revision: Revision, skipped: &[&str]) -> Value {
+    let mut json = serde_json::Deserializer::from_slice(bytes);
+    let mut object = Slim { skipped, depth: 0 }.deserialize(&mut json).unwrap_or_else(|e| {
+        tracing::error!(error = %e, "a stored object does not parse");
+        Value::Null
+    });
+    if revision.0 != 0 && object.is_object() {
+        machinery::object::metadata_mut(&mut object).insert("resourceVersion".to_owned(), Value::String(revision.0.to_string()));
+    }
+    object
+}
+
+/// Reads the two upper levels of an object member by member.
+struct Slim<'a> {
+    skipped: &'a [&'a str],
+    depth: usize,
+}
+
+impl<'de> DeserializeSeed<'de> for Slim<'_> {
+    type Value = Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Slim<'_> {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
+        let mut out = serde_json::Map::new();
+        while let Some(key) = map.next_key::<String>()? {
+            let (upper, structured) = (self.depth == 0, matches!(key.as_str(), "metadata" | "status"));
+            if !upper && self.skipped.contains(&key.as_str()) {
+                map.next_value::<IgnoredAny>()?;
+                continue;
+            }
+            let value =
+                if upper && structured { map.next_value_seed(Slim { skipped: self.skipped, depth: 1 })? } else { map.next_value()? };
+            out.insert(key, value);
+        }
+        Ok(Value::Object(out))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -117,5 +169,15 @@ mod tests {
             assert_eq!(decode(&bytes, Revision(9)), want);
             assert!(!String::from_utf8_lossy(&bytes).contains("resourceVersion"));
         }
+    }
+
+    #[test]
+    fn what_nobody_looks_at_is_not_decoded() {
+        let object = json!({"kind": "Pod", "metadata": {"name": "a", "managedFields": [{"x": [1]}]}, "spec": {"conditions": 1},
+            "status": {"conditions": [{}], "claims": [1]}});
+        let slim = decode_without(&encode(&object), Revision(3), &["managedFields", "conditions"]);
+        let want = json!({"kind": "Pod", "metadata": {"name": "a", "resourceVersion": "3"}, "spec": {"conditions": 1},
+            "status": {"claims": [1]}});
+        assert_eq!(slim, want);
     }
 }

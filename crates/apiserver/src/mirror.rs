@@ -17,6 +17,11 @@ use crate::codec;
 pub trait Sink: Send + 'static {
     fn apply(&mut self, key: &str, object: Option<&Value>);
     fn settled(&mut self);
+
+    /// The tree of a stored object; a sink of many objects leaves out what it does not look at.
+    fn decode(&self, bytes: &[u8], revision: Revision) -> Value {
+        codec::decode(bytes, revision)
+    }
 }
 
 /// How far a mirror has come.
@@ -81,7 +86,8 @@ async fn relist<S: Sink>(store: &dyn Store, prefix: &str, sink: &std::sync::Mute
     let mut gone = std::mem::take(known);
     for item in &listing.items {
         gone.remove(&item.key);
-        sink.apply(&item.key, Some(&codec::decode(&item.value, item.mod_revision)));
+        let object = sink.decode(&item.value, item.mod_revision);
+        sink.apply(&item.key, Some(&object));
         known.insert(item.key.clone());
     }
     for key in gone {
@@ -111,7 +117,7 @@ async fn follow<S: Sink>(
             Ok(WatchItem::Events(events)) => {
                 let mut sink = sink.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
                 for event in &events {
-                    let object = event.value.as_ref().map(|v| codec::decode(&v.value, event.revision));
+                    let object = event.value.as_ref().map(|v| sink.decode(&v.value, event.revision));
                     sink.apply(&event.key, object.as_ref());
                     if object.is_some() {
                         known.insert(event.key.clone())

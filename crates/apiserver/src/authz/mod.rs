@@ -248,6 +248,12 @@ struct GraphSink {
 }
 
 impl Sink for GraphSink {
+    /// Pods are written all the time, and most of what is written says nothing of what they may reach.
+    fn decode(&self, bytes: &[u8], revision: store::Revision) -> Value {
+        const UNUSED: [&str; 4] = ["managedFields", "conditions", "containerStatuses", "initContainerStatuses"];
+        crate::codec::decode_without(bytes, revision, &UNUSED)
+    }
+
     fn apply(&mut self, key: &str, object: Option<&Value>) {
         let graph = &mut self.graph;
         let Some(object) = object else {

@@ -7,8 +7,9 @@ pub mod requests;
 mod series;
 pub mod table;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
+use std::hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher};
 use std::sync::{Arc, PoisonError, RwLock};
 
 pub use requests::{RequestLabels, Series};
@@ -24,6 +25,8 @@ type Values = Box<[Box<str>]>;
 pub struct Family {
     desc: &'static Desc,
     series: RwLock<BTreeMap<Values, Arc<Histogram>>>,
+    /// The same by the hash of their values: who counts need not make a key of them first.
+    hashed: RwLock<HashMap<u64, (Values, Arc<Histogram>)>>,
 }
 
 /// Series that every request counts in, found once.
@@ -87,7 +90,22 @@ impl Family {
     /// The series of these label values, made when missing. Whoever counts often keeps it.
     pub fn with(&self, values: &[&str]) -> Arc<Histogram> {
         debug_assert_eq!(values.len(), self.desc.labels.len(), "{}", self.desc.name);
+        let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(values);
+        if let Some((of, found)) = self.hashed.read().unwrap_or_else(PoisonError::into_inner).get(&hash)
+            && of.iter().map(|v| &**v).eq(values.iter().copied())
+        {
+            return found.clone();
+        }
         let key: Values = values.iter().map(|v| Box::from(*v)).collect();
+        let found = self.made(key.clone());
+        let mut hashed = self.hashed.write().unwrap_or_else(PoisonError::into_inner);
+        if hashed.len() < SERIES_MAX {
+            hashed.insert(hash, (key, found.clone()));
+        }
+        found
+    }
+
+    fn made(&self, key: Values) -> Arc<Histogram> {
         if let Some(found) = self.series.read().unwrap_or_else(PoisonError::into_inner).get(&key) {
             return found.clone();
         }
@@ -128,7 +146,7 @@ impl Metrics {
             return found.clone();
         }
         let mut all = self.families.write().unwrap_or_else(PoisonError::into_inner);
-        all.entry(desc.name).or_insert_with(|| Arc::new(Family { desc, series: RwLock::default() })).clone()
+        all.entry(desc.name).or_insert_with(|| Arc::new(Family { desc, series: RwLock::default(), hashed: RwLock::default() })).clone()
     }
 
     /// Counts one more.

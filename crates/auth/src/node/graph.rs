@@ -158,18 +158,20 @@ fn references_of(pod: &Value, namespace: &str) -> HashSet<Target> {
         }
     };
     let Some(spec) = pod.get("spec") else { return out };
-    let list = |v: &Value, key: &str| v.get(key).and_then(Value::as_array).cloned().unwrap_or_default();
+    fn list<'a>(v: &'a Value, key: &str) -> &'a [Value] {
+        v.get(key).and_then(Value::as_array).map_or(&[], Vec::as_slice)
+    }
     add("serviceaccounts", spec.get("serviceAccountName"));
     for secret in list(spec, "imagePullSecrets") {
         add("secrets", secret.get("name"));
     }
     for containers in ["initContainers", "containers", "ephemeralContainers"] {
         for container in list(spec, containers) {
-            for env in list(&container, "env") {
+            for env in list(container, "env") {
                 add("secrets", env.pointer("/valueFrom/secretKeyRef/name"));
                 add("configmaps", env.pointer("/valueFrom/configMapKeyRef/name"));
             }
-            for from in list(&container, "envFrom") {
+            for from in list(container, "envFrom") {
                 add("secrets", from.pointer("/secretRef/name"));
                 add("configmaps", from.pointer("/configMapRef/name"));
             }
@@ -180,7 +182,7 @@ fn references_of(pod: &Value, namespace: &str) -> HashSet<Target> {
         add("configmaps", volume.pointer("/configMap/name"));
         add("persistentvolumeclaims", volume.pointer("/persistentVolumeClaim/claimName"));
         if volume.get("ephemeral").is_some() {
-            let name = format!("{}-{}", machinery::object::name(pod), machinery::object::str_at(&volume, "name"));
+            let name = format!("{}-{}", machinery::object::name(pod), machinery::object::str_at(volume, "name"));
             add("persistentvolumeclaims", Some(&Value::String(name)));
         }
         for source in ["azureFile", "flexVolume", "csi", "cephfs", "rbd", "scaleIO", "iscsi", "storageos"] {
