@@ -69,6 +69,8 @@ fn plain(name: &str) -> String {
     if name.ends_with("_CHACHA20_POLY1305") { format!("{name}_SHA256") } else { name.to_owned() }
 }
 
+/// As [`server_config_of`] with everything on offer.
+#[cfg(test)]
 pub fn server_config(identity: &Identity, verifier: Verifier) -> Result<ServerConfig> {
     server_config_of(&Offer::new(&[], "")?, identity, verifier)
 }

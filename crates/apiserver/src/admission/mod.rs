@@ -6,6 +6,7 @@ mod always;
 mod always_pull_images;
 mod authorizer;
 mod certificates;
+mod conditions;
 mod configuration;
 mod connect;
 mod default_class;

@@ -62,9 +62,10 @@ impl Mode {
 
 /// Writes what comes until cancelled, and then what is left.
 pub async fn run(api: Arc<Api>, mut events: mpsc::Receiver<Value>, cancel: CancellationToken) {
-    let write = |event: &Value| match &api.audit.log {
-        Some(log) => log.write(event).unwrap_or_else(|error| failed(&api, &error)),
-        None => {}
+    let write = |event: &Value| {
+        if let Some(log) = &api.audit.log {
+            log.write(event).unwrap_or_else(|error| failed(&api, &error));
+        }
     };
     loop {
         tokio::select! { biased;

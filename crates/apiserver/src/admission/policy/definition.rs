@@ -8,8 +8,8 @@ use machinery::labels::{Selector, from_label_selector};
 use machinery::object::str_at;
 use serde_json::{Value, json};
 
-use super::conditions::Conditions;
 use crate::admission::Request;
+use crate::admission::conditions::Conditions;
 use crate::admission::matching::{self, Matched, Rule};
 use machinery::status::StatusError;
 

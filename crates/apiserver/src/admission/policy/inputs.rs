@@ -122,6 +122,3 @@ pub fn failure(expression: &str, error: &EvalError) -> String {
 pub fn ready(compiled: &Compiled) -> Result<&Program, String> {
     compiled.as_ref().map_err(Clone::clone)
 }
-
-/// What is said when the budget of a policy is used up.
-pub const OUT_OF_BUDGET: &str = "validation failed due to running out of cost budget, no further validation rules will be run";

@@ -1,7 +1,6 @@
 //! Admission policies in CEL: `ValidatingAdmissionPolicy` refuses, warns and annotates, `MutatingAdmissionPolicy` changes
 //! (upstream's `admission/plugin/policy`). Policies and bindings are compiled once per change and followed in the store.
 
-mod conditions;
 mod definition;
 mod inputs;
 mod mutating;

@@ -126,7 +126,7 @@ async fn invoke(
 async fn conditions(request: &Request<'_>, policy: &Definition, inputs: &Inputs) -> Result<bool, String> {
     let requester = Requester::new(request);
     loop {
-        let held = policy.conditions.hold(inputs, &requester);
+        let held = policy.conditions.hold(inputs.variables(&requester));
         if !requester.settle().await {
             return held;
         }

@@ -8,9 +8,10 @@ use machinery::status::{Cause, StatusError};
 use serde_json::{Value, json};
 
 use super::definition::{Binding, Definition, Validation};
-use super::inputs::{Evaluation, Inputs, OUT_OF_BUDGET, failure, ready};
+use super::inputs::{Evaluation, Inputs, failure, ready};
 use super::params;
 use crate::admission::authorizer::Requester;
+use crate::admission::conditions::OUT_OF_BUDGET;
 use crate::admission::matching;
 use crate::admission::{Plugin, Request};
 
@@ -155,7 +156,7 @@ async fn evaluate(request: &Request<'_>, policy: &Definition, inputs: &Inputs) -
 fn judge(policy: &Definition, inputs: &Inputs, requester: &Requester<'_>) -> Outcome {
     let mut out = Outcome::default();
     let plain = |message: String| Denial { message, reason: String::new() };
-    match policy.conditions.hold(inputs, requester) {
+    match policy.conditions.hold(inputs.variables(requester)) {
         Ok(true) => {}
         Ok(false) => return out,
         Err(_) if policy.fails_open => return out,

@@ -2,11 +2,13 @@
 
 use std::time::Instant;
 
+use cel::{AuthzRequest, Variables};
 use machinery::object::str_at;
 use machinery::status::StatusError;
 use serde_json::{Value, json};
 
 use super::configurations::Hook;
+use crate::admission::authorizer::Requester;
 use crate::admission::matching::{self, Matched};
 use crate::admission::review::{self, Response};
 use crate::admission::{Operation, Request};
@@ -43,12 +45,39 @@ pub async fn invocation(hook: &Hook, request: &Request<'_>, value: &Value, old: 
     let object = matching::shown(request, &matched, value).await?;
     let old = matching::shown(request, &matched, old.unwrap_or(&Value::Null)).await?;
     let about = review::request(request, &matched, "");
-    match hook.conditions.matches(request, &about, &object, &old).await {
+    match holds(hook, request, &about, &object, &old).await {
         Ok(true) => Ok(Some(matched)),
         Ok(false) => Ok(None),
+        Err(_) if hook.fails_open => Ok(None),
         Err(why) => {
             tracing::warn!(webhook = hook.name, why, "match conditions could not be evaluated: failing closed");
             Err(request.forbidden(value, &why))
+        }
+    }
+}
+
+/// Whether all its conditions are true of the request.
+async fn holds(hook: &Hook, request: &Request<'_>, about: &Value, object: &Value, old: &Value) -> Result<bool, String> {
+    let authorizer = Requester::new(request);
+    let text = |path: &str| str_at(about, path).to_owned();
+    let asked_for = AuthzRequest {
+        group: text("resource.group"),
+        resource: text("resource.resource"),
+        subresource: text("subResource"),
+        namespace: text("namespace"),
+        name: text("name"),
+        ..AuthzRequest::default()
+    };
+    loop {
+        let mut variables = Variables::new();
+        variables.json("object", object);
+        variables.json("oldObject", old);
+        variables.json("request", about);
+        variables.authorizer("authorizer", &authorizer);
+        variables.resource_check("authorizer.requestResource", &authorizer, asked_for.clone());
+        let held = hook.conditions.hold(variables);
+        if !authorizer.settle().await {
+            return held;
         }
     }
 }

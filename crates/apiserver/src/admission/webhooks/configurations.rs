@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use kinds::expressions::{self, Scope};
 use machinery::labels::{Selector, from_label_selector};
 use machinery::object::str_at;
 use serde_json::{Value, json};
@@ -13,7 +14,7 @@ use store::Store;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::match_conditions::MatchConditions;
+use crate::admission::conditions::Conditions;
 use crate::admission::matching::Rule;
 use crate::error::Result;
 use crate::mirror::{self, Progress, Sink};
@@ -35,7 +36,7 @@ pub struct Hook {
     pub equivalent: bool,
     pub namespaces: Selector,
     pub objects: Selector,
-    pub conditions: MatchConditions,
+    pub conditions: Conditions,
     /// `failurePolicy: Ignore`.
     pub fails_open: bool,
     pub timeout: Duration,
@@ -130,6 +131,14 @@ fn hooks(configuration: &Value) -> Vec<Arc<Hook>> {
     out
 }
 
+/// Most webhooks have none: then nothing is prepared for them.
+fn conditions(list: &[Value]) -> Conditions {
+    match list {
+        [] => Conditions::default(),
+        list => Conditions::compile(list, &expressions::admission(Scope { authorizer: true, ..Scope::default() })),
+    }
+}
+
 impl Hook {
     fn parse(configuration: &str, webhook: &Value, count: usize) -> Self {
         let name = str_at(webhook, "name").to_owned();
@@ -152,7 +161,7 @@ impl Hook {
             equivalent: str_at(webhook, "matchPolicy") != "Exact",
             namespaces: selector("namespaceSelector"),
             objects: selector("objectSelector"),
-            conditions: MatchConditions::compile(list("matchConditions"), fails_open),
+            conditions: conditions(list("matchConditions")),
             fails_open,
             timeout: Duration::from_secs(seconds.clamp(1, TIMEOUT_SECONDS_MAX)),
             side_effects: str_at(webhook, "sideEffects").to_owned(),

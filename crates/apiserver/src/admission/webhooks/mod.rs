@@ -3,7 +3,6 @@
 
 mod call;
 mod configurations;
-mod match_conditions;
 mod mutating;
 #[cfg(test)]
 mod tests;

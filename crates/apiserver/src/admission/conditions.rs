@@ -1,16 +1,16 @@
-//! `matchConditions` of policies (upstream's `matchconditions`): all must be true; one that is false decides, whatever fails
-//! beside it.
+//! `matchConditions` of webhooks and policies (upstream's `matchconditions`): CEL expressions that must all be true; one that is
+//! false decides, whatever fails beside it. What they see is the caller's to say.
 
-use cel::{Budget, Env, MATCH_CONDITIONS_BUDGET, Type, Value as CelValue};
+use cel::{Budget, Env, MATCH_CONDITIONS_BUDGET, Program, Type, Value as CelValue, Variables};
 use kinds::expressions;
 use machinery::object::str_at;
 use serde_json::Value;
 
-use super::definition::Compiled;
-use super::inputs::{Inputs, OUT_OF_BUDGET, failure};
-use crate::admission::authorizer::Requester;
+pub const OUT_OF_BUDGET: &str = "validation failed due to running out of cost budget, no further validation rules will be run";
 
-pub struct Conditions(Vec<(String, Compiled)>);
+/// Compiled conditions, in order.
+#[derive(Default)]
+pub struct Conditions(Vec<(String, Result<Program, String>)>);
 
 impl Conditions {
     pub fn compile(list: &[Value], env: &Env) -> Self {
@@ -22,10 +22,12 @@ impl Conditions {
         Self(list.iter().map(compile).collect())
     }
 
-    /// Whether all are true, or why that cannot be said.
-    pub fn hold(&self, inputs: &Inputs, requester: &Requester<'_>) -> Result<bool, String> {
-        let mut variables = inputs.variables(requester);
-        // As upstream has it, conditions do not see the namespace.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether all are true, or why that cannot be said. As upstream has it, conditions do not see the namespace.
+    pub fn hold(&self, mut variables: Variables<'_>) -> Result<bool, String> {
         variables.null("namespaceObject");
         let mut budget = Budget::new(MATCH_CONDITIONS_BUDGET);
         let mut errors = Vec::new();
@@ -45,7 +47,7 @@ impl Conditions {
                     errors.push(OUT_OF_BUDGET.to_owned());
                     break;
                 }
-                Err(error) => errors.push(failure(text, &error)),
+                Err(error) => errors.push(format!("expression '{text}' resulted in error: {error}")),
             }
         }
         match errors.as_slice() {
