@@ -2,6 +2,8 @@
 //! are brought into our stored form; what we write is ours, which kube-apiserver reads as well. `server` puts this over etcd,
 //! above encryption and below every cache; migration uses [`to_stored`] alone.
 
+mod definitions;
+
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -65,6 +67,7 @@ pub fn to_stored(key: &str, value: &Bytes) -> Result<Option<Bytes>> {
         object
     } else {
         match serde_json::from_slice::<Value>(value) {
+            Ok(object) if str_at(&object, "apiVersion") == definitions::API_VERSION => definitions::to_v1(object),
             Ok(object) if object.is_object() => object,
             // Encrypted, or nobody's: as it is.
             _ => return Ok(None),

@@ -36,6 +36,7 @@ pub struct Endpoints {
     deadline: Duration,
     attempt: Duration,
     tls: Option<Arc<ClientConfig>>,
+    ask_progress: Option<bool>,
     /// A member was seen that cannot tell how far a watch is.
     old: AtomicBool,
 }
@@ -78,6 +79,7 @@ impl Endpoints {
             connect: options.connect,
             deadline: options.deadline,
             attempt: options.attempt,
+            ask_progress: options.ask_progress,
             tls: if secure { Some(tls::client_config(options)?) } else { None },
             old: AtomicBool::new(false),
         })
@@ -148,8 +150,9 @@ impl Endpoints {
         let channel = endpoint.connect_with_connector(connector).await.map_err(|e| innermost(&e))?;
         let status = MaintenanceClient::new(channel.clone()).status(StatusRequest {}).await;
         let version = status.map(|s| s.into_inner().version).map_err(|e| innermost(&e))?;
+        let progress = self.ask_progress.unwrap_or_else(|| tells_progress(&version));
         tracing::info!(endpoint = authority, version, "connected to etcd");
-        Ok(Connection { channel, broken: CancellationToken::new(), progress: tells_progress(&version), at })
+        Ok(Connection { channel, broken: CancellationToken::new(), progress, at })
     }
 
     /// The member in use failed: the next one is used from now on.

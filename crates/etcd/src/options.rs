@@ -18,6 +18,8 @@ pub struct Options {
     pub deadline: Duration,
     /// How long one attempt at a read may take before another endpoint is tried.
     pub attempt: Duration,
+    /// Whether to ask members how far watches are. `None`: those whose version can be relied on (upstream's rule).
+    pub ask_progress: Option<bool>,
     /// How long connecting to one endpoint may take.
     pub connect: Duration,
 }
@@ -32,6 +34,7 @@ impl Options {
             prefix: "/registry".to_owned(),
             // etcd gives up on a proposal after seven seconds and says so; that text is better than ours.
             deadline: Duration::from_secs(10),
+            ask_progress: None,
             attempt: Duration::from_secs(4),
             connect: Duration::from_secs(2),
         }

@@ -105,6 +105,31 @@ async fn a_watch_shows_every_change_once_and_survives_a_restart_of_etcd() {
     assert_eq!((gone.revision, gone.value, &*gone.previous.unwrap().value), (third, None, &b"2"[..]));
 }
 
+/// The mechanism works in the old version that is installed here too; only its order is not to be relied on under load.
+#[tokio::test]
+async fn a_quiet_watch_says_how_far_it_is_when_somebody_wants_to_know() {
+    let Some(server) = Server::start("progress") else { return };
+    let old = connect(&server).await;
+    let store = Etcd::connect(Options { ask_progress: Some(true), ..Options::new([server.url.as_str()]) }).await.unwrap();
+    assert!(store.tells_progress());
+    println!("this version can be relied on: {}", old.tells_progress());
+    let mut stream = store.watch("/registry/pods/", Revision(1)).await.unwrap();
+    for _ in 0..3 {
+        store.write(put("/registry/other/a", "1", Expect::Anything)).await.unwrap();
+        let needed = store.freshness("/registry/pods/").await.unwrap().needed;
+        let reached = async {
+            loop {
+                if let WatchItem::Progress(revision) = stream.next().await.unwrap().unwrap()
+                    && revision >= needed
+                {
+                    return revision;
+                }
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(5), reached).await.expect("told in time");
+    }
+}
+
 /// Values of 1.4 MiB and as much that they replace are more than etcd puts into one message. Only other clients write so.
 #[tokio::test]
 async fn a_revision_that_comes_in_fragments_is_handed_out_whole() {
