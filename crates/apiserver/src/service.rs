@@ -3,6 +3,7 @@
 
 mod claims;
 mod plan;
+pub mod repair;
 
 use serde_json::{Value, json};
 

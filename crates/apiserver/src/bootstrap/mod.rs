@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use crate::authn::Origin;
 use crate::error::{Error, Result};
 use crate::http::body::boxed;
+use crate::service::repair::{self, Leaks};
 use crate::state::{Api, store_error};
 use crate::{chain, registry};
 
@@ -31,14 +32,16 @@ pub async fn run(api: &Arc<Api>, tasks: &mut JoinSet<()>, cancel: &CancellationT
         tasks.spawn(masters::keep(api.clone(), cancel.clone()));
     }
     ensure(api).await.map_err(Error::Bootstrap)?;
-    tasks.spawn(repair(api.clone(), cancel.clone()));
+    let mut leaks = Leaks::default();
+    repair::run(api, &mut leaks).await.map_err(Error::Bootstrap)?;
+    tasks.spawn(look_after(api.clone(), leaks, cancel.clone()));
     if !api.config.compaction_interval.is_zero() {
         tasks.spawn(compact(api.clone(), cancel.clone()));
     }
     Ok(())
 }
 
-async fn repair(api: Arc<Api>, cancel: CancellationToken) {
+async fn look_after(api: Arc<Api>, mut leaks: Leaks, cancel: CancellationToken) {
     loop {
         tokio::select! { biased;
             () = cancel.cancelled() => return,
@@ -46,6 +49,9 @@ async fn repair(api: Arc<Api>, cancel: CancellationToken) {
         }
         if let Err(error) = ensure(&api).await {
             tracing::warn!(%error, "what every cluster has could not be put right");
+        }
+        if let Err(error) = repair::run(&api, &mut leaks).await {
+            tracing::warn!(%error, "the claims of Services could not be looked after");
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::verbs::write::Ctx;
 use crate::{codec, identifiers, registry};
 
 /// Where a node port is claimed; the value names the Service.
-const PORTS_PREFIX: &str = "/registry/skiff/nodeports";
+pub const PORTS_PREFIX: &str = "/registry/skiff/nodeports";
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Claim {
@@ -35,15 +35,7 @@ impl Claims {
         let Some(resource) = ctx.api.registry.kind("networking.k8s.io", "IPAddress") else {
             return Err(StatusError::internal("no IPAddress kind"));
         };
-        let family = if ip.contains(':') { "IPv6" } else { "IPv4" };
-        let object = json!({
-            "kind": "IPAddress", "apiVersion": "networking.k8s.io/v1",
-            "metadata": {
-                "name": ip, "uid": identifiers::uuid(), "creationTimestamp": ctx.now,
-                "labels": {"ipaddress.kubernetes.io/ip-family": family, "ipaddress.kubernetes.io/managed-by": "ipallocator.k8s.io"},
-            },
-            "spec": {"parentRef": {"group": "", "resource": target.resource.resource, "namespace": target.namespace, "name": object::name(service)}},
-        });
+        let object = address_object(ip, &target.resource.resource, &target.namespace, object::name(service), &ctx.now);
         let key = registry::key(&resource, "", ip);
         self.claim(ctx, Claim::Address(ip.to_owned()), &key, codec::encode(&object)).await
     }
@@ -67,6 +59,19 @@ impl Claims {
             Err(e) => Err(store_error(e)),
         }
     }
+}
+
+/// The IPAddress that claims an address for a Service.
+pub fn address_object(ip: &str, resource: &str, namespace: &str, name: &str, now: &str) -> Value {
+    let family = if ip.contains(':') { "IPv6" } else { "IPv4" };
+    json!({
+        "kind": "IPAddress", "apiVersion": "networking.k8s.io/v1",
+        "metadata": {
+            "name": ip, "uid": identifiers::uuid(), "creationTimestamp": now,
+            "labels": {"ipaddress.kubernetes.io/ip-family": family, "ipaddress.kubernetes.io/managed-by": "ipallocator.k8s.io"},
+        },
+        "spec": {"parentRef": {"group": "", "resource": resource, "namespace": namespace, "name": name}},
+    })
 }
 
 /// What a Service holds.
