@@ -193,12 +193,14 @@ impl Endpoints {
                 Failure::Final(error) => return Err(error),
                 Failure::Unsure(text) if kind == Kind::Write => return Err(Error::Cluster(text)),
                 Failure::Lost(text) if kind == Kind::Write => return Err(Error::Unavailable(text)),
-                Failure::Refused(text) | Failure::Unsure(text) | Failure::Lost(text) => said = Some(text),
+                Failure::Refused(text) | Failure::Unsure(text) | Failure::Lost(text) => {
+                    // etcd's own words say more than those of a connection.
+                    said = said.filter(|s: &String| s.starts_with("etcdserver:")).or(Some(text));
+                }
             }
             let pause = if tried.is_multiple_of(self.members.len()) { PAUSE_AFTER_ALL } else { PAUSE };
             tokio::time::sleep(pause.min(left)).await;
         }
-        // etcd's own words say more than that time ran out.
         match said {
             Some(text) if text.starts_with("etcdserver:") => Err(Error::Cluster(text)),
             said => Err(Error::Timeout(said.unwrap_or_default())),
