@@ -87,19 +87,21 @@ impl<'a> Search<'a> {
             }
         }
         found.retain(|i| self.operations[*i].called <= first_answer);
-        // What changes nothing and fits now may as well come now.
-        let fits = |i: &&usize| apply(self.operations[**i], state) == Some(state);
+        let possible = |i: &usize| {
+            let operation = self.operations[*i];
+            !self.done[*i] && operation.called <= first_answer && operation.answered >= begun
+        };
+        let unknown: Vec<usize> = self.unknown.iter().copied().filter(possible).collect();
+        // What changes nothing and fits now may as well come now, unless a call that nobody knows of had to come before it.
+        let last_chance = unknown.iter().map(|i| self.operations[*i].answered).min().unwrap_or(u64::MAX);
+        let fits = |i: &&usize| self.operations[**i].called <= last_chance && apply(self.operations[**i], state) == Some(state);
         if let Some(i) = found.iter().find(fits) {
             return vec![*i];
         }
         // Revisions order the writes.
         let first_write = found.iter().filter_map(|i| self.operations[*i].revision()).min();
         found.retain(|i| self.operations[*i].revision().is_none_or(|r| Some(r) == first_write));
-        let possible = |i: &usize| {
-            let operation = self.operations[*i];
-            !self.done[*i] && operation.called <= first_answer && operation.answered >= begun
-        };
-        found.extend(self.unknown.iter().copied().filter(possible));
+        found.extend(unknown);
         found
     }
 

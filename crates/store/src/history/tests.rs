@@ -41,6 +41,11 @@ fn an_order_is_found_where_there_is_one() {
     verdict(vec![lost.clone(), get((2, 3), None), put((4, 5), 2, Absent), get((6, 7), Some(2))]).unwrap();
     let deleted = operation((8, 9), Call::Delete(Anything), Some(Answer::Written(Some(9))));
     verdict(vec![lost, deleted]).unwrap();
+    // The store was stopped at 5: what reads later fits before and after, but only after in truth.
+    let stopped = |answered| Operation { answered, ..operation((1, 0), Call::Put(1, Absent), None) };
+    let refused = operation((6, 9), Call::Put(2, Value(7)), Some(Answer::Refused(None)));
+    verdict(vec![stopped(5), refused.clone(), get((7, 10), Some(1))]).unwrap();
+    verdict(vec![stopped(5), refused, get((7, 8), None), get((9, 10), Some(1))]).unwrap_err();
     let refused = operation((3, 4), Call::Put(2, Absent), Some(Answer::Refused(Some(Some(1)))));
     verdict(vec![put((1, 2), 1, Value(7)), refused.clone()]).unwrap_err();
     verdict(vec![put((1, 2), 1, Absent), refused]).unwrap();
