@@ -6,6 +6,7 @@ use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -30,8 +31,8 @@ use crate::{control, hello_image, own_objects};
 type Ended = (&'static str, Result<()>);
 
 /// The daemon's main.
-pub fn main(dirs: &Dirs) -> ExitCode {
-    supervised(dirs, "daemon", || daemon(dirs))
+pub fn main(dirs: &Dirs, snapshots: &crate::snapshots::Flags) -> ExitCode {
+    supervised(dirs, "daemon", || daemon(dirs, snapshots))
 }
 
 /// An extra node's main.
@@ -86,7 +87,7 @@ fn load(dirs: &Dirs) -> Result<Instance> {
     dirs.load()?.context("no cluster lives here: run `skiff up`")
 }
 
-fn daemon(dirs: &Dirs) -> Result<Started> {
+fn daemon(dirs: &Dirs, snapshots: &crate::snapshots::Flags) -> Result<Started> {
     let instance = load(dirs)?;
     // API and node work have runtimes of their own: a busy node must not make the API wait, nor the other way round.
     let api_runtime = Builder::new_multi_thread().thread_name("api").thread_stack_size(8 << 20).enable_all().build()?;
@@ -99,7 +100,17 @@ fn daemon(dirs: &Dirs) -> Result<Started> {
         let fallback = first_node_address(&instance)?;
         let network_instance = network::Instance::new(&instance.id);
         let addresses = network::ensure_node_address(&host, &network_instance, fallback).await.context("finding this machine's address")?;
-        let handle = control_plane(dirs, &instance, &addresses).await.map_err(|e| e.context(Hopeless))?;
+        let store = open_store(&dirs.data.join("store")).map_err(|e| e.context(Hopeless))?;
+        if let Some(plan) = snapshots.plan(&dirs.data).map_err(|e| e.context(Hopeless))? {
+            let (store, cancel) = (store.clone(), cancel.clone());
+            tasks.spawn(async move {
+                plan.run(store, cancel.clone()).await;
+                // Without a time to come it has nothing more to do.
+                cancel.cancelled().await;
+                ("snapshots", Ok(()))
+            });
+        }
+        let handle = control_plane(dirs, &instance, &addresses, store).await.map_err(|e| e.context(Hopeless))?;
         let admin = client::in_process_named(handle.service(), "skiff");
         let services: IpNet = instance.service_cidr.parse().context("the instance's service range")?;
         own_objects::ensure(&admin, node::dns_address(&services)).await.map_err(|e| e.context(Hopeless))?;
@@ -147,13 +158,12 @@ async fn first_failure(tasks: &mut JoinSet<Ended>, cancel: &CancellationToken) -
     outcome
 }
 
-async fn control_plane(dirs: &Dirs, instance: &Instance, addresses: &[IpAddr]) -> Result<Handle> {
+async fn control_plane(dirs: &Dirs, instance: &Instance, addresses: &[IpAddr], store: Arc<store::Embedded>) -> Result<Handle> {
     let mut config = apiserver::Config::new(dirs.pki());
     config.secure_port = instance.api_port;
     config.advertise_address = addresses.first().copied();
     config.service_cluster_ip_ranges = vec![instance.service_cidr.clone()];
     config.extra_sans = addresses.iter().map(IpAddr::to_string).chain(host_name()).collect();
-    let store = open_store(&dirs.data.join("store"))?;
     let handle = apiserver::Server::start(config, store).await.context("starting the API server")?;
     write_admin_kubeconfig(&handle, &instance.server(), &dirs.admin_kubeconfig())?;
     Ok(handle)

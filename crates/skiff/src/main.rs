@@ -13,6 +13,7 @@ mod process;
 mod progress;
 mod roles;
 mod signer;
+mod snapshots;
 mod supervisor;
 
 use std::path::PathBuf;
@@ -101,6 +102,8 @@ enum Command {
     Daemon {
         #[command(flatten)]
         place: Place,
+        #[command(flatten)]
+        snapshots: snapshots::Flags,
     },
     /// An extra node's agent
     #[command(hide = true)]
@@ -149,7 +152,7 @@ fn main() -> ExitCode {
         Command::Kubelet(flags) => roles::kubelet::run(&flags),
         Command::KubeProxy(flags) => roles::kube_proxy::run(&flags),
         Command::Supervise { place } => place.dirs().and_then(|d| commands::up::supervise(&d)),
-        Command::Daemon { place } => return place.dirs().map_or_else(|e| failed(&e), |d| daemon::main(&d)),
+        Command::Daemon { place, snapshots } => return place.dirs().map_or_else(|e| failed(&e), |d| daemon::main(&d, &snapshots)),
         Command::NodeAgent { place, node } => return place.dirs().map_or_else(|e| failed(&e), |d| daemon::node_main(&d, node)),
     };
     result.map_or_else(|e| failed(&e), |()| ExitCode::SUCCESS)

@@ -170,3 +170,53 @@ async fn compacting_gives_back_the_space() {
     assert!(bytes() < 20_000, "{} of {before} bytes are left", bytes());
     assert_eq!(content(&open(&data)).await.len(), 10);
 }
+
+/// The API server, killed when dropped.
+struct Server(std::process::Child);
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.0.kill().and_then(|()| self.0.wait()).unwrap();
+    }
+}
+
+#[test]
+fn an_api_server_takes_snapshots_on_schedule_and_keeps_the_newest() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let run = |cron: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_skiff"));
+        command.args(["kube-apiserver", "--bind-address", "127.0.0.1", "--secure-port", "0", "--datastore-snapshot-retention", "2"]);
+        command.arg("--data-dir").arg(&data).args(["--datastore-snapshot-schedule-cron", cron]);
+        command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
+        command
+    };
+    let refused = run("now and then").stderr(std::process::Stdio::piped()).output().unwrap();
+    let why = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(!refused.status.success() && why.contains("five cron fields are wanted"), "{why}");
+
+    let server = Server(run("@every 1s").spawn().unwrap());
+    let list = || -> Vec<String> {
+        let Ok(entries) = fs::read_dir(data.join("snapshots")) else { return Vec::new() };
+        let mut names: Vec<String> = entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        names.retain(|n| n.ends_with(".snapshot"));
+        names.sort();
+        names
+    };
+    let (begin, mut first) = (std::time::Instant::now(), None);
+    loop {
+        let names = list();
+        first = first.or_else(|| names.first().cloned());
+        assert!(names.len() <= 3, "more than are kept and one that is just made: {names:?}");
+        if first.as_ref().is_some_and(|first| !names.contains(first)) && names.len() == 2 {
+            break;
+        }
+        assert!(begin.elapsed().as_secs() < 60, "only {names:?} after a minute");
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    drop(server);
+    let newest = data.join("snapshots").join(list().pop().unwrap());
+    let said = ok(&data, &["check", newest.to_str().unwrap()]);
+    assert!(said.contains("is whole"), "{said}");
+    ok(&dir.path().join("new"), &["restore", newest.to_str().unwrap()]);
+}

@@ -9,8 +9,9 @@ use std::sync::Arc;
 use crate::disk::Disk;
 use crate::disk::frozen::{FrozenDisk, is_ours};
 use crate::disk::real::{self, RealDisk};
-use crate::embedded::{Options, prepare, random};
+use crate::embedded::{Embedded, Options, prepare, random};
 use crate::log::{Log, Position};
+use crate::record::Record;
 use crate::recover::{self, Recovered};
 use crate::state::State;
 use crate::{Error, Result, Revision, snapshot};
@@ -61,6 +62,14 @@ pub fn snapshot(dir: &Path, to: &Path, progress: &Progress) -> Result<Summary> {
     refuse_existing(to)?;
     let (Recovered { state, now_ms, .. }, _) = read_directory(dir, progress)?;
     write_new(to, state, now_ms, progress)
+}
+
+impl Embedded {
+    /// [`snapshot`] of an open store, as it is now; nothing has to wait for it.
+    pub fn backup(&self, to: &Path, progress: &Progress) -> Result<Summary> {
+        let (state, now_ms) = self.content();
+        write_new(to, state, now_ms, progress)
+    }
 }
 
 /// Reads a backup whole and checks it.
@@ -210,24 +219,40 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     PathBuf::from(name)
 }
 
+/// Writes a new file and reads it back before it gets its name.
 fn write_new(to: &Path, state: State, now_ms: u64, progress: &Progress) -> Result<Summary> {
+    refuse_existing(to)?;
     let parent = to.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let temporary = with_suffix(to, &format!(".{}.tmp", std::process::id()));
-    let result = (|| {
-        let file = real::create(&temporary).map_err(failed("making", &temporary))?;
-        let tell = |done, total| progress(Phase::Write, done, total);
-        let wanted = summary(&state, 0);
-        snapshot::write_file(file, state, now_ms, random(), &tell).map_err(failed("writing", &temporary))?;
-        let written = verify(&temporary, progress)?;
-        if (Summary { bytes: 0, ..written.clone() }) != wanted {
-            return Err(Error::Damaged(format!("{} does not read back as it was written; check the disk", temporary.display())));
-        }
+    let result = write_verified(&temporary, state, now_ms, progress).and_then(|summary| {
         // Unlike a rename, a link never replaces anything.
         fs::hard_link(&temporary, to).map_err(failed("naming the snapshot", to))?;
-        Ok(written)
-    })();
+        Ok(summary)
+    });
     fs::remove_file(&temporary).or_else(|e| if result.is_err() { Ok(()) } else { Err(e) }).map_err(failed("removing", &temporary))?;
     let written = result?;
     File::open(parent).and_then(|p| p.sync_all()).map_err(failed("syncing", parent))?;
     Ok(written)
+}
+
+fn write_verified(to: &Path, state: State, now_ms: u64, progress: &Progress) -> Result<Summary> {
+    let file = real::create(to).map_err(failed("making", to))?;
+    let wanted = summary(&state, 0);
+    let tell = |done, total| progress(Phase::Write, done, total);
+    snapshot::write_file(file, state, now_ms, random(), &tell).map_err(failed("writing", to))?;
+    // Read back without making a second state of it, which would take as much memory as the store.
+    let (disk, name) = FrozenDisk::file(to, Phase::Verify, progress).map_err(failed("reading back", to))?;
+    let (mut records, mut begin) = (0, None);
+    let (_, bytes) = snapshot::scan(&disk, &name, "check the disk", |record| {
+        match record {
+            Record::Begin { compacted, revision } => begin = Some((*compacted, *revision)),
+            Record::End { .. } => {}
+            _ => records += 1,
+        }
+        Some(())
+    })?;
+    if begin != Some((wanted.compacted, wanted.revision)) || records < wanted.changes + wanted.leases {
+        return Err(Error::Damaged(format!("{} does not read back as it was written; check the disk", to.display())));
+    }
+    Ok(Summary { bytes, ..wanted })
 }

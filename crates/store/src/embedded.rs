@@ -154,6 +154,12 @@ impl Embedded {
         writer.snapshot_now(&self.shared).map_err(|e| Error::Unavailable(format!("writing a snapshot: {e}")))
     }
 
+    /// A copy of what is durable, and the engine's time.
+    pub(crate) fn content(&self) -> (State, u64) {
+        let core = self.shared.lock();
+        (core.state.clone(), core.time.now_ms)
+    }
+
     async fn settle(&self, submitted: Submitted) -> Outcome {
         match submitted {
             Submitted::Done(outcome) => outcome,

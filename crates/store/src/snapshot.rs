@@ -116,6 +116,22 @@ impl Writer {
 
 /// Reads a snapshot. Every byte of it was synced, so anything wrong is damage; `advice` says what to do then.
 pub(crate) fn load(disk: &dyn Disk, name: &str, advice: &str) -> Result<(State, u64, u64)> {
+    let mut state = State::default();
+    let mut revision = Revision(0);
+    let (now_ms, bytes) = scan(disk, name, advice, |record| {
+        match record {
+            Record::Begin { revision: r, .. } => revision = *r,
+            Record::End { .. } => return (state.revision == revision).then_some(()),
+            _ => {}
+        }
+        state.apply(record).map(|_| ())
+    })?;
+    Ok((state, now_ms, bytes))
+}
+
+/// Reads a snapshot record by record, `End` too. `visit` answers `None` where a record does not fit. Answers the engine's time and
+/// the size of the file.
+pub(crate) fn scan(disk: &dyn Disk, name: &str, advice: &str, mut visit: impl FnMut(&Record) -> Option<()>) -> Result<(u64, u64)> {
     let unreadable = |e: io::Error| Error::Open(format!("reading {}: {e}", disk.describe(name)));
     let damaged =
         |at: u64| Error::Damaged(format!("the snapshot {} is not what was written (at byte {at}); {advice}", disk.describe(name)));
@@ -123,8 +139,7 @@ pub(crate) fn load(disk: &dyn Disk, name: &str, advice: &str) -> Result<(State, 
     let intact = head.len() == FILE_HEADER_BYTES && head.starts_with(MAGIC);
     let salt = u64_at(&head, 8).filter(|_| intact && u32_at(&head, 16) == Some(crc32fast::hash(&head[..16]))).ok_or_else(|| damaged(0))?;
 
-    let mut state = State::default();
-    let (mut at, mut records, mut revision) = (FILE_HEADER_BYTES as u64, 0, Revision(0));
+    let (mut at, mut records) = (FILE_HEADER_BYTES as u64, 0);
     for sequence in 0.. {
         let head = disk.read(name, at, HEADER_BYTES).map_err(unreadable)?;
         let head = frame::header(&head, salt).filter(|h| h.sequence == sequence).ok_or_else(|| damaged(at))?;
@@ -132,16 +147,12 @@ pub(crate) fn load(disk: &dyn Disk, name: &str, advice: &str) -> Result<(State, 
         let decoded = head.matches(&payload).then(|| record::decode(&payload)).flatten();
         let (now_ms, frame_records) = decoded.ok_or_else(|| damaged(at))?;
         for record in &frame_records {
+            visit(record).ok_or_else(|| damaged(at))?;
             match record {
-                Record::Begin { revision: r, .. } => revision = *r,
-                Record::End { records: n } if *n == records && state.revision == revision => {
-                    return Ok((state, now_ms, at + (HEADER_BYTES + payload.len()) as u64));
-                }
+                Record::End { records: n } if *n == records => return Ok((now_ms, at + (HEADER_BYTES + payload.len()) as u64)),
                 Record::End { .. } => return Err(damaged(at)),
-                _ => {}
+                _ => records += 1,
             }
-            state.apply(record).ok_or_else(|| damaged(at))?;
-            records += 1;
         }
         at += (HEADER_BYTES + payload.len()) as u64;
     }

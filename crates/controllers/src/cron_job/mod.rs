@@ -3,7 +3,7 @@
 //! A Job's name comes from its scheduled minute, so starting it twice is impossible. The status follows from the Jobs that
 //! are there: a pass that made a Job is followed by one that sees it and writes it down.
 
-mod schedule;
+pub mod schedule;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -49,7 +49,7 @@ pub fn run(arguments: &MigrateArgs, dir: &Path) -> Result<()> {
             crate::instance::make_private(parent)?;
         }
         let embedded = open_store(dir)?;
-        let (from, to) = match arguments.to {
+        let (from, to): (&dyn store::Store, &dyn store::Store) = match arguments.to {
             Target::Etcd => (&*embedded, &*cluster),
             Target::Embedded => (&*cluster, &*embedded),
         };

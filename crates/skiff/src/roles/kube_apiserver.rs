@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
+use tokio::task::JoinSet;
 
 use crate::instance::{make_private, write_atomically};
 
@@ -62,6 +63,8 @@ pub struct Flags {
     #[command(flatten)]
     upkeep: super::etcd::Upkeep,
     #[command(flatten)]
+    snapshots: crate::snapshots::Flags,
+    #[command(flatten)]
     serving: super::serving::Flags,
 }
 
@@ -72,9 +75,14 @@ pub fn run(flags: &Flags) -> Result<()> {
         }
         let config = config(flags)?;
         make_private(&flags.data_dir)?;
-        let store = match flags.etcd.etcd_servers.is_empty() {
-            true => open_store(&flags.data_dir.join("store"))?,
-            false => flags.etcd.connect().await?,
+        let plan = flags.snapshots.plan(&flags.data_dir)?;
+        let mut snapshots = JoinSet::new();
+        let store: Arc<dyn store::Store> = if flags.etcd.etcd_servers.is_empty() {
+            let store = open_store(&flags.data_dir.join("store"))?;
+            plan.map(|plan| snapshots.spawn(plan.run(store.clone(), cancel.clone())));
+            store
+        } else {
+            flags.etcd.connect().await?
         };
         let handle = apiserver::Server::start(config, store).await.context("starting the API server")?;
         let url = format!("https://127.0.0.1:{}", handle.local_addr.port());
@@ -90,6 +98,7 @@ pub fn run(flags: &Flags) -> Result<()> {
         tracing::info!(%url, kubeconfig = %flags.data_dir.join("admin.kubeconfig").display(), "ready");
         cancel.cancelled().await;
         handle.shutdown().await;
+        snapshots.join_all().await;
         Ok(())
     })
 }
@@ -119,7 +128,7 @@ fn config(flags: &Flags) -> Result<apiserver::Config> {
 }
 
 /// Opens the embedded datastore.
-pub fn open_store(dir: &std::path::Path) -> Result<Arc<dyn store::Store>> {
+pub fn open_store(dir: &std::path::Path) -> Result<Arc<store::Embedded>> {
     make_private(dir)?;
     let store =
         store::Embedded::open(dir, store::Options::default()).with_context(|| format!("opening the datastore in {}", dir.display()))?;
