@@ -3,6 +3,7 @@
 
 parity-explain.py REPLAY.json KNOWN.tsv [--show N]
 A line of KNOWN.tsv: id, regex over the case's name, regex over a difference ("path | expected | actual"), reason; tabs between.
+An id with a plus behind it also explains what follows in the same case: a write that only one side accepted changes all after it.
 A case is explained when each of its differences matches a line. Ends with the groups' counts and how often each line applied.
 """
 import collections
@@ -23,14 +24,15 @@ def main():
     found = json.load(open(replay, encoding="utf-8"))
     explained, used, open_cases = collections.Counter(), collections.Counter(), 0
     for failure in found["failures"]:
-        unknown, names = [], set()
+        unknown, names, follows = [], set(), False
         for step in failure["steps"]:
             for d in step["differences"]:
                 text = " | ".join([d["path"]] + [x if isinstance(x, str) else json.dumps(x, ensure_ascii=False) for x in (d["expected"], d["actual"])])
                 rule = next((n for n, case, difference in rules if case.search(failure["case"]) and difference.search(text)), None)
                 if rule:
-                    names.add(rule)
-                else:
+                    names.add(rule.rstrip("+"))
+                    follows = follows or rule.endswith("+")
+                elif not follows:
                     unknown.append((step, text))
         if unknown:
             open_cases += 1

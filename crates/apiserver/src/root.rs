@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use crate::chain::Call;
 use crate::http::RequestBody;
+use crate::http::negotiate;
 use crate::http::respond::{self, Answer};
 use crate::metrics::{collect, table};
 use crate::{discovery, flow, health, openapi, pages};
@@ -30,6 +31,9 @@ pub async fn serve(call: Call, _request: Request<RequestBody>) -> Result<Answer,
             .unwrap_or_else(respond::page_not_found),
         "/healthz" | "/livez" | "/readyz" => health::serve(&call, trimmed, None).await,
         "/.well-known/openid-configuration" => openid(&call),
+        "/openid/v1/jwks" if !takes_key_sets(&call) => {
+            return Err(StatusError { details: None, ..StatusError::new(406, "NotAcceptable", "406: Not Acceptable") });
+        }
         "/openid/v1/jwks" => respond::bytes(200, "application/jwk-set+json", call.api.pki.service_account.jwks().to_string()),
         p if p.starts_with("/healthz/") || p.starts_with("/livez/") || p.starts_with("/readyz/") => {
             let at = p[1..].find('/').map_or(p.len(), |i| i + 1);
@@ -88,6 +92,13 @@ fn openid(call: &Call) -> Answer {
         "id_token_signing_alg_values_supported": call.api.pki.service_account.algorithms(),
     });
     respond::bytes(200, "application/json", document.to_string())
+}
+
+/// The key set has a type of its own, and who asks for others gets none.
+fn takes_key_sets(call: &Call) -> bool {
+    let accept: Vec<&str> = call.headers.get_all(http::header::ACCEPT).iter().filter_map(|v| v.to_str().ok()).collect();
+    let kinds = ["*/*", "application/*", "application/jwk-set+json"];
+    accept.is_empty() || negotiate::kinds(&accept.join(",")).iter().any(|kind| kinds.contains(kind))
 }
 
 fn paths(call: &Call) -> Vec<String> {

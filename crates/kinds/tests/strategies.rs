@@ -95,6 +95,39 @@ fn what_is_valid_stays_valid_when_nothing_changes() {
     }
 }
 
+/// A change of a minimal object, and the fields that are refused.
+#[test]
+fn changes_are_refused_where_upstream_refuses_them() {
+    for (kind, change, wanted) in [
+        ("CSIDriver", json!({"spec": {"attachRequired": false}}), vec!["spec.attachedRequired"]),
+        ("CSIDriver", json!({"spec": {"volumeLifecycleModes": ["Ephemeral"]}}), vec!["spec.volumeLifecycleModes"]),
+        ("CSIDriver", json!({"spec": {"fsGroupPolicy": "File", "podInfoOnMount": true, "storageCapacity": true}}), vec![]),
+        ("StorageClass", json!({"parameters": {}}), vec!["parameters"]),
+        ("StorageClass", json!({"mountOptions": ["a"], "allowVolumeExpansion": true}), vec![]),
+        ("Pod", json!({"spec": {"os": {"name": ""}}}), vec!["spec.os.name", "spec"]),
+    ] {
+        let (row, object) = minimal().into_iter().find(|(row, _)| row.kind == kind).unwrap();
+        let old = created(row, object).0;
+        let mut new = machinery::patch::merge(&old, change.to_string().as_bytes()).unwrap().0;
+        row.decode(&mut new).unwrap();
+        row.strategy.prepare_for_update(&context(row), &mut new, &old);
+        let errors = kinds::validate::update(row, &context(row), &new, &old);
+        let fields: Vec<String> = errors.iter().map(|e| e.to_string().split(": ").next().unwrap_or_default().to_owned()).collect();
+        assert_eq!(fields, wanted, "{kind} {change}");
+    }
+}
+
+#[test]
+fn defaults_that_only_reading_adds_are_known() {
+    let late = |kind: &str, more: Value| {
+        let (row, mut object) = minimal().into_iter().find(|(row, _)| row.kind == kind).unwrap();
+        object["metadata"].as_object_mut().unwrap().extend(more.as_object().cloned().unwrap());
+        row.strategy.is_defaulted_when_read(&created(row, object).0)
+    };
+    assert!(late("PersistentVolumeClaim", json!({})) && late("Job", json!({})));
+    assert!(!late("Job", json!({"labels": {"a": "b"}})) && !late("ConfigMap", json!({})));
+}
+
 /// Where numbers for a tree come from: each choice takes the next.
 struct Choices<'a>(std::slice::Iter<'a, u16>);
 

@@ -1,7 +1,7 @@
 //! A pod's RuntimeClass must exist; its overhead and scheduling rules become the pod's.
 
 use async_trait::async_trait;
-use machinery::object::{map_mut, str_at};
+use machinery::object::map_mut;
 use machinery::quantity::Quantity;
 use machinery::status::StatusError;
 use serde_json::{Map, Value, json};
@@ -44,9 +44,11 @@ impl Plugin for RuntimeClass {
 const OTHER_OVERHEAD: &str = "pod rejected: Pod's Overhead doesn't match RuntimeClass's defined Overhead";
 
 async fn find(request: &Request<'_>, pod: &Value) -> Result<Option<Value>, StatusError> {
-    let wanted = str_at(pod, "spec.runtimeClassName");
+    let Some(wanted) = pod.pointer("/spec/runtimeClassName").and_then(Value::as_str) else { return Ok(None) };
     if wanted.is_empty() {
-        return Ok(None);
+        // Upstream looks it up with a client, which refuses to ask for nothing.
+        let text = "resource name may not be empty".to_owned();
+        return Err(StatusError { message: text, details: None, ..StatusError::new(500, "", "") });
     }
     let class = request.api.read_kind("node.k8s.io", "RuntimeClass", "", wanted).await?;
     if class.is_none() {

@@ -209,7 +209,7 @@ async fn the_components_tell_their_health() {
     let one = cluster.get("/api/v1/componentstatuses?fieldSelector=metadata.name%3Detcd-0").await.body;
     assert_eq!(super::names(&one), ["etcd-0"]);
     let none = cluster.get("/api/v1/componentstatuses/nope").await;
-    assert_eq!((none.code, none.message()), (500, "component not found: nope"));
+    assert_eq!((none.code, none.message()), (404, "componentstatus \"nope\" not found"));
     let request =
         http::Request::builder().uri("/api/v1/componentstatuses").header("accept", "application/json;as=Table;v=v1;g=meta.k8s.io");
     let table = cluster.send(request.body(http_body_util::Full::default()).unwrap()).await.body;

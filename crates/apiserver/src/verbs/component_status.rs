@@ -9,7 +9,6 @@ use kinds::Resource;
 use machinery::status::StatusError;
 use serde_json::{Value, json};
 
-use super::list::bare_500;
 use super::options::ListOptions;
 use super::selection::Selection;
 use super::{Target, view};
@@ -33,7 +32,7 @@ pub fn is(resource: &Resource) -> bool {
 pub async fn get(call: Call, target: Target) -> Result<Answer, StatusError> {
     let negotiated = negotiate::negotiate(&call.headers, &call.query, true, view::has_protobuf(&target.resource))?;
     let Some((name, url)) = COMPONENTS.into_iter().find(|(name, _)| *name == target.name) else {
-        return Err(bare_500(format!("component not found: {}", target.name)));
+        return Err(target.not_found());
     };
     let object = status(&call.api, name, url).await;
     view::object(&call, &negotiated, &target.resource, 200, &object)

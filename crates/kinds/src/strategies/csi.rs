@@ -14,6 +14,8 @@ use crate::validate::rules::{IMMUTABLE, dns_subdomain, named, one_of, quantity_a
 use crate::validate::tree::{at, flag, has, int, is_empty, list, opt, opt_s, s, same_at, set, strings};
 use crate::validate::volume::csi_driver_name;
 
+/// What upstream calls `attachRequired` in errors.
+const ATTACH: &str = "attachedRequired";
 static NULL: Value = Value::Null;
 
 pub struct CsiDrivers;
@@ -33,9 +35,9 @@ impl Strategy for CsiDrivers {
             e.push(Error::too_long(&meta.child("name"), 63));
         }
         let v = opt(object, "spec").unwrap_or(&NULL);
-        for key in ["attachRequired", "podInfoOnMount", "storageCapacity"] {
+        for (key, named) in [("attachRequired", ATTACH), ("podInfoOnMount", "podInfoOnMount"), ("storageCapacity", "storageCapacity")] {
             if !has(v, key) {
-                e.push(Error::required(&p.child(key), ""));
+                e.push(Error::required(&p.child(named), ""));
             }
         }
         if let Some(policy) = opt_s(v, "fsGroupPolicy") {
@@ -62,10 +64,10 @@ impl Strategy for CsiDrivers {
     fn validate_update(&self, ctx: &Context, new: &Value, old: &Value) -> ErrorList {
         let mut e = self.validate(ctx, new);
         let p = Path::new("spec");
-        for key in ["attachRequired", "fsGroupPolicy", "volumeLifecycleModes"] {
+        for (key, named) in [("attachRequired", ATTACH), ("volumeLifecycleModes", "volumeLifecycleModes")] {
             let path = format!("spec.{key}");
             if !same_at(new, old, &path) {
-                e.push(Error::invalid(&p.child(key), at(new, &path).unwrap_or(&NULL), IMMUTABLE));
+                e.push(Error::invalid(&p.child(named), at(new, &path).unwrap_or(&NULL), IMMUTABLE));
             }
         }
         e

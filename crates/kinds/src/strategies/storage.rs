@@ -297,7 +297,8 @@ impl Strategy for StorageClasses {
 
     fn validate_update(&self, ctx: &Context, new: &Value, old: &Value) -> ErrorList {
         let mut e = self.validate(ctx, new);
-        if !same_at(new, old, "parameters") {
+        // Compared by `reflect.DeepEqual`, to which an empty map is not none.
+        if opt(new, "parameters") != opt(old, "parameters") {
             e.push(Error::forbidden(&Path::new("parameters"), "updates to parameters are forbidden."));
         }
         if s(new, "provisioner") != s(old, "provisioner") {

@@ -106,7 +106,12 @@ pub fn name(value: &str, p: &Path<'_>, e: &mut ErrorList) {
 }
 
 pub fn container_name(value: &str, p: &Path<'_>, e: &mut ErrorList) {
+    // Unlike quota's, this check ends with what is no name at all.
+    let qualified = machinery::names::qualified_name(value).is_empty();
     name(value, p, e);
+    if !qualified {
+        return;
+    }
     if !value.contains('/') {
         if !is_standard_container(value) {
             e.push(Error::invalid_str(p, value, "must be a standard resource for containers"));
