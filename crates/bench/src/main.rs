@@ -3,6 +3,7 @@
 
 mod api;
 mod bare;
+mod batch;
 mod connection;
 mod engine;
 mod fill;
@@ -41,6 +42,8 @@ enum What {
     Writes,
     /// The storage engine, without a server.
     Store,
+    /// What durability costs: bytes and syncs of a batch, and of a busy hour's writes.
+    Batch,
     /// One change to many watchers.
     Watch,
     /// From the start of the process to /readyz.
@@ -97,6 +100,7 @@ async fn main() -> anyhow::Result<()> {
     let Cli { what, options } = Cli::parse();
     match what {
         What::Store => engine::run(&options).await,
+        What::Batch => batch::run(&options).await,
         What::Million => million::run(&options).await,
         What::Bare => bare::serve().await,
         What::Reads => reads::alone(&options).await,

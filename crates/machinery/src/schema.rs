@@ -74,6 +74,8 @@ pub struct Struct {
     pub fields: Vec<Field>,
     /// Indices of `fields` sorted by JSON name; `Types` fills it in.
     pub sorted: Box<[u16]>,
+    /// Indices of `fields` by a hash of the JSON name: a write looks hundreds of names up. `Types` fills it in.
+    pub hashed: Box<[u16]>,
     /// What `decode` found out of `fields`: those that Go prints even where they were not given.
     pub printed: OnceLock<Box<[u16]>>,
     /// The protobuf message: its fields by number. `Types` fills it in.
@@ -207,9 +209,34 @@ fn index(ty: &mut Type) {
         let mut order: Vec<u16> = (0..u16::try_from(s.fields.len()).unwrap_or(u16::MAX)).collect();
         order.sort_by(|a, b| s.fields[usize::from(*a)].name.cmp(&s.fields[usize::from(*b)].name));
         s.sorted = order.into();
+        s.hashed = hashed(&s.fields);
         s.printed = OnceLock::new();
         s.wire = message(&s.fields, &[]);
     }
+}
+
+/// No field.
+const FREE: u16 = u16::MAX;
+
+/// An open table of a power of two, at most half full.
+fn hashed(fields: &[Field]) -> Box<[u16]> {
+    let mut out = vec![FREE; (fields.len() * 2).next_power_of_two()];
+    let mask = out.len() - 1;
+    for (index, field) in fields.iter().enumerate() {
+        let mut at = name_hash(&field.name) & mask;
+        while out[at] != FREE {
+            at = (at + 1) & mask;
+        }
+        out[at] = u16::try_from(index).unwrap_or(FREE);
+    }
+    out.into()
+}
+
+/// Names of one struct mostly differ in their length or in one of three letters.
+fn name_hash(name: &str) -> usize {
+    let bytes = name.as_bytes();
+    let byte = |at: usize| usize::from(bytes.get(at).copied().unwrap_or(0));
+    byte(0) ^ (byte(bytes.len() / 2) << 2) ^ (byte(bytes.len().wrapping_sub(1)) << 4) ^ (bytes.len() << 3)
 }
 
 /// The message of the fields inlined at `within`.
@@ -230,8 +257,16 @@ fn message(fields: &[Field], within: &[u32]) -> Box<[Wire]> {
 
 impl Struct {
     pub fn field(&self, name: &str) -> Option<&Field> {
-        let at = self.sorted.binary_search_by(|i| self.fields[usize::from(*i)].name.as_str().cmp(name)).ok()?;
-        self.sorted.get(at).map(|i| &self.fields[usize::from(*i)])
+        let mask = self.hashed.len().checked_sub(1)?;
+        let mut at = name_hash(name) & mask;
+        loop {
+            // Half of the table is free, so the search ends.
+            let field = self.fields.get(usize::from(self.hashed[at]))?;
+            if field.name == name {
+                return Some(field);
+            }
+            at = (at + 1) & mask;
+        }
     }
 
     /// Fields in the order of their JSON names: the order of a JSON tree's maps.
