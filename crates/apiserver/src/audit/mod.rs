@@ -74,7 +74,8 @@ impl Audit {
             (audit.batch, pending.log) = (Some(sender), Some(receiver));
         }
         let Some(options) = options.webhook.clone().filter(|_| audit.policy.is_some()) else { return Ok((audit, pending)) };
-        let endpoint = webhook::endpoint(&options.config_file).map_err(|e| bad("--audit-webhook-config-file", e))?;
+        let endpoint =
+            crate::webhook::Endpoint::from_kubeconfig(&options.config_file).map_err(|e| bad("--audit-webhook-config-file", e))?;
         let (sender, receiver) = mpsc::channel(options.buffer.max(1));
         audit.webhook = Some(sender);
         pending.webhook = Some((options, endpoint, receiver));

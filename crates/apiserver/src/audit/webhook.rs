@@ -1,11 +1,10 @@
 //! The audit webhook: events are sent in batches to the server a kubeconfig names, again where that fails. What comes faster
 //! than it can be sent is dropped and counted, as upstream does.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use machinery::object::str_at;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -13,7 +12,6 @@ use tokio_util::sync::CancellationToken;
 
 use crate::metrics::table;
 use crate::state::Api;
-use crate::webhook::trust::{Identity, Trust};
 use crate::webhook::{self, CallError, Endpoint, Manner};
 
 const ATTEMPTS: u32 = 5;
@@ -37,46 +35,6 @@ impl WebhookOptions {
         let (wait_max, backoff) = (Duration::from_secs(30), Duration::from_secs(10));
         Self { config_file, buffer: 10_000, batch_max: 400, wait_max, backoff, throttle: Some((10.0, 15.0)) }
     }
-}
-
-/// Where a kubeconfig's current context leads.
-pub fn endpoint(path: &Path) -> Result<Endpoint, String> {
-    let bytes = std::fs::read(path).map_err(|e| format!("{}: {e}", path.display()))?;
-    let config = machinery::yaml::parse(&bytes).map_err(|e| format!("{}: {e}", path.display()))?.value;
-    let dir = path.parent().unwrap_or(Path::new("."));
-    let named = |list: &str, name: &str, key: &str| {
-        let all = config.get(list).and_then(Value::as_array);
-        all.into_iter().flatten().find(|e| str_at(e, "name") == name).and_then(|e| e.get(key)).cloned()
-    };
-    let context = named("contexts", str_at(&config, "current-context"), "context").unwrap_or_default();
-    let missing = || format!("{}: the current context names no cluster", path.display());
-    let cluster = named("clusters", str_at(&context, "cluster"), "cluster").ok_or_else(missing)?;
-    let user = named("users", str_at(&context, "user"), "user").unwrap_or_default();
-    let material = |of: &Value, key: &str| -> Result<Option<Vec<u8>>, String> {
-        use base64::Engine as _;
-        let inline = str_at(of, &format!("{key}-data"));
-        if !inline.is_empty() {
-            return base64::engine::general_purpose::STANDARD.decode(inline).map(Some).map_err(|e| format!("{key}-data: {e}"));
-        }
-        match str_at(of, key) {
-            "" => Ok(None),
-            file => std::fs::read(dir.join(file)).map(Some).map_err(|e| format!("{file}: {e}")),
-        }
-    };
-    let trust = match material(&cluster, "certificate-authority")? {
-        _ if cluster.get("insecure-skip-tls-verify") == Some(&Value::Bool(true)) => Trust::Any,
-        Some(pem) => Trust::bundle(&pem)?,
-        None => Trust::System,
-    };
-    let mut endpoint = Endpoint::url_of(str_at(&cluster, "server"), trust)?;
-    if let (Some(cert), Some(key)) = (material(&user, "client-certificate")?, material(&user, "client-key")?) {
-        endpoint.identity = Some(Identity { cert_pem: cert.into(), key_pem: key.into() });
-    }
-    let token = str_at(&user, "token");
-    endpoint.token = (!token.is_empty()).then(|| token.to_owned());
-    let name = str_at(&cluster, "tls-server-name");
-    endpoint.server_name = (!name.is_empty()).then(|| name.to_owned());
-    Ok(endpoint)
 }
 
 /// Sends events until cancelled, and then what is left.
