@@ -7,10 +7,13 @@ use std::sync::Arc;
 use store::{Key, Revision};
 
 use super::interest::{Interests, Slot};
+use super::spans::{Encoded, Form, Place, Spans};
 use super::state::{Snapshot, State};
 use super::{Entry, Error, Result};
 
 const VIEWS_MAX: usize = 8;
+/// So many of the newest groups are looked at one by one.
+const NEAR: usize = 16;
 
 /// How much of the past a cache keeps.
 #[derive(Clone, Copy, Debug)]
@@ -52,6 +55,17 @@ pub(super) struct Group {
     bytes: usize,
 }
 
+/// What comes after a revision.
+pub(super) struct Next {
+    pub groups: Vec<Arc<Group>>,
+    pub last: Revision,
+    /// The ring holds more than this.
+    pub more: bool,
+    /// Where it lies, if it can be shared.
+    pub place: Option<Place>,
+    pub encoded: Option<Encoded>,
+}
+
 pub(super) struct Core {
     limits: Limits,
     state: State,
@@ -67,6 +81,7 @@ pub(super) struct Core {
     /// Nothing comes any more.
     pub closed: bool,
     pub interests: Interests,
+    pub spans: Spans,
     views: VecDeque<Snapshot>,
     /// No view before this revision is given out.
     compacted: Revision,
@@ -85,6 +100,7 @@ impl Core {
             epoch: 0,
             closed: false,
             interests: Interests::default(),
+            spans: Spans::default(),
             views: VecDeque::new(),
             compacted: Revision(0),
         }
@@ -125,6 +141,7 @@ impl Core {
         if group.changes.is_empty() {
             return woken;
         }
+        self.spans.begin();
         self.interests.note(&group.changes, self.state.index(), &mut woken);
         self.ring_events += group.changes.len();
         self.ring_bytes += group.bytes;
@@ -163,22 +180,37 @@ impl Core {
         Snapshot { revision: self.revision, state: self.state.clone() }
     }
 
-    /// The groups with changes after a revision, at most `max` changes beyond the first group.
-    pub(super) fn groups_after(&self, after: Revision, max: usize) -> Result<Vec<Arc<Group>>> {
+    /// The groups with changes after a revision, at most `max` changes beyond the first group. Where somebody has encoded just
+    /// these before, that comes instead of the groups.
+    pub(super) fn groups_after(&self, after: Revision, max: usize, share: Option<(Form, &str)>) -> Result<Next> {
         if after < self.oldest {
             return Err(Error::TooOld { wanted: after, oldest: self.oldest });
         }
-        let first = self.ring.partition_point(|g| g.last <= after);
-        let mut groups = Vec::new();
-        let mut events = 0;
+        let first = self.first_after(after);
+        let mut next = Next { groups: Vec::new(), last: after, more: false, place: None, encoded: None };
+        let Some(begin) = self.ring.get(first) else { return Ok(next) };
+        let (mut events, mut count) = (0, 0);
         for group in self.ring.range(first..) {
-            events += group.changes.len();
-            groups.push(group.clone());
+            (events, count, next.last) = (events + group.changes.len(), count + 1, group.last);
             if events >= max {
+                next.more = true;
                 break;
             }
         }
-        Ok(groups)
+        // Part of a group is encoded for nobody else.
+        let whole = begin.changes.first().is_some_and(|c| c.revision > after);
+        next.place = begin.changes.first().filter(|_| whole).map(|c| Place { first: c.revision, last: next.last });
+        next.encoded = next.place.zip(share).and_then(|(place, (form, prefix))| self.spans.get(place, form, prefix));
+        if next.encoded.is_none() {
+            next.groups = self.ring.range(first..first + count).cloned().collect();
+        }
+        Ok(next)
+    }
+
+    /// Most watchers are a few groups behind at the most; searching the whole ring would read memory nobody has at hand.
+    fn first_after(&self, after: Revision) -> usize {
+        let near = self.ring.iter().rev().take(NEAR + 1).take_while(|g| g.last > after).count();
+        if near <= NEAR { self.ring.len() - near } else { self.ring.partition_point(|g| g.last <= after) }
     }
 
     /// The state at a past revision, if it is kept or can be made from the ring.

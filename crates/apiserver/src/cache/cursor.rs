@@ -1,24 +1,27 @@
 //! A watch: a position in a cache's ring and a filter. Nothing is copied per watcher.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::task::{Context, Poll};
 
 use bytes::{BufMut as _, BytesMut};
 use store::Revision;
-use tokio::time::Instant;
 
 use super::core::{Change, Group};
 use super::interest::Slot;
+use super::spans::{Encoded, Form, Place};
 use super::{Cache, Entry, Error, Interest, Result};
 
 /// A watcher is given at most about so many changes at once.
 const EVENTS_MAX: usize = 1000;
-/// A watcher that was just served waits so long for more, so that many changes become one write.
-const COALESCE: Duration = Duration::from_millis(1);
 
 /// Which entries a watcher wants to see.
 pub trait Filter: Send + Sync + 'static {
     fn matches(&self, entry: &Entry) -> bool;
+
+    /// It keeps nothing back.
+    fn is_everything(&self) -> bool {
+        false
+    }
 }
 
 impl<F: Fn(&Entry) -> bool + Send + Sync + 'static> Filter for F {
@@ -80,9 +83,16 @@ pub struct Batch {
     more: bool,
     prefix: Arc<str>,
     filter: Arc<dyn Filter>,
+    place: Option<Place>,
+    encoded: Option<Encoded>,
 }
 
 impl Batch {
+    /// The events as another watcher has written them out. Then there are no [`Batch::events`].
+    pub fn encoded(&self) -> Option<&Encoded> {
+        self.encoded.as_ref()
+    }
+
     pub fn events(&self) -> impl Iterator<Item = WatchEvent<'_>> {
         let changes = self.groups.iter().flat_map(|g| &g.changes);
         changes.filter(|c| c.revision > self.after).filter_map(|c| self.event(c))
@@ -114,7 +124,8 @@ pub struct Cursor {
     /// There may be something of interest after this; nothing before.
     pending: Option<Revision>,
     epoch: u64,
-    served: Option<Instant>,
+    /// In which form what is written out is shared with others.
+    share: Option<Form>,
 }
 
 impl Cursor {
@@ -129,50 +140,44 @@ impl Cursor {
             }
             (core.epoch, core.interests.add(&interest, Revision(after.0.saturating_add(1))))
         };
-        Ok(Cursor { cache, prefix: Arc::from(prefix), filter, interest, slot, after, pending: None, epoch, served: None })
+        Ok(Cursor { cache, prefix: Arc::from(prefix), filter, interest, slot, after, pending: None, epoch, share: None })
     }
 
-    /// Waits for changes. At `idle_until` (the time of the next bookmark) the answer is a batch without changes, whose revision
-    /// is the newest of the whole store. An error ends the watch.
+    /// From now on batches may come written out in this form, which must say all: see [`Batch::encoded`].
+    pub fn share(&mut self, form: Form) {
+        self.share = self.filter.is_everything().then_some(form);
+    }
+
+    /// Lets others have what was written out of a batch.
+    pub fn offer(&self, batch: &Batch, encoded: &Encoded) {
+        if let Some((place, form)) = batch.place.zip(self.share) {
+            self.cache.lock().spans.put(place, form, &self.prefix, encoded);
+        }
+    }
+
+    /// The next changes, when there are some. An error ends the watch.
     ///
-    /// Cancelling the future loses nothing.
-    pub async fn next(&mut self, idle_until: Option<Instant>) -> Result<Batch> {
-        loop {
-            if let Some(batch) = self.read()? {
-                self.coalesce(&batch).await;
-                let batch = self.read()?.unwrap_or(batch);
+    /// No timer and no future of its own: a thousand watchers poll this for every event, and a timer each, set and taken back,
+    /// made all of them wait for the runtime's one timer lock.
+    pub fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Result<Batch>> {
+        // First, so that a change between reading and this is not missed.
+        self.slot.waker.register(context.waker());
+        match self.read() {
+            Ok(Some(batch)) => {
                 self.take(&batch);
-                self.served = Some(Instant::now());
-                return Ok(batch);
+                Poll::Ready(Ok(batch))
             }
-            let woken = self.slot.woken.notified();
-            match idle_until {
-                None => woken.await,
-                Some(at) => {
-                    if tokio::time::timeout_at(at, woken).await.is_err() {
-                        return self.bookmark().await;
-                    }
-                }
-            }
+            Ok(None) => Poll::Pending,
+            Err(error) => Poll::Ready(Err(error)),
         }
     }
 
-    /// Lets more changes gather if the last ones were handed out just now.
-    async fn coalesce(&self, batch: &Batch) {
-        let few = batch.groups.iter().map(|g| g.changes.len()).sum::<usize>() < EVENTS_MAX;
-        if let Some(served) = self.served
-            && few
-            && served.elapsed() < COALESCE
-        {
-            tokio::time::sleep_until(served + COALESCE).await;
-        }
-    }
-
-    async fn bookmark(&mut self) -> Result<Batch> {
+    /// For the time of a bookmark: everything up to the newest revision of the whole store, which the batch then has.
+    pub async fn bookmark(&mut self) -> Result<Batch> {
         self.cache.settle().await?;
         let batch = match self.read()? {
             Some(batch) => batch,
-            None => self.batch(Vec::new(), self.after, self.after, false),
+            None => self.batch(self.after, self.after),
         };
         self.take(&batch);
         Ok(batch)
@@ -186,7 +191,7 @@ impl Cursor {
     /// The next changes that concern this watch; where there are none, the position moves to where the cache is.
     fn read(&mut self) -> Result<Option<Batch>> {
         loop {
-            let (groups, after, revision, more) = {
+            let batch = {
                 let core = self.cache.lock();
                 if core.closed {
                     return Err(Error::Closed);
@@ -201,21 +206,22 @@ impl Cursor {
                     return Ok(None);
                 };
                 let after = pending.max(self.after);
-                let groups = core.groups_after(after, EVENTS_MAX)?;
-                let last = groups.last().map_or(after, |g| g.last);
-                let more = groups.iter().map(|g| g.changes.len()).sum::<usize>() >= EVENTS_MAX;
-                (groups, after, if more { last } else { core.revision.max(after) }, more)
+                let next = core.groups_after(after, EVENTS_MAX, self.share.map(|form| (form, &*self.prefix)))?;
+                let revision = if next.more { next.last } else { core.revision.max(after) };
+                let batch = self.batch(after, revision);
+                Batch { groups: next.groups, more: next.more, place: next.place, encoded: next.encoded, ..batch }
             };
-            let batch = self.batch(groups, after, revision, more);
-            if batch.events().next().is_some() {
+            if batch.encoded.as_ref().is_some_and(|e| e.events > 0) || batch.events().next().is_some() {
                 return Ok(Some(batch));
             }
             self.take(&batch);
         }
     }
 
-    fn batch(&self, groups: Vec<Arc<Group>>, after: Revision, revision: Revision, more: bool) -> Batch {
-        Batch { groups, after, revision, more, prefix: self.prefix.clone(), filter: self.filter.clone() }
+    /// One without changes.
+    fn batch(&self, after: Revision, revision: Revision) -> Batch {
+        let (prefix, filter) = (self.prefix.clone(), self.filter.clone());
+        Batch { groups: Vec::new(), after, revision, more: false, prefix, filter, place: None, encoded: None }
     }
 }
 

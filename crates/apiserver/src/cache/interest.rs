@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use futures::task::AtomicWaker;
 use store::Revision;
-use tokio::sync::Notify;
 
 use super::core::Change;
 
@@ -24,7 +24,7 @@ pub enum Interest {
 /// A watcher's place to be woken at.
 #[derive(Debug)]
 pub(super) struct Slot {
-    pub(super) woken: Notify,
+    pub(super) waker: AtomicWaker,
     /// The first change of interest that was not taken yet; 0: there is none. Changed under the core's lock only.
     pending: AtomicU64,
 }
@@ -49,7 +49,7 @@ pub(super) struct Interests {
 impl Interests {
     /// A slot that has everything from `first` on before it.
     pub(super) fn add(&mut self, interest: &Interest, first: Revision) -> Arc<Slot> {
-        let slot = Arc::new(Slot { woken: Notify::new(), pending: AtomicU64::new(first.0) });
+        let slot = Arc::new(Slot { waker: AtomicWaker::new(), pending: AtomicU64::new(first.0) });
         match self.by_text(interest) {
             Some((map, text)) => map.entry(text.into()).or_default().push(slot.clone()),
             None => self.all.push(slot.clone()),

@@ -15,6 +15,7 @@ mod cursor;
 mod entry;
 mod follow;
 mod interest;
+mod spans;
 mod splice;
 mod state;
 #[cfg(test)]
@@ -26,6 +27,7 @@ pub use cursor::{Batch, Cursor, Filter, WatchEvent, WatchKind};
 pub use entry::{Attributes, Encoding, Entry, Extract, Serve};
 pub use follow::Cache;
 pub use interest::Interest;
+pub use spans::{Encoded, Form};
 pub use splice::{insertion_point, splice};
 pub use state::Snapshot;
 

@@ -78,11 +78,17 @@ impl Snapshot {
     /// The entries under a prefix in key order, from after a key.
     pub fn range<'a>(&'a self, prefix: &'a str, after: Option<&'a str>) -> impl Iterator<Item = &'a Arc<Entry>> {
         let from = match after {
-            Some(after) if after >= prefix => Bound::Excluded(after),
+            Some(after) if after >= prefix && after.starts_with(prefix) => Bound::Excluded(after),
             _ => Bound::Included(prefix),
         };
-        let entries = self.state.map.range::<_, str>((from, Bound::Unbounded));
-        entries.take_while(move |(key, _)| key.starts_with(prefix)).map(|(_, entry)| entry)
+        let beyond = after.is_some_and(|after| after > prefix && !after.starts_with(prefix));
+        // A prefix that ends with a slash ends where the character after it begins. Comparing each key instead reads memory
+        // that a list needs for nothing else.
+        let end = prefix.strip_suffix('/').map(|p| format!("{p}0"));
+        let to = end.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
+        let open = end.is_none();
+        let entries = self.state.map.range::<_, str>((from, to));
+        entries.take_while(move |(key, _)| !beyond && (!open || key.starts_with(prefix))).map(|(_, entry)| entry)
     }
 
     /// The entries whose indexed field has a value, in key order, from after a key. None at all without an index.

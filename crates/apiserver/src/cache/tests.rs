@@ -39,8 +39,30 @@ fn caches(store: &Arc<Embedded>, limits: Limits) -> Caches {
     Caches::new(store.clone(), limits, CancellationToken::new())
 }
 
+struct Everything;
+
+impl Filter for Everything {
+    fn matches(&self, _: &Entry) -> bool {
+        true
+    }
+
+    fn is_everything(&self) -> bool {
+        true
+    }
+}
+
 fn everything() -> Arc<dyn Filter> {
-    Arc::new(|_: &Entry| true)
+    Arc::new(Everything)
+}
+
+/// The next changes, or at the given time what a bookmark would say.
+async fn next(cursor: &mut Cursor, idle_until: Option<Instant>) -> Result<Batch> {
+    let changes = std::future::poll_fn(|context| cursor.poll_next(context));
+    let Some(at) = idle_until else { return changes.await };
+    match tokio::time::timeout_at(at, changes).await {
+        Ok(batch) => batch,
+        Err(_) => cursor.bookmark().await,
+    }
 }
 
 fn red() -> Arc<dyn Filter> {
@@ -65,7 +87,7 @@ impl Client {
     /// Takes what is there; checks that each event is possible for this client.
     async fn drain(&mut self) {
         loop {
-            let batch = self.cursor.next(Some(Instant::now())).await.unwrap();
+            let batch = next(&mut self.cursor, Some(Instant::now())).await.unwrap();
             let mut any = false;
             for event in batch.events() {
                 any = true;
@@ -213,7 +235,7 @@ async fn a_slow_watcher_and_an_old_start_are_refused() {
         store.write(put("/r/x/a", bytes("a", 0, n))).await.unwrap();
         cache.consistent().await.unwrap();
     }
-    assert!(matches!(slow.next(None).await, Err(Error::TooOld { .. })));
+    assert!(matches!(next(&mut slow, None).await, Err(Error::TooOld { .. })));
     assert!(matches!(cache.watch("/r/x/", Interest::All, Revision(2), everything()), Err(Error::TooOld { wanted: Revision(2), .. })));
     assert!(matches!(cache.wait_until_fresh(Revision(99)).await, Err(Error::TooLarge { current: Revision(21), .. })));
     store.compact(Revision(20)).await.unwrap();
@@ -230,22 +252,22 @@ async fn only_those_concerned_are_woken_and_nobody_idle_becomes_too_old() {
     let mut value = cache.watch("/r/x/", Interest::Value("2".into()), Revision(1), everything()).unwrap();
     let now = Some(Instant::now());
     for cursor in [&mut one, &mut namespace, &mut value] {
-        assert_eq!(cursor.next(now).await.unwrap().events().count(), 0);
+        assert_eq!(next(cursor, now).await.unwrap().events().count(), 0);
     }
     for n in 0..20 {
         store.write(put("/r/x/a/1", bytes("1", 0, n))).await.unwrap();
         cache.consistent().await.unwrap();
     }
     for cursor in [&mut one, &mut namespace, &mut value] {
-        let woken = tokio::time::timeout(Duration::from_secs(9), cursor.next(None)).await;
+        let woken = tokio::time::timeout(Duration::from_secs(9), next(cursor, None)).await;
         assert!(woken.is_err(), "woken by what is elsewhere");
     }
     store.write(put("/r/x/b/1", bytes("1", 2, 0))).await.unwrap();
     for cursor in [&mut one, &mut namespace, &mut value] {
-        assert_eq!(cursor.next(None).await.unwrap().events().count(), 1);
+        assert_eq!(next(cursor, None).await.unwrap().events().count(), 1);
     }
     store.write(put("/r/x/b/1", bytes("1", 3, 0))).await.unwrap();
-    assert_eq!(value.next(None).await.unwrap().events().count(), 1, "the value before counts as well");
+    assert_eq!(next(&mut value, None).await.unwrap().events().count(), 1, "the value before counts as well");
 }
 
 #[tokio::test(start_paused = true)]
@@ -256,10 +278,10 @@ async fn a_watch_waits_and_bookmarks_say_how_far_it_is() {
     let mut cursor = cache.watch("/r/x/", Interest::All, Revision(1), everything()).unwrap();
     store.write(put("/r/y/1", Bytes::from_static(b"{}"))).await.unwrap();
     let before = Instant::now();
-    let idle = cursor.next(Some(before + Duration::from_secs(60))).await.unwrap();
+    let idle = next(&mut cursor, Some(before + Duration::from_secs(60))).await.unwrap();
     assert_eq!((idle.events().count(), idle.revision, before.elapsed()), (0, Revision(2), Duration::from_secs(60)));
     let write = store.write(put("/r/x/1", bytes("1", 0, 0)));
-    let (batch, written) = tokio::join!(cursor.next(None), write);
+    let (batch, written) = tokio::join!(next(&mut cursor, None), write);
     let batch = batch.unwrap();
     assert_eq!((batch.events().count(), batch.revision), (1, written.unwrap().0));
 }
@@ -272,8 +294,9 @@ async fn the_first_change_is_handed_out_at_once_and_a_burst_together() {
     let mut cursor = cache.watch("/r/x/", Interest::All, Revision(1), everything()).unwrap();
     let begin = Instant::now();
     store.write(put("/r/x/1", bytes("1", 0, 0))).await.unwrap();
-    assert_eq!((cursor.next(None).await.unwrap().events().count(), begin.elapsed()), (1, Duration::ZERO));
-    let burst = async {
+    assert_eq!((next(&mut cursor, None).await.unwrap().events().count(), begin.elapsed()), (1, Duration::ZERO));
+    // In a task of its own: the cursor must not be polled but when it is woken.
+    let burst = tokio::spawn(async move {
         for n in 0..5 {
             store.write(put("/r/x/1", bytes("1", 0, n))).await.unwrap();
             // The cursor has time to see each one alone.
@@ -281,10 +304,48 @@ async fn the_first_change_is_handed_out_at_once_and_a_burst_together() {
                 tokio::task::yield_now().await;
             }
         }
-    };
-    let (batch, ()) = tokio::join!(cursor.next(None), burst);
-    assert_eq!(batch.unwrap().events().count(), 5);
+    });
+    assert_eq!(next(&mut cursor, None).await.unwrap().events().count(), 5);
+    burst.await.unwrap();
     assert!(begin.elapsed() <= Duration::from_millis(2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_one_watcher_wrote_out_others_send_as_it_is() {
+    let store = Arc::new(Embedded::in_memory());
+    let cache = caches(&store, Limits::default()).get("/r/x/", extract);
+    cache.consistent().await.unwrap();
+    let watch = |prefix, interest, form| {
+        let mut cursor = cache.watch(prefix, interest, Revision(1), everything()).unwrap();
+        cursor.share(form);
+        cursor
+    };
+    let mut first = watch("/r/x/", Interest::All, Form::Json);
+    let mut second = watch("/r/x/", Interest::All, Form::Json);
+    let mut other_form = watch("/r/x/", Interest::All, Form::Metadata);
+    let mut elsewhere = watch("/r/x/b/", Interest::Namespace("/r/x/b/".into()), Form::Json);
+    let mut picky = cache.watch("/r/x/", Interest::All, Revision(1), red()).unwrap();
+    picky.share(Form::Json);
+    for n in 1..4 {
+        store.write(put("/r/x/a/1", bytes("1", 1, n))).await.unwrap();
+        store.write(put("/r/x/b/1", bytes("1", 0, n))).await.unwrap();
+        cache.consistent().await.unwrap();
+        let batch = next(&mut first, None).await.unwrap();
+        assert!(batch.encoded().is_none(), "nobody was here before");
+        let mut out = BytesMut::new();
+        batch.events().for_each(|e| e.append_json(&mut out));
+        first.offer(&batch, &Encoded { bytes: out.freeze(), events: 2 });
+        let again = next(&mut second, None).await.unwrap();
+        let shared = again.encoded().unwrap();
+        assert_eq!((shared.events, again.events().count(), again.revision), (2, 0, batch.revision));
+        let text = String::from_utf8(shared.bytes.to_vec()).unwrap();
+        assert_eq!((text.lines().count(), text.matches(&format!("\"n\":{n}")).count()), (2, 2), "{text}");
+        for (cursor, seen) in [(&mut other_form, 2), (&mut elsewhere, 1), (&mut picky, 1)] {
+            let batch = next(cursor, None).await.unwrap();
+            assert_eq!((batch.encoded().is_none(), batch.events().count()), (true, seen));
+        }
+    }
+    assert!(matches!(second.poll_next(&mut std::task::Context::from_waker(std::task::Waker::noop())), std::task::Poll::Pending));
 }
 
 #[tokio::test(start_paused = true)]
@@ -298,13 +359,13 @@ async fn a_cache_that_lost_its_place_reads_anew_and_ends_its_watches() {
     for n in 0..50 {
         store.write(put("/r/x/a", bytes("a", 0, n))).await.unwrap();
     }
-    assert!(matches!(cursor.next(None).await, Err(Error::TooOld { .. })));
+    assert!(matches!(next(&mut cursor, None).await, Err(Error::TooOld { .. })));
     cache.wait_until_fresh(Revision(51)).await.unwrap();
     assert_eq!(cache.get("/r/x/a").unwrap().revision, Revision(51));
 
     let mut cursor = cache.watch("/r/x/", Interest::All, Revision(51), everything()).unwrap();
     all.remove("/r/x/");
-    assert!(matches!(cursor.next(None).await, Err(Error::Closed)), "a removed cache ends its watches");
+    assert!(matches!(next(&mut cursor, None).await, Err(Error::Closed)), "a removed cache ends its watches");
 }
 
 #[test]

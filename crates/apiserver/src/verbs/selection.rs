@@ -92,6 +92,10 @@ impl Selection {
 }
 
 impl Filter for Selection {
+    fn is_everything(&self) -> bool {
+        Selection::is_everything(self)
+    }
+
     fn matches(&self, entry: &Entry) -> bool {
         let fields = self.fields.iter().all(|term| {
             let found = match term.source {

@@ -1,6 +1,8 @@
 //! WATCH: changes of a collection from a revision on, as JSON lines; a selector turns updates into ADDED and DELETED.
 
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -12,13 +14,13 @@ use machinery::field;
 use machinery::status::StatusError;
 use serde_json::{Value, json};
 use store::Revision;
-use tokio::time::Instant;
+use tokio::time::{Instant, Sleep};
 
 use super::list::{bare_500, invalid_options, parse_version};
 use super::options::ListOptions;
 use super::selection::Selection;
 use super::{Target, view};
-use crate::cache::{self, Batch, Cache, Cursor, Entry, Filter as _, Interest, Snapshot, WatchEvent, WatchKind};
+use crate::cache::{self, Batch, Cache, Cursor, Encoded, Entry, Filter as _, Form, Interest, Snapshot, WatchEvent, WatchKind};
 use crate::chain::Call;
 use crate::codec;
 use crate::http::respond::Answer;
@@ -48,7 +50,7 @@ pub async fn watch(call: Call, mut target: Target) -> Result<Answer, StatusError
     let cache = call.api.cache(&target.resource);
     let start = begin(&cache, &options).await?;
     let initial = start.initial.map(|list| initial(&list, &scope.prefix, &scope.interest, &selection)).unwrap_or_default();
-    let cursor = match cache.watch(&scope.prefix, scope.interest, start.after, selection) {
+    let mut cursor = match cache.watch(&scope.prefix, scope.interest, start.after, selection) {
         Ok(cursor) => cursor,
         Err(cache::Error::TooOld { wanted, oldest }) => return Ok(respond_with_error(negotiated.encoding, &too_old(wanted, oldest))),
         Err(e) => return Err(cache_error(e)),
@@ -57,16 +59,24 @@ pub async fn watch(call: Call, mut target: Target) -> Result<Answer, StatusError
     let seconds = options.timeout_seconds.filter(|s| *s > 0).unwrap_or_else(|| least + crate::identifiers::below(least));
     let deadline = Instant::now() + Duration::from_secs(seconds);
     let encoding = negotiated.encoding;
-    let running = Running {
-        counted: Counted::new(&call.api, &target.resource),
-        writer: Writer { resource: target.resource, negotiated, include, columns_sent: false },
+    let counted = Counted::new(&call.api, &target.resource);
+    let writer = Writer { resource: target.resource, negotiated, include, columns_sent: false };
+    if let Some(form) = writer.form() {
+        cursor.share(form);
+    }
+    let bookmark_at = options.allow_bookmarks.then(|| next_bookmark(deadline));
+    // Boxed: it moves with every piece of the answer.
+    let running = Box::new(Running {
+        counted,
+        writer,
         initial: initial.into_iter(),
         initial_end: (options.send_initial_events == Some(true) && options.allow_bookmarks).then_some(start.after),
         cursor,
+        timer: Box::pin(tokio::time::sleep_until(bookmark_at.map_or(deadline, |at| at.min(deadline)))),
         deadline,
-        bookmark_at: options.allow_bookmarks.then(|| next_bookmark(deadline)),
+        bookmark_at,
         ended: false,
-    };
+    });
     let body =
         futures::stream::unfold(
             running,
@@ -182,6 +192,23 @@ struct Writer {
 }
 
 impl Writer {
+    /// In which form others may want to have what is written out here. Not one that depends on who asks, or on what was sent
+    /// before.
+    fn form(&self) -> Option<Form> {
+        if self.negotiated.beta || !view::stored_as_served(&self.resource) {
+            return None;
+        }
+        match (self.negotiated.view, self.negotiated.encoding) {
+            (View::Object, Encoding::Protobuf) => Some(Form::Protobuf),
+            (View::Object, _) => Some(Form::Json),
+            (View::PartialObjectMetadata | View::PartialObjectMetadataList, Encoding::Protobuf) => None,
+            (View::PartialObjectMetadata | View::PartialObjectMetadataList, _) => {
+                view::metadata_as_stored(&self.resource).then_some(Form::Metadata)
+            }
+            _ => None,
+        }
+    }
+
     fn event(&mut self, out: &mut BytesMut, event: &WatchEvent<'_>) {
         let json = self.negotiated.encoding != Encoding::Protobuf && !self.negotiated.beta && view::stored_as_served(&self.resource);
         match self.negotiated.view {
@@ -271,6 +298,8 @@ struct Running {
     cursor: Cursor,
     deadline: Instant,
     bookmark_at: Option<Instant>,
+    /// The next bookmark, or the end. Set once for all the events before it.
+    timer: Pin<Box<Sleep>>,
     ended: bool,
 }
 
@@ -280,11 +309,20 @@ impl Running {
             return Some(bytes);
         }
         while !self.ended {
-            let step = tokio::time::timeout_at(self.deadline, self.cursor.next(self.bookmark_at)).await;
+            let step = std::future::poll_fn(|context| match self.cursor.poll_next(context) {
+                Poll::Ready(step) => Poll::Ready(Some(step)),
+                Poll::Pending => self.timer.as_mut().poll(context).map(|()| None),
+            });
+            let step = match step.await {
+                // One that is never idle must end all the same.
+                Some(_) if self.timer.is_elapsed() && Instant::now() >= self.deadline => return None,
+                Some(step) => step,
+                None if Instant::now() >= self.deadline => return None,
+                None => self.cursor.bookmark().await,
+            };
             let bytes = match step {
-                Ok(Ok(batch)) => self.batch(&batch),
-                Ok(Err(error)) => self.end(error),
-                Err(_) => return None,
+                Ok(batch) => self.batch(&batch),
+                Err(error) => self.end(error),
             };
             if let Some(bytes) = bytes {
                 return Some(bytes);
@@ -315,19 +353,32 @@ impl Running {
     }
 
     fn batch(&mut self, batch: &Batch) -> Option<Bytes> {
-        let (mut out, mut sent) = (BytesMut::new(), 0u32);
-        for event in batch.events() {
-            self.writer.event(&mut out, &event);
-            sent += 1;
+        let encoded = batch.encoded().cloned().unwrap_or_else(|| self.encode(batch));
+        if encoded.events > 0 {
+            self.counted.events.add(f64::from(encoded.events));
+            return Some(encoded.bytes);
         }
-        if sent > 0 {
-            self.counted.events.add(f64::from(sent));
-        }
-        if out.is_empty() && self.bookmark_at.is_some() {
+        let mut out = BytesMut::new();
+        if self.bookmark_at.is_some() {
             self.writer.bookmark(&mut out, batch.revision, false);
-            self.bookmark_at = Some(next_bookmark(self.deadline));
+            let next = next_bookmark(self.deadline);
+            self.bookmark_at = Some(next);
+            self.timer.as_mut().reset(next.min(self.deadline));
         }
         (!out.is_empty()).then(|| out.freeze())
+    }
+
+    fn encode(&mut self, batch: &Batch) -> Encoded {
+        let (mut out, mut events) = (BytesMut::new(), 0);
+        for event in batch.events() {
+            self.writer.event(&mut out, &event);
+            events += 1;
+        }
+        let encoded = Encoded { bytes: out.freeze(), events };
+        if events > 0 {
+            self.cursor.offer(batch, &encoded);
+        }
+        encoded
     }
 
     fn end(&mut self, error: cache::Error) -> Option<Bytes> {
