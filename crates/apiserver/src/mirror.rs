@@ -24,6 +24,9 @@ pub trait Sink: Send + 'static {
     }
 }
 
+/// So many objects are taken before others on the thread have their turn.
+const TAKEN_AT_ONCE: usize = 200;
+
 /// How far a mirror has come.
 #[derive(Clone)]
 pub struct Progress {
@@ -34,6 +37,14 @@ pub struct Progress {
 impl Progress {
     pub fn covers(&self, key: &str) -> bool {
         key.starts_with(&*self.prefix)
+    }
+
+    /// Waits until the sink has seen what there was at the start.
+    pub async fn read(&self) {
+        let mut seen = self.seen.clone();
+        if seen.wait_for(|r| r.0 > 0).await.is_err() {
+            tracing::warn!(prefix = %self.prefix, "a mirror of the store has ended");
+        }
     }
 
     /// Waits until the sink has seen a write, at most a second: then it catches up later.
@@ -56,42 +67,81 @@ pub async fn start<S: Sink>(
     let prefix: Arc<str> = prefix.into();
     let mut known = HashSet::new();
     let revision = relist(&*store, &prefix, &sink, &mut known).await?;
-    let (sender, seen) = watch::channel(revision);
+    Ok(keep(store, prefix, sink, cancel, known, Some(revision)))
+}
+
+/// As [`start`], but the task reads the prefix as well: until it has, [`Progress::read`] waits.
+pub fn start_later<S: Sink>(
+    store: Arc<dyn Store>,
+    prefix: String,
+    sink: Arc<std::sync::Mutex<S>>,
+    cancel: CancellationToken,
+) -> (Progress, impl Future<Output = ()> + Send + 'static) {
+    keep(store, prefix.into(), sink, cancel, HashSet::new(), None)
+}
+
+fn keep<S: Sink>(
+    store: Arc<dyn Store>,
+    prefix: Arc<str>,
+    sink: Arc<std::sync::Mutex<S>>,
+    cancel: CancellationToken,
+    mut known: HashSet<Key>,
+    mut from: Option<Revision>,
+) -> (Progress, impl Future<Output = ()> + Send + 'static) {
+    let (sender, seen) = watch::channel(from.unwrap_or(Revision(0)));
     let progress = Progress { prefix: prefix.clone(), seen };
     let task = async move {
-        let mut from = revision;
         loop {
-            let follow = follow(&*store, &prefix, from, &sink, &sender, &mut known);
+            let Some(revision) = from else {
+                let read = tokio::select! { biased;
+                    () = cancel.cancelled() => return,
+                    read = relist(&*store, &prefix, &sink, &mut known) => read,
+                };
+                match read {
+                    Ok(revision) => {
+                        from = Some(revision);
+                        sender.send_replace(revision);
+                    }
+                    Err(e) => {
+                        tracing::warn!(%prefix, error = %e, "the store cannot be read");
+                        tokio::time::sleep(Duration::from_millis(100)).await;
+                    }
+                }
+                continue;
+            };
+            let follow = follow(&*store, &prefix, revision, &sink, &sender, &mut known);
             let ended = tokio::select! { biased;
                 () = cancel.cancelled() => return,
                 ended = follow => ended,
             };
             tracing::warn!(%prefix, error = %ended, "a watch of the store ended; reading again");
             tokio::time::sleep(Duration::from_millis(100)).await;
-            match relist(&*store, &prefix, &sink, &mut known).await {
-                Ok(revision) => {
-                    from = revision;
-                    sender.send_replace(revision);
-                }
-                Err(e) => tracing::warn!(%prefix, error = %e, "the store cannot be read"),
-            }
+            from = None;
         }
     };
-    Ok((progress, task))
+    (progress, task)
 }
 
 async fn relist<S: Sink>(store: &dyn Store, prefix: &str, sink: &std::sync::Mutex<S>, known: &mut HashSet<Key>) -> store::Result<Revision> {
     let listing = store.list(prefix, ListOptions::default()).await?;
-    let mut sink = sink.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    let mut gone = std::mem::take(known);
-    for item in &listing.items {
-        gone.remove(&item.key);
-        let object = sink.decode(&item.value, item.mod_revision);
-        sink.apply(&item.key, Some(&object));
-        known.insert(item.key.clone());
+    let lock = || sink.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let mut now = HashSet::with_capacity(listing.items.len());
+    for items in listing.items.chunks(TAKEN_AT_ONCE) {
+        {
+            let mut sink = lock();
+            for item in items {
+                let object = sink.decode(&item.value, item.mod_revision);
+                sink.apply(&item.key, Some(&object));
+                now.insert(item.key.clone());
+            }
+        }
+        tokio::task::yield_now().await;
     }
-    for key in gone {
-        sink.apply(&key, None);
+    let mut sink = lock();
+    for key in std::mem::replace(known, now) {
+        if !known.contains(&key) {
+            sink.apply(&key, None);
+        }
     }
     sink.settled();
     Ok(listing.revision)

@@ -8,10 +8,10 @@ mod webhook;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, Weak};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use auth::node::Graph;
 use auth::rbac::{Policy, Rule, rules_of};
 use auth::{Attributes, Decision, user};
@@ -31,7 +31,9 @@ use options::Mode;
 
 /// The authorizers' state.
 pub struct Authorizer {
-    policy: Arc<RwLock<Arc<Policy>>>,
+    rbac: Arc<Mutex<PolicySink>>,
+    /// Made of `rbac` when first asked for after a change.
+    policy: Arc<ArcSwapOption<Policy>>,
     graph: Arc<Mutex<GraphSink>>,
     node_rules: Vec<Rule>,
     chain: ArcSwap<Vec<Step>>,
@@ -42,6 +44,8 @@ pub struct Authorizer {
     /// For those who ask other servers; set when the server is whole.
     api: OnceLock<Weak<Api>>,
     progress: Vec<Progress>,
+    /// Those of them that feed the graph.
+    graph_progress: Vec<Progress>,
 }
 
 /// One authorizer; the first with an opinion decides.
@@ -87,10 +91,10 @@ impl Authorizer {
         cancel: &CancellationToken,
     ) -> Result<Self> {
         let chain = options.chain()?.into_iter().map(Step::new).collect::<Result<Vec<Step>>>()?;
-        let policy = Arc::new(RwLock::new(Arc::new(Policy::default())));
+        let policy = Arc::new(ArcSwapOption::empty());
         let rbac = Arc::new(Mutex::new(PolicySink { objects: BTreeMap::new(), policy: policy.clone() }));
         let graph = Arc::new(Mutex::new(GraphSink::default()));
-        let mut progress = Vec::new();
+        let (mut progress, mut graph_progress) = (Vec::new(), Vec::new());
         for kind in RBAC_KINDS {
             let Some(row) = registry.kind("rbac.authorization.k8s.io", kind) else { continue };
             let prefix = format!("{}/", row.storage_prefix);
@@ -102,7 +106,9 @@ impl Authorizer {
             let Some(row) = registry.kind(group, kind) else { continue };
             let prefix = format!("{}/", row.storage_prefix);
             graph.lock().unwrap_or_else(PoisonError::into_inner).prefixes.push((prefix.clone(), kind));
-            let (reached, task) = mirror::start(store.clone(), prefix, graph.clone(), cancel.clone()).await?;
+            // Reading all pods is most of a start, and only nodes ask for what they say.
+            let (reached, task) = mirror::start_later(store.clone(), prefix, graph.clone(), cancel.clone());
+            graph_progress.push(reached.clone());
             progress.push(reached);
             tasks.spawn(task);
         }
@@ -110,6 +116,7 @@ impl Authorizer {
             .into_iter()
             .find(|o| str_at(o, "kind") == "ClusterRole" && str_at(o, "metadata.name") == "system:node");
         Ok(Self {
+            rbac,
             policy,
             graph,
             node_rules: node_role.as_ref().map(rules_of).unwrap_or_default(),
@@ -119,6 +126,7 @@ impl Authorizer {
             reload: options.reload,
             api: OnceLock::new(),
             progress,
+            graph_progress,
         })
     }
 
@@ -142,7 +150,14 @@ impl Authorizer {
     }
 
     pub fn policy(&self) -> Arc<Policy> {
-        self.policy.read().unwrap_or_else(PoisonError::into_inner).clone()
+        if let Some(policy) = self.policy.load_full() {
+            return policy;
+        }
+        // Under the lock, so that no change comes between the objects and what is made of them.
+        let rbac = self.rbac.lock().unwrap_or_else(PoisonError::into_inner);
+        let policy = Arc::new(Policy::new(rbac.objects.values()));
+        self.policy.store(Some(policy.clone()));
+        policy
     }
 
     /// After a write: returns when decisions take it into account.
@@ -169,7 +184,7 @@ impl Authorizer {
         let mut reasons = Vec::new();
         for step in self.chain.load_full().iter() {
             let decision = match step {
-                Step::Node => self.by_node(asked),
+                Step::Node => self.by_node(asked).await,
                 Step::Rbac => self.policy().authorize(asked),
                 Step::Always(decision) => decision.clone(),
                 Step::Webhook(webhook) => match self.api.get().and_then(Weak::upgrade) {
@@ -186,9 +201,12 @@ impl Authorizer {
         Decision::NoOpinion(reasons.join("\n"))
     }
 
-    fn by_node(&self, asked: &Attributes) -> Decision {
+    async fn by_node(&self, asked: &Attributes) -> Decision {
         if asked.user.as_node().is_none() {
             return Decision::NoOpinion(String::new());
+        }
+        for progress in &self.graph_progress {
+            progress.read().await;
         }
         let graph = self.graph.lock().unwrap_or_else(PoisonError::into_inner);
         auth::node::authorize(&graph.graph, &self.node_rules, asked)
@@ -223,7 +241,7 @@ pub async fn require_for_stream(authorizer: &Authorizer, asked: &Attributes, hea
 
 struct PolicySink {
     objects: BTreeMap<String, Value>,
-    policy: Arc<RwLock<Arc<Policy>>>,
+    policy: Arc<ArcSwapOption<Policy>>,
 }
 
 impl Sink for PolicySink {
@@ -235,8 +253,12 @@ impl Sink for PolicySink {
     }
 
     fn settled(&mut self) {
-        let policy = Arc::new(Policy::new(self.objects.values()));
-        *self.policy.write().unwrap_or_else(PoisonError::into_inner) = policy;
+        // A first start writes hundreds of roles one by one; nobody needs the policy between any two of them.
+        self.policy.store(None);
+    }
+
+    fn decode(&self, bytes: &[u8], revision: store::Revision) -> Value {
+        crate::codec::decode_without(bytes, revision, &["managedFields", "annotations"])
     }
 }
 
