@@ -50,9 +50,12 @@ impl Server {
     pub async fn start(config: Config, store: Arc<dyn Store>) -> Result<Handle> {
         let dir = config.pki_dir.clone();
         let keys = config.authentication.service_account.clone();
-        let open = move || Pki::open(&dir)?.with_keys(keys.signing_key_file.as_deref(), &keys.key_files);
-        let opened = tokio::task::spawn_blocking(open).await;
+        let opened = tokio::task::spawn_blocking(move || Pki::open_authorities(&dir)).await;
         let pki = Arc::new(opened.map_err(|e| Error::Tls(e.to_string()))??);
+        let keys = {
+            let pki = pki.clone();
+            tokio::task::spawn_blocking(move || pki.open_keys(keys.signing_key_file.as_deref(), &keys.key_files))
+        };
         let address = SocketAddr::new(config.bind_address, config.secure_port);
         let listener = TcpListener::bind(address).await.map_err(|source| Error::Listen { address, source })?;
         let local_addr = listener.local_addr().map_err(|source| Error::Listen { address, source })?;
@@ -77,6 +80,7 @@ impl Server {
         api.start_caches();
         crate::custom::start(&api, &mut tasks, &cancel).await?;
         flow::follow::start(&api, &mut tasks, &cancel).await?;
+        keys.await.map_err(|e| Error::Tls(e.to_string()))??;
         api.ready.store(true, Ordering::Release);
         Ok(Handle { local_addr, api, closed, cancel, tasks })
     }

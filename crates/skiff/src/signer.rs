@@ -17,7 +17,7 @@ impl Signer for OfPki {
     }
 
     fn token(&self, claims: &Value) -> Option<String> {
-        self.0.service_account.sign(claims)
+        self.0.service_account().sign(claims)
     }
 }
 

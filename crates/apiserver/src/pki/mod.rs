@@ -9,6 +9,7 @@ mod kubeconfig;
 pub mod service_account;
 
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 pub use authority::{Authority, Identity, Usage};
 pub use certificate::Grant;
@@ -26,28 +27,45 @@ pub struct Pki {
     dir: PathBuf,
     pub ca: Authority,
     pub front_proxy_ca: Authority,
-    pub service_account: ServiceAccountKeys,
+    service_account: OnceLock<ServiceAccountKeys>,
 }
 
 impl Pki {
     /// Loads the PKI of a directory, making what is missing.
     pub fn open(dir: &Path) -> Result<Self> {
+        let pki = Self::open_authorities(dir)?;
+        pki.open_keys(None, &[])?;
+        Ok(pki)
+    }
+
+    /// As [`Pki::open`], but for the keys of ServiceAccounts: [`Pki::open_keys`] must follow. To make an RSA key takes longer
+    /// than all else that a server does to start, and can be done beside it.
+    pub fn open_authorities(dir: &Path) -> Result<Self> {
         files::make_dir(dir)?;
         Ok(Self {
             ca: Authority::open(dir, "ca", "kubernetes")?,
             front_proxy_ca: Authority::open(dir, "front-proxy-ca", "front-proxy-ca")?,
-            service_account: ServiceAccountKeys::open(dir)?,
+            service_account: OnceLock::new(),
             dir: dir.to_owned(),
         })
     }
 
-    /// With other keys for ServiceAccount tokens: one to sign with, more to check with.
-    pub fn with_keys(mut self, signing: Option<&Path>, verifying: &[PathBuf]) -> Result<Self> {
+    /// The keys for ServiceAccount tokens: the directory's own, or one to sign with and more to check with.
+    pub fn open_keys(&self, signing: Option<&Path>, verifying: &[PathBuf]) -> Result<()> {
+        let mut keys = ServiceAccountKeys::open(&self.dir)?;
         if signing.is_some() || !verifying.is_empty() {
             let own = self.dir.join("sa.key");
-            self.service_account = ServiceAccountKeys::load(signing.unwrap_or(&own), verifying)?;
+            keys = ServiceAccountKeys::load(signing.unwrap_or(&own), verifying)?;
         }
-        Ok(self)
+        if self.service_account.set(keys).is_err() {
+            tracing::error!("the keys of ServiceAccounts were opened twice");
+        }
+        Ok(())
+    }
+
+    /// Waits for [`Pki::open_keys`], which for a moment of a cluster's first start has not come to its end.
+    pub fn service_account(&self) -> &ServiceAccountKeys {
+        self.service_account.wait()
     }
 
     /// A client certificate for `cn` in the groups `orgs`; not written anywhere.

@@ -196,7 +196,7 @@ fn issue(call: &Call, asked: &mut Value, account: &Value, bound: &Bound) -> Resu
         "jti": id, "kubernetes.io": private,
         "sub": format!("system:serviceaccount:{}:{}", object::namespace(account), object::name(account)),
     });
-    let token = call.api.pki.service_account.sign(&claims).ok_or_else(|| StatusError::internal("the token could not be signed"))?;
+    let token = call.api.pki.service_account().sign(&claims).ok_or_else(|| StatusError::internal("the token could not be signed"))?;
     call.notes.annotate("authentication.kubernetes.io/issued-credential-id", format!("JTI={id}"));
     let expires = jiff::Timestamp::from_second(now + seconds).map(identifiers::time_text).unwrap_or_default();
     if let Some(map) = asked.as_object_mut() {
