@@ -37,6 +37,8 @@ const HEADERS_MAX: usize = 256;
 const RESETS_MAX: usize = 20;
 /// Chances are told apart as finely as this.
 const DRAWS: u64 = 1 << 20;
+/// An idle connection is looked at so often before it is closed.
+const LOOKS: u32 = 3;
 
 /// Bounds on connections.
 #[derive(Clone, Copy, Debug)]
@@ -103,7 +105,9 @@ pub async fn accept(listener: TcpListener, acceptor: TlsAcceptor, api: Arc<Api>,
             accepted = listener.accept() => match accepted {
                 Ok((stream, from)) => match guests.admit(from.ip(), connections.len(), &api.config.connections) {
                     Some(guest) => {
-                        let served = connection(stream, from, acceptor.clone(), api.clone(), cancel.clone());
+                        // A token of its own: each turn of a connection's task looks at it, and with one for all they would
+                        // meet at its lock.
+                        let served = connection(stream, from, acceptor.clone(), api.clone(), cancel.child_token());
                         connections.spawn(async move {
                             served.await;
                             drop(guest);
@@ -155,24 +159,27 @@ async fn connection(stream: TcpStream, from: SocketAddr, acceptor: TlsAcceptor, 
 }
 
 /// What goes on on a connection.
+#[derive(Default)]
 struct Activity {
     requests: AtomicUsize,
-    since: Instant,
-    /// When it was last busy, in milliseconds after `since`.
-    last: AtomicU64,
+    /// All there were.
+    begun: AtomicU64,
 }
 
-impl Activity {
-    fn touch(&self) {
-        self.last.store(u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
-    }
+/// What was seen of an [`Activity`], look by look: no request reads a clock for it.
+#[derive(Default)]
+struct Looked {
+    begun: u64,
+    still: u32,
+}
 
-    /// How long nothing has been asked.
-    fn idle(&self) -> Duration {
-        if self.requests.load(Ordering::Relaxed) > 0 {
-            return Duration::ZERO;
-        }
-        self.since.elapsed().saturating_sub(Duration::from_millis(self.last.load(Ordering::Relaxed)))
+impl Looked {
+    /// How many looks in a row saw nothing.
+    fn again(&mut self, activity: &Activity) -> u32 {
+        let begun = activity.begun.load(Ordering::Relaxed);
+        let busy = activity.requests.load(Ordering::Relaxed) > 0 || std::mem::replace(&mut self.begun, begun) != begun;
+        self.still = if busy { 0 } else { self.still + 1 };
+        self.still
     }
 }
 
@@ -182,6 +189,7 @@ struct Busy(Arc<Activity>);
 impl Busy {
     fn new(activity: &Arc<Activity>) -> Self {
         activity.requests.fetch_add(1, Ordering::Relaxed);
+        activity.begun.fetch_add(1, Ordering::Relaxed);
         Self(activity.clone())
     }
 }
@@ -189,7 +197,6 @@ impl Busy {
 impl Drop for Busy {
     fn drop(&mut self) {
         self.0.requests.fetch_sub(1, Ordering::Relaxed);
-        self.0.touch();
     }
 }
 
@@ -215,7 +222,7 @@ where
     I: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
 {
     let limits = api.config.connections;
-    let activity = Arc::new(Activity { requests: AtomicUsize::new(0), since: Instant::now(), last: AtomicU64::new(0) });
+    let activity = Arc::new(Activity::default());
     let busy = activity.clone();
     let (leave, chance) = (Arc::new(tokio::sync::Notify::new()), api.config.goaway_chance);
     let leaving = leave.clone();
@@ -236,7 +243,8 @@ where
         .http1()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.headers)
-        .max_buf_size(HEADER_BYTES_MAX as usize * 4)
+        // Also how much of an answer waits in memory for a slow reader.
+        .max_buf_size(HEADER_BYTES_MAX as usize * 2)
         .max_headers(HEADERS_MAX);
     builder
         .http2()
@@ -250,7 +258,8 @@ where
     let connection = builder.serve_connection_with_upgrades(io, service);
     tokio::pin!(connection);
     let mut draining = false;
-    let mut look = tokio::time::interval_at(Instant::now() + limits.idle, limits.idle / 3);
+    let mut looked = Looked::default();
+    let mut look = tokio::time::interval_at(Instant::now() + limits.idle / LOOKS, limits.idle / LOOKS);
     look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tokio::select! { biased;
@@ -269,7 +278,7 @@ where
                 }
                 return;
             }
-            _ = look.tick() => if activity.idle() >= limits.idle {
+            _ = look.tick() => if looked.again(&activity) >= LOOKS {
                 if draining {
                     // It was asked to go and did not.
                     return;

@@ -1,6 +1,6 @@
 //! LIST: the options upstream allows, and the answer: stored bytes joined as they go out, or whatever other form was asked for.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::{Bytes, BytesMut};
 use http::header::CONTENT_TYPE;
@@ -22,6 +22,10 @@ use crate::http::{Body, Encoding, Negotiated, View, negotiate};
 
 /// Bytes per frame handed to the connection, about.
 const CHUNK_BYTES: usize = 64 * 1024;
+/// Room for the object that makes a chunk full.
+const CHUNK_ROOM_BYTES: usize = CHUNK_BYTES + 8 * 1024;
+/// So many are kept: what 16 readers have on their way.
+const FREE_MAX: usize = 32;
 
 pub async fn list(call: Call, target: Target) -> Result<Answer, StatusError> {
     let negotiated = negotiate::negotiate(&call.headers, &call.query, true, view::has_protobuf(&target.resource))?;
@@ -168,6 +172,38 @@ struct Splicing {
     ended: bool,
 }
 
+/// The memory of chunks that were sent, for the next ones of any list. Fresh memory for each cost a fifth of a list: the
+/// allocator gives it back to the kernel, and every page is faulted in anew.
+static FREE: Mutex<Vec<BytesMut>> = Mutex::new(Vec::new());
+
+/// A chunk on its way; its memory is free when that is dropped.
+struct Chunk(BytesMut);
+
+impl Chunk {
+    fn new(bytes: usize) -> Self {
+        let free = || FREE.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        Self(if bytes < CHUNK_BYTES { None } else { free() }.unwrap_or_else(|| BytesMut::with_capacity(bytes)))
+    }
+}
+
+impl AsRef<[u8]> for Chunk {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl Drop for Chunk {
+    fn drop(&mut self) {
+        let mut memory = std::mem::take(&mut self.0);
+        let mut free = FREE.lock().unwrap_or_else(PoisonError::into_inner);
+        // Not what one huge object needed.
+        if (CHUNK_BYTES..CHUNK_BYTES * 2).contains(&memory.capacity()) && free.len() < FREE_MAX {
+            memory.clear();
+            free.push(memory);
+        }
+    }
+}
+
 impl Splicing {
     fn answer(form: Form, resource: &Resource, metadata: &Value, items: Vec<Arc<Entry>>) -> Answer {
         let (kind, api_version) = match form {
@@ -207,7 +243,9 @@ impl Iterator for Splicing {
         if self.ended {
             return None;
         }
-        let mut out = BytesMut::with_capacity(self.items.as_slice().first().map_or(1024, |_| CHUNK_BYTES / 4));
+        let left: usize = self.items.as_slice().iter().take(CHUNK_ROOM_BYTES / 1024).map(|e| e.bytes.len() + 64).sum();
+        let mut chunk = Chunk::new(left.clamp(1024, CHUNK_ROOM_BYTES));
+        let out = &mut chunk.0;
         let null = self.head.as_ref().is_some_and(|h| h.ends_with("null"));
         if let Some(head) = self.head.take() {
             out.extend_from_slice(head.as_bytes());
@@ -218,8 +256,8 @@ impl Iterator for Splicing {
                 self.ended = true;
                 break;
             };
-            self.item(&mut out, &entry);
+            self.item(out, &entry);
         }
-        Some(out.freeze())
+        Some(Bytes::from_owner(chunk))
     }
 }
