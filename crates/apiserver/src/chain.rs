@@ -61,7 +61,9 @@ struct Passage {
     schema: Option<Arc<Schema>>,
     waited: Duration,
     id: HeaderValue,
-    received: jiff::Timestamp,
+    /// Where somebody keeps an audit log: reading a clock costs as much as looking something up, and a request reads it often.
+    received: Option<jiff::Timestamp>,
+    started: Instant,
     audit: Option<Event>,
     /// Where there is an event.
     info: RequestInfo,
@@ -97,7 +99,8 @@ pub async fn handle(api: Arc<Api>, request: Request<RequestBody>, origin: Origin
         schema: None,
         waited: Duration::ZERO,
         id: id.clone(),
-        received: jiff::Timestamp::now(),
+        received: counted.audit.is_on().then(jiff::Timestamp::now),
+        started,
         audit: None,
         info: RequestInfo::default(),
         span: None,
@@ -265,8 +268,9 @@ async fn within(
     } else {
         "request did not complete within the allotted timeout"
     };
+    let until = tokio::time::Instant::from_std(passage.started) + limit;
     let work = pass(api, request, origin, query, info, passage);
-    match tokio::time::timeout(limit, work).await {
+    match tokio::time::timeout_at(until, work).await {
         Ok(answered) => answered,
         Err(_) => Err(StatusError { details: Some(Box::default()), ..StatusError::new(504, "Timeout", format!("Timeout: {why}")) }),
     }
@@ -283,14 +287,21 @@ async fn pass(
     let (mut parts, body) = request.into_parts();
     // What the headers say of who asks is gone after this.
     let attempted = if parts.headers.contains_key(AUTHORIZATION) { "bearer" } else { "x509" };
-    let begun = Instant::now();
-    let authenticated = authn::authenticate(&api, &origin, &mut parts.headers, &info.path).await;
+    let begun = passage.started;
+    let authenticated = authn::authenticate(&api, &origin, &mut parts.headers, &info.path, begun).await;
     let outcome = if authenticated.is_ok() { &api.metrics.hot().authenticated } else { &api.metrics.hot().unauthenticated };
     outcome.note(begun.elapsed());
     let user = authenticated.as_ref().ok().map(|a| &a.user);
     let id = passage.id.to_str().unwrap_or_default();
-    let asked =
-        Asked { id, user, info: &info, uri: &parts.uri, headers: &parts.headers, client: origin.address(), received: passage.received };
+    let asked = Asked {
+        id,
+        user,
+        info: &info,
+        uri: &parts.uri,
+        headers: &parts.headers,
+        client: origin.address(),
+        received: passage.received.unwrap_or_default(),
+    };
     passage.audit = api.audit.begin(&api, &asked)?;
     if passage.audit.is_some() {
         passage.info = info.clone();
@@ -310,11 +321,12 @@ async fn pass(
     if let Some(event) = passage.audit.as_mut().filter(|_| asked.user.name != real.name || asked.user.groups != real.groups) {
         event.impersonated(&asked.user);
     }
-    let _seat = match admit(&api, &asked.user, &info, &query, passage).await {
+    let seat = match admit(&api, &asked.user, &info, &query, passage).await {
         Ok(seat) => seat,
         Err(refusal) => return Ok(refusal),
     };
-    authorize(&api, &asked, &passage.notes).await?;
+    let begun = seat.as_ref().map_or_else(Instant::now, Seat::since);
+    authorize(&api, &asked, &passage.notes, begun).await?;
     crate::authz::require_for_stream(&api.authorizer, &asked, &parts.headers).await?;
     let user = asked.user;
     let named = parts.headers.get(HOST).and_then(|h| h.to_str().ok()).map(str::to_owned);
@@ -352,8 +364,7 @@ fn unauthenticated(api: &Api, passage: &mut Passage, attempted: &str) {
 }
 
 /// May they; the decision and its reason are noted.
-async fn authorize(api: &Api, asked: &Attributes, notes: &Notes) -> Result<(), StatusError> {
-    let begun = Instant::now();
+async fn authorize(api: &Api, asked: &Attributes, notes: &Notes, begun: Instant) -> Result<(), StatusError> {
     let decided = api.authorizer.decide(asked).await;
     let hot = api.metrics.hot();
     let outcome = if matches!(decided, auth::Decision::Allow(_)) { &hot.allowed } else { &hot.denied };

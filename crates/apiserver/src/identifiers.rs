@@ -5,8 +5,13 @@ use std::cell::RefCell;
 const ALPHABET: &[u8; 27] = b"bcdfghjklmnpqrstvwxz2456789";
 /// Generated names are cut so that the five random letters fit into 63.
 const GENERATED_BASE_MAX: usize = 58;
+/// Randomness taken at once: each request has an audit id, and asking the generator for 16 bytes costs almost what asking for
+/// many does.
+const POOL_BYTES: usize = 1024;
 
 thread_local! {
+    /// What is left of the last bytes taken; at its front what was used is gone.
+    static POOL: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
     static SIMULATED: RefCell<Option<Simulated>> = const { RefCell::new(None) };
 }
 
@@ -55,9 +60,24 @@ fn random<const N: usize>() -> [u8; N] {
     bytes
 }
 
+/// As [`random`], for names, which are no secrets.
+fn pooled<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
+    if simulated_bytes(&mut bytes) {
+        return bytes;
+    }
+    POOL.with_borrow_mut(|pool| {
+        if pool.len() < N {
+            *pool = random::<POOL_BYTES>().to_vec();
+        }
+        bytes.copy_from_slice(&pool.split_off(pool.len() - N));
+    });
+    bytes
+}
+
 /// A random (version 4) UUID.
 pub fn uuid() -> String {
-    let mut b = random::<16>();
+    let mut b = pooled::<16>();
     b[6] = (b[6] & 0x0f) | 0x40;
     b[8] = (b[8] & 0x3f) | 0x80;
     let mut out = String::with_capacity(36);

@@ -43,9 +43,11 @@ impl Default for Registry {
 
 impl Registry {
     pub fn resource(&self, group: &str, version: &str, resource: &str) -> Option<Arc<Resource>> {
+        if let Some(built_in) = kinds::table().find(group, version, resource) {
+            return Some(built_in.clone());
+        }
         let gvr = GroupVersionResource::new(group, version, resource);
-        let built_in = kinds::table().by_resource(&gvr);
-        built_in.cloned().or_else(|| self.shared.current.load().by_resource.get(&gvr).cloned())
+        self.shared.current.load().by_resource.get(&gvr).cloned()
     }
 
     /// The preferred version of a kind.

@@ -70,15 +70,15 @@ impl Peer {
 
     /// The user the client certificates name; `None` if they are no good. Verifying takes longer than most requests, so that a
     /// connection keeps the verdict for a while.
-    fn certified(&self, authority: &Verifier) -> Option<User> {
+    fn certified(&self, authority: &Verifier, now: Instant) -> Option<User> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((when, user)) = &*known
-            && when.elapsed() < VERDICT_AGE_MAX
+            && now.saturating_duration_since(*when) < VERDICT_AGE_MAX
         {
             return user.clone();
         }
         let user = self.certificates.first().filter(|_| verified(authority, &self.certificates)).and_then(x509::user_of);
-        *known = Some((Instant::now(), user.clone()));
+        *known = Some((now, user.clone()));
         user
     }
 }
@@ -145,7 +145,13 @@ pub struct Authenticated {
 }
 
 /// The user, or 401 for credentials that are no good. Removes what names the user from the headers.
-pub async fn authenticate(api: &Arc<Api>, origin: &Origin, headers: &mut HeaderMap, path: &str) -> Result<Authenticated, StatusError> {
+pub async fn authenticate(
+    api: &Arc<Api>,
+    origin: &Origin,
+    headers: &mut HeaderMap,
+    path: &str,
+    now: Instant,
+) -> Result<Authenticated, StatusError> {
     let peer = match origin {
         Origin::InProcess(user) => return Ok(Authenticated { user: user.clone(), remarks: token::Remarks::default() }),
         Origin::Network(peer) => peer,
@@ -161,7 +167,7 @@ pub async fn authenticate(api: &Arc<Api>, origin: &Origin, headers: &mut HeaderM
     }
     let mut failed = false;
     if !peer.certificates.is_empty() {
-        if let Some(user) = peer.certified(&api.authn.clients) {
+        if let Some(user) = peer.certified(&api.authn.clients, now) {
             return known(user);
         }
         failed = true;

@@ -22,6 +22,11 @@ pub struct Seat {
 }
 
 impl Seat {
+    /// When the request began to run.
+    pub fn since(&self) -> std::time::Instant {
+        self.since.into_std()
+    }
+
     pub(super) fn exempt(schema: Arc<Schema>) -> Self {
         schema.level.exempt_running.fetch_add(1, Ordering::Relaxed);
         Self::begin(schema, None, 1, Duration::ZERO)
