@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 use crate::instance::{Dirs, Instance, make_private, write_atomically};
 use crate::node::{self, Clients, NodeSetup};
 use crate::roles::kube_apiserver::{open_store, write_admin_kubeconfig};
-use crate::roles::{kube_controller_manager, stop_on_signal};
+use crate::roles::{kube_controller_manager, settle, stop_on_signal};
 use crate::supervisor::{EXIT_HOPELESS, error_file};
 use crate::{control, hello_image, own_objects};
 
@@ -96,6 +96,7 @@ fn daemon(dirs: &Dirs, snapshots: &crate::snapshots::Flags) -> Result<Started> {
         let cancel = CancellationToken::new();
         let mut tasks: JoinSet<Ended> = JoinSet::new();
         let signals = tokio::spawn(stop_on_signal(cancel.clone()));
+        let settled = tokio::spawn(settle());
         let host = NetNs::current()?;
         let fallback = first_node_address(&instance)?;
         let network_instance = network::Instance::new(&instance.id);
@@ -127,6 +128,7 @@ fn daemon(dirs: &Dirs, snapshots: &crate::snapshots::Flags) -> Result<Started> {
         let outcome = first_failure(&mut tasks, &cancel).await;
         handle.shutdown().await;
         signals.abort();
+        settled.abort();
         outcome
     });
     node_runtime.shutdown_timeout(Duration::from_secs(2));
