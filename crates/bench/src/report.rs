@@ -46,11 +46,11 @@ impl Row {
 }
 
 #[derive(Default)]
-pub struct Latencies(Vec<u32>);
+pub struct Latencies(Vec<u64>);
 
 impl Latencies {
     pub fn add(&mut self, latency: Duration) {
-        self.0.push(u32::try_from(latency.as_micros()).unwrap_or(u32::MAX));
+        self.0.push(u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX));
     }
 
     pub fn merge(&mut self, other: Latencies) {
@@ -66,7 +66,7 @@ impl Latencies {
     pub fn at(&self, part: f64) -> Duration {
         let last = self.0.len().saturating_sub(1);
         let index = (part * last as f64).round() as usize;
-        Duration::from_micros(self.0.get(index.min(last)).copied().unwrap_or(0).into())
+        Duration::from_nanos(self.0.get(index.min(last)).copied().unwrap_or(0))
     }
 }
 
@@ -83,7 +83,7 @@ pub fn mib(bytes: u64) -> f64 {
 
 pub fn print(mut row: Row) {
     row.latencies.sort();
-    let ms = |part| format!("{:.2}", row.latencies.at(part).as_secs_f64() * 1e3);
+    let ms = |part| format!("{:.3}", row.latencies.at(part).as_secs_f64() * 1e3);
     let cpu = row.server_cpu.map_or("-".into(), |_| format!("{:.1}", row.cpu_per_operation()));
     let peak = row.server_peak_bytes.map_or("-".into(), |b| format!("{:.1}", mib(b)));
     println!(

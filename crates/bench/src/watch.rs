@@ -7,11 +7,11 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Result, bail};
 use http::Method;
-use http_body_util::BodyExt;
 use serde_json::json;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::task::JoinSet;
 
-use crate::connection::{Call, Connection};
+use crate::connection::{Call, Connection, secured};
 use crate::report::{Latencies, Row};
 use crate::server::Server;
 use crate::{Options, api, report};
@@ -19,6 +19,7 @@ use crate::{Options, api, report};
 const WRITERS: usize = 64;
 /// Latencies are taken of one watcher in so many.
 const SAMPLED: usize = 50;
+const READ_BYTES: usize = 32 << 10;
 const STAMP: &[u8] = b"\"stamp\":\"";
 /// Events to deliver in a second, to all watchers together: more than can be, and the rate that latencies are compared at.
 const RATES: [(&str, f64); 2] = [("watch events, as many as can be", 2_000_000.0), ("watch events at 30,000/s", 30_000.0)];
@@ -67,12 +68,16 @@ impl Fan {
     async fn open(server: &Server, options: &Options) -> Result<Self> {
         let mut fan = Fan { seen: Arc::default(), count: options.watchers, watchers: JoinSet::new() };
         for n in 0..options.watchers {
-            let mut connection = Connection::open(&server.access).await?;
-            let response = connection.send(Call::get(format!("{COLLECTION}?watch=true"))).await?;
-            if !response.status().is_success() {
-                bail!("a watch answered {}", response.status());
+            let mut stream = secured(&server.access).await?;
+            let token = server.access.token.as_ref().map(|t| format!("Authorization: Bearer {t}\r\n")).unwrap_or_default();
+            let request = format!("GET {COLLECTION}?watch=true HTTP/1.1\r\nHost: {}\r\n{token}\r\n", server.access.host);
+            stream.write_all(request.as_bytes()).await?;
+            let mut begin = [0; 12];
+            stream.read_exact(&mut begin).await?;
+            if !begin.ends_with(b" 200") {
+                bail!("a watch answered {}", String::from_utf8_lossy(&begin));
             }
-            fan.watchers.spawn(follow(connection, response.into_body(), fan.seen.clone(), n % SAMPLED == 0));
+            fan.watchers.spawn(follow(stream, fan.seen.clone(), n % SAMPLED == 0));
         }
         Ok(fan)
     }
@@ -142,13 +147,14 @@ async fn write(server: &Server, per_second: f64, time: Duration) -> Result<u64> 
     Ok(written)
 }
 
-async fn follow(_connection: Connection, mut body: hyper::body::Incoming, seen: Arc<Seen>, sampled: bool) -> Result<()> {
-    while let Some(frame) = body.frame().await {
-        let Ok(frame) = frame else { break };
-        let Some(bytes) = frame.data_ref() else { continue };
-        // An event is a line; a line may come in parts, its end comes once.
-        let lines = bytes.iter().filter(|b| **b == b'\n').count() as u64;
-        seen.events.fetch_add(lines, Ordering::Relaxed);
+async fn follow(mut stream: impl AsyncRead + Unpin, seen: Arc<Seen>, sampled: bool) -> Result<()> {
+    let mut buffer = vec![0; READ_BYTES];
+    // A connection that fails has ended as well.
+    while let Ok(count) = stream.read(&mut buffer).await
+        && count > 0
+    {
+        let bytes = &buffer[..count];
+        seen.events.fetch_add(lines(bytes), Ordering::Relaxed);
         if sampled {
             let now = now_us();
             let mut samples = seen.samples.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -157,6 +163,12 @@ async fn follow(_connection: Connection, mut body: hyper::body::Incoming, seen: 
     }
     seen.ended.fetch_add(1, Ordering::Relaxed);
     Ok(())
+}
+
+/// An event is a line of its own kind of end; lines of HTTP end with a return before it, which JSON never holds.
+fn lines(bytes: &[u8]) -> u64 {
+    let count = |end: u8| bytes.iter().filter(|b| **b == end).count() as u64;
+    count(b'\n').wrapping_sub(count(b'\r'))
 }
 
 /// The stamps in some bytes.
@@ -175,6 +187,16 @@ fn now_us() -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_event_is_a_line_that_http_did_not_end() {
+        let sent: &[u8] = b"HTTP/1.1 200 OK\r\n\r\n8\r\n{\"a\":1}\n\r\n11\r\n{\"a\":1}\n{\"a\":2}\n\r\n";
+        assert_eq!(lines(sent), 3);
+        // Wherever it is cut: a return and its line end may come apart.
+        for at in 0..sent.len() {
+            assert_eq!(lines(&sent[..at]).wrapping_add(lines(&sent[at..])), 3);
+        }
+    }
 
     #[test]
     fn every_stamp_counts() {
