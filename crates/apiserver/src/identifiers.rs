@@ -27,6 +27,11 @@ pub fn simulate(seed: u64, clock: impl Fn() -> jiff::Timestamp + 'static) {
     SIMULATED.with_borrow_mut(|simulated| *simulated = Some(Simulated { seed, clock: Box::new(clock) }));
 }
 
+/// Whether a simulation runs on this thread.
+pub(crate) fn is_simulated() -> bool {
+    SIMULATED.with_borrow(Option::is_some)
+}
+
 /// Splitmix64.
 fn simulated_bytes(bytes: &mut [u8]) -> bool {
     SIMULATED.with_borrow_mut(|simulated| {

@@ -50,11 +50,11 @@ impl Server {
     pub async fn start(config: Config, store: Arc<dyn Store>) -> Result<Handle> {
         let dir = config.pki_dir.clone();
         let keys = config.authentication.service_account.clone();
-        let opened = tokio::task::spawn_blocking(move || Pki::open_authorities(&dir)).await;
+        let opened = aside(move || Pki::open_authorities(&dir)).await;
         let pki = Arc::new(opened.map_err(|e| Error::Tls(e.to_string()))??);
         let keys = {
             let pki = pki.clone();
-            tokio::task::spawn_blocking(move || pki.open_keys(keys.signing_key_file.as_deref(), &keys.key_files))
+            aside(move || pki.open_keys(keys.signing_key_file.as_deref(), &keys.key_files))
         };
         let address = SocketAddr::new(config.bind_address, config.secure_port);
         let listener = TcpListener::bind(address).await.map_err(|source| Error::Listen { address, source })?;
@@ -84,6 +84,16 @@ impl Server {
         api.ready.store(true, Ordering::Release);
         Ok(Handle { local_addr, api, closed, cancel, tasks })
     }
+}
+
+type Aside<T> = std::pin::Pin<Box<dyn Future<Output = std::result::Result<T, tokio::task::JoinError>> + Send>>;
+
+/// Work for another thread; for this one in a simulation, which must not depend on when another is ready.
+fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Aside<T> {
+    if crate::identifiers::is_simulated() {
+        return Box::pin(std::future::ready(Ok(work())));
+    }
+    Box::pin(tokio::task::spawn_blocking(work))
 }
 
 /// The store as the server sees it: what lies in it may be encrypted.
@@ -196,6 +206,12 @@ impl Handle {
     /// The server as a service for one in-process component. The whole chain applies to its identity.
     pub fn service_as(&self, user: User) -> InProcess {
         InProcess::new(self.api.clone(), user)
+    }
+
+    /// Ends at once, as a killed process does: nothing is finished and nothing waited for. For simulations.
+    pub fn crash(mut self) {
+        self.cancel.cancel();
+        self.tasks.abort_all();
     }
 
     #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
@@ -13,21 +13,30 @@ use tokio::time::Instant;
 pub enum Clock {
     /// The system's.
     System,
-    /// So much after a fixed moment as tokio's clock, which a test can pause, has moved since `start`.
-    Tokio { epoch: Timestamp, start: Instant },
+    /// So much after a fixed moment as tokio's clock, which a test can pause, has moved since `start`, and as it was set
+    /// forward or back by.
+    Tokio { epoch: Timestamp, start: Instant, skew_ms: Arc<AtomicI64> },
 }
 
 impl Clock {
     /// A clock that shows `epoch` now and moves with tokio's time.
     pub fn starting_at(epoch: Timestamp) -> Self {
-        Self::Tokio { epoch, start: Instant::now() }
+        Self::Tokio { epoch, start: Instant::now(), skew_ms: Arc::default() }
+    }
+
+    /// Sets a simulated clock, and all its clones, so many milliseconds from the true time; the system's own is left alone.
+    pub fn set_skew_ms(&self, by: i64) {
+        if let Self::Tokio { skew_ms, .. } = self {
+            skew_ms.store(by, Ordering::Relaxed);
+        }
     }
 
     pub fn now(&self) -> Timestamp {
         match self {
             Self::System => Timestamp::now(),
-            Self::Tokio { epoch, start } => {
+            Self::Tokio { epoch, start, skew_ms } => {
                 let passed = SignedDuration::try_from(start.elapsed()).unwrap_or(SignedDuration::MAX);
+                let passed = passed.saturating_add(SignedDuration::from_millis(skew_ms.load(Ordering::Relaxed)));
                 epoch.checked_add(passed).unwrap_or(Timestamp::MAX)
             }
         }

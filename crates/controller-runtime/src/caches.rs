@@ -39,6 +39,9 @@ where
     fn by_index(&self, index: &str, value: &str) -> Vec<Arc<K>> {
         self.0.by_index(index, value)
     }
+    fn revision(&self) -> u64 {
+        self.0.revision()
+    }
 }
 
 macro_rules! scope {

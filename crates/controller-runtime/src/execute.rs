@@ -114,8 +114,10 @@ impl Executor {
             Err(kube::Error::Api(status)) if is_namespace_terminating(&status) => (Vec::new(), Err(Stop::Pointless)),
             Err(kube::Error::Api(status)) => {
                 failed.iter().for_each(|event| self.record(event, Some(&status.message)));
+                // A server that fails may have written before it did.
+                let written = if status.code >= 500 { vec![written(0, None, true)] } else { Vec::new() };
                 let failure = Failure { verb, kind: target.kind.clone(), message: status.message.clone() };
-                (Vec::new(), Err(Stop::Refused(failure)))
+                (written, Err(Stop::Refused(failure)))
             }
             Err(error) => (vec![written(0, None, true)], Err(Stop::Unreachable(error.to_string()))),
         }

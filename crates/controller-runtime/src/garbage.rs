@@ -8,8 +8,8 @@ use std::time::Duration;
 use client::{Change, Informer, Informers, ObjectKey, Scope};
 use controllers::Target;
 use controllers::garbage_collector::{self, Item, Owner};
-use futures::StreamExt;
 use futures::stream::{BoxStream, SelectAll};
+use futures::{FutureExt, StreamExt};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::core::DynamicObject;
 use kube::discovery::{ApiResource, Scope as KindScope};
@@ -34,6 +34,10 @@ const FEWER_MAX: usize = 256;
 
 const DISCOVERY_RETRY: Duration = Duration::from_secs(1);
 
+/// How long nothing is decided while some kind has yet to be listed: who depends on whom is not known. A kind that cannot be
+/// listed at all must not stop the rest for good.
+const LISTING_TIME_MAX: Duration = Duration::from_secs(60);
+
 type Meta = Trimmed;
 
 /// An object of any kind: the path of its collection, and its key.
@@ -43,6 +47,8 @@ struct Kind {
     resource: ApiResource,
     namespaced: bool,
     informer: Informer<Meta>,
+    /// When it was found.
+    since: Instant,
 }
 
 /// The collector watches every kind, so it can also tell how many objects of each there are.
@@ -92,7 +98,12 @@ pub async fn run(informers: Informers, executor: Executor, config: Arc<Config>, 
     let mut look_for_kinds = Instant::now();
     let workers = config.workers.max(1);
     loop {
+        // Whatever is known is taken in before anything is decided: an owner is heard of before its dependents are, or after.
+        while let Some(Some((path, change))) = tokio::task::unconstrained(changes.next()).now_or_never() {
+            graph.note(&path, change, &mut queue);
+        }
         while passes.len() < workers
+            && graph.is_complete()
             && let Some(node) = queue.start(Instant::now())
         {
             match graph.case(&node) {
@@ -100,7 +111,8 @@ pub async fn run(informers: Informers, executor: Executor, config: Arc<Config>, 
                 None => queue.finish(node, false, None, Instant::now()),
             }
         }
-        let due = queue.next_due().unwrap_or(look_for_kinds).min(look_for_kinds);
+        let look_again = if graph.is_complete() { look_for_kinds } else { Instant::now() + DISCOVERY_RETRY };
+        let due = queue.next_due().unwrap_or(look_again).min(look_again).min(look_for_kinds);
         tokio::select! {
             biased;
             () = cancel.cancelled() => break,
@@ -112,7 +124,7 @@ pub async fn run(informers: Informers, executor: Executor, config: Arc<Config>, 
                 Err(error) => tracing::error!(%error, "a pass of the garbage collector panicked"),
             },
             Some((path, change)) = changes.next() => graph.note(&path, change, &mut queue),
-            () = tokio::time::sleep_until(due), if passes.len() < workers || due == look_for_kinds => {
+            () = tokio::time::sleep_until(due), if passes.len() < workers || due >= look_for_kinds => {
                 if Instant::now() >= look_for_kinds {
                     let found = graph.look_for_kinds(&informers, &executor, &mut changes).await;
                     look_for_kinds = Instant::now() + if found { DISCOVERY_PERIOD } else { DISCOVERY_RETRY };
@@ -145,7 +157,8 @@ impl Graph {
             let informer = informers.of_dynamic::<Meta>(&resource, Scope::all());
             let name = if resource.group.is_empty() { resource.plural.clone() } else { format!("{}.{}", resource.plural, resource.group) };
             new.push((path.clone(), name, informer.clone()));
-            self.kinds.insert(path, Kind { resource, namespaced: scope == KindScope::Namespaced, informer });
+            let since = Instant::now();
+            self.kinds.insert(path, Kind { resource, namespaced: scope == KindScope::Namespaced, informer, since });
         }
         for (path, name, informer) in new {
             // A kind that cannot be listed must not stop the rest.
@@ -157,6 +170,11 @@ impl Graph {
             changes.push(informer.subscribe().map(move |change| (path.clone(), change)).boxed());
         }
         true
+    }
+
+    /// Whether every kind is listed, as far as it can be.
+    fn is_complete(&self) -> bool {
+        !self.kinds.is_empty() && self.kinds.values().all(|kind| kind.informer.has_synced() || kind.since.elapsed() > LISTING_TIME_MAX)
     }
 
     fn note(&mut self, path: &Arc<str>, change: Change<Meta>, queue: &mut Queue<Node>) {

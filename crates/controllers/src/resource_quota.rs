@@ -11,7 +11,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kinds::quota::{self, Usage};
 use machinery::quantity::{Format, Quantity};
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::action::{Action, Outcome, to_value};
 use crate::view::{Context, Key, Lister, View, Watch};
@@ -31,6 +31,8 @@ pub const CONTROLLER: Controller = Controller {
     reconcile,
 };
 
+/// How long after admission has last charged a quota nothing is given back: what it let through may not be written yet.
+const IN_FLIGHT: Duration = Duration::from_secs(1);
 /// How often kinds are counted that send no changes here but when one of them is deleted.
 const RECOUNT: Duration = Duration::from_secs(30);
 
@@ -62,21 +64,55 @@ pub fn reconcile(view: &View<'_>, key: &Key, context: &Context<'_>) -> Outcome {
             None => unknown.push(resource),
         }
     }
-    let text = |name: &String| {
+    let waited = has_waited(&found, context, &mut outcome);
+    let mut held = false;
+    let mut text = |name: &String| {
         if quota::resource_of(name).is_some_and(|resource| unknown.contains(&resource)) {
             // Not known yet: what was told before stands.
             return old.used.as_ref().and_then(|used| used.get(name)).cloned();
         }
         let used = sum.get(name).copied().unwrap_or(Quantity::new(0, Format::DecimalSI));
+        let before = old.used.as_ref().and_then(|used| used.get(name));
+        if !(waited && has_seen(view, &found, name))
+            && before.and_then(|text| Quantity::parse(&text.0).ok()).is_some_and(|before| used < before)
+        {
+            held = true;
+            return before.cloned();
+        }
         Some(Text(used.to_string()))
     };
     let used: BTreeMap<String, Text> = hard.keys().filter_map(|name| Some((name.clone(), text(name)?))).collect();
+    if held {
+        outcome.requeue_in(IN_FLIGHT);
+    }
     let same = old.hard.as_ref() == Some(&hard) && old.used.as_ref().is_some_and(|old| equal(old, &used));
     if !same {
         let status = ResourceQuotaStatus { hard: Some(hard), used: Some(used) };
         outcome.actions.push(Action::replace_status(&*found, &status));
     }
     outcome
+}
+
+/// Whether admission charged the quota last a while ago. A count that is lower than what it has charged can only be believed
+/// then: what was let through a moment ago may not be written yet, and would be given away a second time.
+fn has_waited(quota: &ResourceQuota, context: &Context<'_>, outcome: &mut Outcome) -> bool {
+    let version = quota.metadata.resource_version.clone().unwrap_or_default();
+    let known = context.memory.filter(|memory| memory["version"] == version.as_str());
+    let since = known.and_then(|memory| memory["since"].as_i64()).unwrap_or(context.now.as_millisecond());
+    outcome.memory = Some(json!({"version": version, "since": since}));
+    u128::from(context.now.as_millisecond().abs_diff(since)) >= IN_FLIGHT.as_millis()
+}
+
+/// Whether the cache of what is counted under a name shows all that was written before the quota was charged last.
+fn has_seen(view: &View<'_>, quota: &ResourceQuota, name: &str) -> bool {
+    let charged: u64 = quota.metadata.resource_version.as_deref().and_then(|version| version.parse().ok()).unwrap_or(0);
+    let seen = match quota::resource_of(name).as_deref() {
+        Some("pods") => view.pods.revision(),
+        Some("services") => view.services.revision(),
+        Some("persistentvolumeclaims") => view.persistent_volume_claims.revision(),
+        _ => u64::MAX,
+    };
+    seen >= charged
 }
 
 /// By value: admission may have written another form of the same amount.
@@ -126,7 +162,6 @@ mod tests {
     use super::*;
     use crate::model::Model;
     use k8s_openapi::api::core::v1::{Pod, Secret};
-    use serde_json::json;
 
     #[test]
     fn usage_follows_what_is_there() {
@@ -150,10 +185,16 @@ mod tests {
         model.merge::<Pod>("d", "a", &json!({"status": {"phase": "Succeeded"}}));
         model.objects.remove(&("Secret".into(), "d".into(), "s".into()));
         assert_eq!(model.of_kind::<Secret>().len(), 1);
+        // What admission let through a moment ago may not be written yet.
+        model.settle(&CONTROLLER, &key);
+        assert_eq!(used(&model)["pods"], "2");
+        model.pass(1);
         model.settle(&CONTROLLER, &key);
         assert_eq!((&used(&model)["pods"], &used(&model)["secrets"]), (&json!("1"), &json!("0")));
         // Scopes choose among pods, and shut out everything else.
         model.merge::<ResourceQuota>("d", "q", &json!({"spec": {"scopes": ["BestEffort"], "hard": {"pods": "1"}}}));
+        model.settle(&CONTROLLER, &key);
+        model.pass(1);
         model.settle(&CONTROLLER, &key);
         assert_eq!(used(&model)["pods"], "0");
     }

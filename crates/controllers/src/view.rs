@@ -43,6 +43,10 @@ pub trait Lister<K>: Sync {
     fn orphans(&self, namespace: &str) -> Vec<Arc<K>>;
     /// Those under a value of an index: [`index::NODE_NAME`] of pods, [`index::SERVICE_NAME`] of endpoint slices.
     fn by_index(&self, index: &str, value: &str) -> Vec<Arc<K>>;
+    /// The revision up to which all changes are seen.
+    fn revision(&self) -> u64 {
+        u64::MAX
+    }
 }
 
 /// Indexes that a [`Lister`] must have.

@@ -1,27 +1,42 @@
-//! A whole control plane in one thread: API server over the in-memory store, controllers, scheduler and hollow nodes, with
-//! paused time and seeded randomness. Nodes fail and requests get lost while a Deployment rolls out; invariants are checked
-//! all along, and in the end everything must be as asked for. The same seed gives the same run.
+//! A whole control plane in one thread: the API server over the embedded engine on a simulated disk, all controllers, the
+//! scheduler and hollow nodes, with paused time and seeded randomness. A user makes and changes things of all kinds while the
+//! disk, the store, requests, watches, clocks, nodes and components fail; invariants are checked at every write, and in the
+//! end everything must be as asked for, and quiet. The same seed gives the same run.
+//!
+//! [`crash_points`] is the other way: a fixed story, with a crash after each change that a component makes.
 
-mod farewell;
+mod chaos;
+pub mod crash_points;
+mod datastore;
 mod faults;
+mod fixpoint;
+mod hosts;
 mod invariants;
+mod journal;
 mod node;
+mod objects;
+mod operations;
+mod parts;
+mod profile;
+mod scenarios;
+mod server;
+mod state;
 mod user;
-mod workloads;
+mod wire;
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use apiserver::{Handle, Server};
-use auth::User;
-use client::{Client, Clock, Entropy, Informers};
-use controller_runtime::{ControllerManager, MANAGER};
+use client::{Clock, Entropy};
 use k8s_openapi::jiff::Timestamp;
+use store::disk::sim::SimDisk;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use faults::Faults;
+use journal::Journal;
+pub use journal::Report;
+use profile::Profile;
+use wire::{CrashPoint, Wire};
 
 /// The moment at which every simulation begins.
 const EPOCH_SECOND: i64 = 1_790_000_000;
@@ -32,127 +47,184 @@ pub struct Options {
     pub nodes: usize,
     /// Simulated time with faults.
     pub minutes: u64,
+    /// End at this step.
+    pub until: Option<u64>,
+    /// Keep all lines of the trace, and the components' requests with them.
+    pub trace: bool,
+}
+
+impl Options {
+    pub fn of_seed(seed: u64) -> Self {
+        Self { seed, nodes: 4, minutes: 20, until: None, trace: false }
+    }
 }
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("setting up: {0}")]
     Setup(String),
-    #[error("after {at_seconds} s: {what}\n  last events:\n    {}", .recent.join("\n    "))]
-    Violation { at_seconds: u64, what: String, recent: Vec<String> },
-}
-
-/// What happened, in order.
-#[derive(Debug, Default)]
-pub struct Report {
-    pub trace: Vec<String>,
-    pub faults: u64,
-}
-
-impl Report {
-    /// FNV-1a of the trace: equal for equal runs.
-    pub fn hash(&self) -> u64 {
-        let bytes = self.trace.iter().flat_map(|line| line.bytes().chain([b'\n']));
-        bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
-    }
+    #[error("at step {}, {} s: {what}\n    {}", .report.steps, .report.virtual_seconds, .report.trace.join("\n    "))]
+    Violation { what: String, report: Box<Report> },
 }
 
 /// What the parts of a simulation share.
 #[derive(Clone)]
 pub(crate) struct World {
-    pub handle: Arc<Handle>,
+    pub options: Options,
+    pub gateway: server::Gateway,
     pub clock: Clock,
     pub entropy: Entropy,
     pub faults: Faults,
-    pub cancel: CancellationToken,
-    pub node_failures: Arc<AtomicU64>,
+    pub journal: Journal,
+    pub parts: parts::Parts,
+    pub hosts: hosts::Hosts,
+    pub keys: Arc<tempfile::TempDir>,
+    crash_point: Arc<Mutex<Option<CrashPoint>>>,
+    ended: CancellationToken,
 }
 
 impl World {
-    /// A client whose requests may get lost.
-    pub fn client(&self, user: User) -> Client {
-        client::in_process(self.faults.wrap(self.handle.service_as(user)))
+    fn new(options: Options, profile: Profile) -> Result<Self, Error> {
+        let epoch = Timestamp::from_second(EPOCH_SECOND).map_err(|error| Error::Setup(error.to_string()))?;
+        let clock = Clock::starting_at(epoch);
+        let object_clock = clock.clone();
+        apiserver::simulate(options.seed, move || object_clock.now());
+        let ended = CancellationToken::new();
+        let journal = Journal::new(options.trace, options.until, ended.clone());
+        Ok(World {
+            options,
+            gateway: server::Gateway::default(),
+            clock,
+            entropy: Entropy::from_seed(options.seed),
+            faults: Faults::new(profile, options.seed, journal.clone()),
+            journal,
+            parts: parts::Parts::default(),
+            hosts: hosts::Hosts::default(),
+            keys: Arc::new(copy_of(&*keys()?)?),
+            crash_point: Arc::default(),
+            ended,
+        })
     }
 
-    /// A client that always works.
-    pub fn sure_client(&self) -> Client {
-        client::in_process(self.handle.service())
+    /// The client of the cluster's user: it may find the server down, and nothing else is wrong with it.
+    pub fn sure_client(&self) -> client::Client {
+        client::in_process(Wire::sure(self))
+    }
+
+    fn point(&self) -> std::sync::MutexGuard<'_, Option<CrashPoint>> {
+        self.crash_point.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Kills a part when it has made so many more changes.
+    pub fn crash_after(&self, part: &'static str, left: u64) {
+        *self.point() = Some(CrashPoint { part, left });
+    }
+
+    /// Counts a change towards the crash point; kills the part if this was the one.
+    pub fn crashes_after_change(&self, part: &str) -> bool {
+        let mut point = self.point();
+        match point.as_mut().filter(|point| point.part == part) {
+            None => false,
+            Some(point) if point.left > 0 => {
+                point.left -= 1;
+                false
+            }
+            Some(_) => {
+                *point = None;
+                drop(point);
+                self.journal.fault("killed between two actions", part);
+                self.parts.kill(part);
+                true
+            }
+        }
+    }
+
+    /// Someone takes a node's object away.
+    pub async fn delete_node(&self, number: usize) {
+        let client = self.sure_client();
+        let nodes: kube::Api<k8s_openapi::api::core::v1::Node> = kube::Api::all(client);
+        if let Err(error) = nodes.delete(&format!("node-{number}"), &kube::api::DeleteParams::default()).await {
+            self.journal.note(&format!("node-{number} was not deleted: {error}"));
+        }
+    }
+
+    /// Starts everything.
+    async fn start(&self, tasks: &mut JoinSet<()>) -> Result<(), Error> {
+        self.gateway.start(self, SimDisk::new(self.options.seed)).await?;
+        parts::start(self, tasks);
+        for number in 0..self.options.nodes {
+            let world = self.clone();
+            let run = move |alive| node::run(world.clone(), number, alive);
+            tasks.spawn(parts::keep(self.clone(), format!("node-{number}"), run));
+        }
+        chaos::start(self, tasks);
+        Ok(())
+    }
+
+    /// Runs a story in this world until it ends, something does not hold, or the last step is reached.
+    async fn tell(&self, story: impl Future<Output = Result<(), String>>) -> Result<Report, Error> {
+        let mut tasks = JoinSet::new();
+        self.start(&mut tasks).await?;
+        let told = tokio::select! {
+            biased;
+            () = self.ended.cancelled() => Ok(()),
+            told = story => told,
+        };
+        tasks.shutdown().await;
+        self.gateway.stop().await;
+        let report = self.journal.report();
+        match self.journal.violation().or(told.err()) {
+            Some(what) => Err(Error::Violation { what, report: Box::new(report) }),
+            None => Ok(report),
+        }
     }
 }
 
 /// One simulation.
 pub fn run(options: Options) -> Result<Report, Error> {
+    runtime()?.block_on(async {
+        let world = World::new(options, Profile::from_seed(options.seed))?;
+        world.tell(user::story(world.clone())).await
+    })
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, Error> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build();
-    let runtime = runtime.map_err(|error| Error::Setup(error.to_string()))?;
-    runtime.block_on(simulate(options))
+    runtime.map_err(|error| Error::Setup(error.to_string()))
 }
 
-async fn simulate(options: Options) -> Result<Report, Error> {
-    let epoch = Timestamp::from_second(EPOCH_SECOND).map_err(|error| Error::Setup(error.to_string()))?;
-    let clock = Clock::starting_at(epoch);
-    let object_clock = clock.clone();
-    apiserver::simulate(options.seed, move || object_clock.now());
-    let dir = tempfile::tempdir().map_err(|error| Error::Setup(error.to_string()))?;
-    let mut config = apiserver::Config::new(dir.path());
-    config.bind_address = std::net::IpAddr::from([127, 0, 0, 1]);
-    config.secure_port = 0;
-    config.advertise_address = Some(std::net::IpAddr::from([192, 0, 2, 1]));
-    let store = Arc::new(store::Embedded::in_memory());
-    let handle = Server::start(config, store.clone()).await.map_err(|error| Error::Setup(error.to_string()))?;
-    let entropy = Entropy::from_seed(options.seed);
-    let world = World {
-        handle: Arc::new(handle),
-        clock,
-        faults: Faults::new(Entropy::from_seed(options.seed ^ 0xfa17)),
-        entropy,
-        cancel: CancellationToken::new(),
-        node_failures: Arc::default(),
-    };
-    let mut tasks = JoinSet::new();
-    tasks.spawn(async move { store.keep_time().await });
-    start_components(&world, &mut tasks);
-    for number in 0..options.nodes {
-        tasks.spawn(node::run(world.clone(), number));
-    }
-    let result = user::drive(&world, options).await;
-    world.cancel.cancel();
-    tasks.shutdown().await;
-    let faults = world.faults.count() + world.node_failures.load(Ordering::Relaxed);
-    if let Ok(handle) = Arc::try_unwrap(world.handle) {
-        handle.shutdown().await;
-    }
-    result.map(|trace| Report { trace, faults })
-}
-
-fn start_components(world: &World, tasks: &mut JoinSet<()>) {
-    let manager = controller_runtime::Config {
-        clock: world.clock.clone(),
-        entropy: world.entropy.clone(),
-        controllers: controllers::Config { root_ca: "certificate".to_owned(), ..controllers::Config::default() },
-        ..controller_runtime::Config::default()
-    };
-    let (clients, cancel) = (world.clone(), world.cancel.clone());
-    tasks.spawn(async move {
-        let client_for = |name: &str| {
-            let user =
-                if name == MANAGER { User::new("system:kube-controller-manager", &[]) } else { User::service_account("kube-system", name) };
-            clients.client(user)
-        };
-        if let Err(error) = ControllerManager::run(manager, client_for, cancel).await {
-            eprintln!("the controller manager ended: {error}");
+/// A server writes into its directory, so each has one of its own.
+fn copy_of(keys: &tempfile::TempDir) -> Result<tempfile::TempDir, Error> {
+    let copy = || {
+        let dir = tempfile::tempdir()?;
+        for file in std::fs::read_dir(keys.path())? {
+            let file = file?;
+            std::fs::copy(file.path(), dir.path().join(file.file_name()))?;
         }
-    });
-    let config = scheduler::Config { clock: world.clock.clone(), entropy: world.entropy.clone(), ..scheduler::Config::default() };
-    let client = world.client(User::new("system:kube-scheduler", &[]));
-    let (informers, cancel) = (Informers::with_entropy(client.clone(), world.entropy.clone()), world.cancel.clone());
-    tasks.spawn(async move {
-        if let Err(error) = scheduler::run(config, client, &informers, cancel).await {
-            eprintln!("the scheduler ended: {error}");
-        }
-    });
+        Ok(dir)
+    };
+    copy().map_err(|error: std::io::Error| Error::Setup(error.to_string()))
 }
 
-/// Sleeps for a random time up to a limit.
-pub(crate) async fn dawdle(entropy: &Entropy, limit_ms: u64) {
-    tokio::time::sleep(Duration::from_millis(1 + entropy.below(limit_ms))).await;
+/// A directory with keys and certificates: making them takes longer than many a run, so runs at the same time share one, and
+/// whoever holds it lets those after it have it, too.
+pub fn keys() -> Result<Arc<tempfile::TempDir>, Error> {
+    static DIR: Mutex<Weak<tempfile::TempDir>> = Mutex::new(Weak::new());
+    let mut known = DIR.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(dir) = known.upgrade() {
+        return Ok(dir);
+    }
+    let dir = Arc::new(tempfile::tempdir().map_err(|error| Error::Setup(error.to_string()))?);
+    let path = dir.path().to_owned();
+    // A server that only lives to make them; in a thread of its own, since this may be within a runtime.
+    let filled = std::thread::spawn(move || {
+        runtime()?.block_on(async {
+            let store = Arc::new(store::Embedded::in_memory());
+            let started = apiserver::Server::start(server::config(&path), store).await;
+            started.map(apiserver::Handle::crash).map_err(|error| Error::Setup(error.to_string()))
+        })
+    });
+    filled.join().unwrap_or_else(|_| Err(Error::Setup("a thread panicked".to_owned())))?;
+    *known = Arc::downgrade(&dir);
+    Ok(dir)
 }

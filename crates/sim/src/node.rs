@@ -1,58 +1,81 @@
-//! A hollow node: registers, renews its lease, and takes pods through their lives without running anything. It may fall
-//! silent for a while.
+//! A hollow node: registers, renews its lease, and takes pods through their lives without running anything. What the image
+//! is called says what becomes of it: `work:` ends by itself, well or badly. Its machine may be away for a while.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use auth::User;
-use client::{Client, Informer, Informers, Scope};
+use client::{Client, Entropy, Informer, Informers, Scope};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Node, Pod};
-use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use serde_json::{Value, json};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
-use crate::{World, dawdle};
+use crate::World;
+use crate::wire::Wire;
 
 const LEASE_PERIOD: Duration = Duration::from_secs(10);
 /// How often pods are looked at.
-const STEP: Duration = Duration::from_millis(250);
-/// A node that may fail does so about once in so many minutes.
-const FAILURE_MINUTES: u64 = 10;
-const SILENT_SECONDS_MAX: u64 = 900;
+const STEP: Duration = Duration::from_millis(500);
+/// How long a pod takes to start or to end, and to do its work.
+const CHANGE_MS_MAX: u64 = 4000;
+const WORK_MS_MAX: u64 = 30_000;
+const NAMES: [&str; 8] = ["node-0", "node-1", "node-2", "node-3", "node-4", "node-5", "node-6", "node-7"];
 
 struct Hollow {
     world: World,
-    name: String,
+    entropy: Entropy,
+    name: &'static str,
     number: usize,
+    /// Its clock is off by so much.
+    skew_seconds: i64,
     nodes: Api<Node>,
     leases: Api<Lease>,
     client: Client,
     pods: Informer<Pod>,
-    /// When to do the next thing to a pod, by UID.
-    due: BTreeMap<String, Instant>,
+    /// When to do the next thing to a pod, by UID, and in which state it is due.
+    due: BTreeMap<String, (Stage, Instant)>,
     next_ip: u32,
 }
 
-pub async fn run(world: World, number: usize) {
-    let name = format!("node-{number}");
-    let client = world.client(User::new(format!("system:node:{name}"), &["system:nodes"]));
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Starting,
+    Working,
+    Ending,
+}
+
+/// One instance of a node's agent. It keeps nothing but what the API shows.
+pub(crate) async fn run(world: World, number: usize, alive: CancellationToken) {
+    let name = NAMES[number % NAMES.len()];
+    let user = User::new(format!("system:node:{name}"), &["system:nodes"]);
+    let client = client::in_process(Wire::new(&world, user, name, alive));
     let informers = Informers::with_entropy(client.clone(), world.entropy.clone());
     let pods = informers.of::<Pod>(Scope::all().with_fields(&format!("spec.nodeName={name}")));
     let (nodes, leases) = (Api::all(client.clone()), Api::namespaced(client.clone(), "kube-node-lease"));
-    let mut node = Hollow { world, name, number, nodes, leases, client, pods, due: BTreeMap::new(), next_ip: 1 };
-    dawdle(&node.world.entropy, 3000).await;
+    let entropy = world.entropy.clone();
+    let most = world.faults.profile.node_skew_seconds;
+    let skew_seconds = entropy.below(2 * most + 1).cast_signed() - most.cast_signed();
+    let mut node = Hollow { world, entropy, name, number, skew_seconds, nodes, leases, client, pods, due: BTreeMap::new(), next_ip: 1 };
+    tokio::time::sleep(Duration::from_millis(node.entropy.below(3000))).await;
     let mut next_lease = Instant::now();
-    let mut registered = false;
     loop {
+        if node.world.hosts.is_away(number) {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            continue;
+        }
+        if node.world.hosts.was_lost(number) {
+            node.due.clear();
+            next_lease = Instant::now();
+        }
         if Instant::now() >= next_lease {
-            registered = registered || node.told(node.register().await);
-            let renewed = node.told(node.renew().await) && node.told(node.report().await);
-            next_lease = Instant::now() + if renewed && registered { LEASE_PERIOD } else { Duration::from_secs(1) };
+            let well = node.told(node.renew().await) && node.told(node.report().await);
+            next_lease = Instant::now() + if well { LEASE_PERIOD } else { Duration::from_secs(1) };
         }
         node.step().await;
-        node.fail_sometimes().await;
         tokio::time::sleep(STEP).await;
     }
 }
@@ -66,6 +89,11 @@ impl Hollow {
         result.is_ok()
     }
 
+    fn now(&self) -> Timestamp {
+        let now = self.world.clock.now();
+        now.checked_add(SignedDuration::from_secs(self.skew_seconds)).unwrap_or(now)
+    }
+
     async fn register(&self) -> kube::Result<()> {
         let node: Node = parse(json!({"metadata": {"name": self.name, "labels": {"kubernetes.io/hostname": self.name}}}))?;
         match self.nodes.create(&PostParams::default(), &node).await {
@@ -75,9 +103,9 @@ impl Hollow {
     }
 
     async fn renew(&self) -> kube::Result<()> {
-        let now = self.world.clock.now().strftime("%Y-%m-%dT%H:%M:%S.%6fZ").to_string();
+        let now = self.now().strftime("%Y-%m-%dT%H:%M:%S.%6fZ").to_string();
         let spec = json!({"holderIdentity": self.name, "leaseDurationSeconds": 40, "renewTime": now});
-        match self.leases.patch(&self.name, &PatchParams::default(), &Patch::Merge(json!({ "spec": spec }))).await {
+        match self.leases.patch(self.name, &PatchParams::default(), &Patch::Merge(json!({ "spec": spec }))).await {
             Err(kube::Error::Api(status)) if status.code == 404 => {
                 let lease: Lease = parse(json!({"metadata": {"name": self.name, "namespace": "kube-node-lease"}, "spec": spec}))?;
                 self.leases.create(&PostParams::default(), &lease).await.map(drop)
@@ -88,12 +116,18 @@ impl Hollow {
 
     /// Posts that it is ready, when the API says otherwise.
     async fn report(&self) -> kube::Result<()> {
-        let node = self.nodes.get(&self.name).await?;
+        let node = match self.nodes.get(self.name).await {
+            Err(kube::Error::Api(status)) if status.code == 404 => {
+                self.register().await?;
+                self.nodes.get(self.name).await?
+            }
+            other => other?,
+        };
         let conditions = node.status.and_then(|status| status.conditions).unwrap_or_default();
         if conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True") {
             return Ok(());
         }
-        let now = self.world.clock.now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+        let now = self.now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
         let condition = |kind: &str, status: &str, reason: &str| json!({"type": kind, "status": status, "reason": reason, "lastHeartbeatTime": now, "lastTransitionTime": now});
         let room = json!({"cpu": "4", "memory": "8Gi", "pods": "110"});
         let status = json!({
@@ -104,7 +138,7 @@ impl Hollow {
                 condition("PIDPressure", "False", "KubeletHasSufficientPID"), condition("Ready", "True", "KubeletReady"),
             ],
         });
-        self.nodes.patch_status(&self.name, &PatchParams::default(), &Patch::Strategic(json!({ "status": status }))).await.map(drop)
+        self.nodes.patch_status(self.name, &PatchParams::default(), &Patch::Strategic(json!({ "status": status }))).await.map(drop)
     }
 
     /// Starts and ends pods whose time has come.
@@ -113,26 +147,28 @@ impl Hollow {
         let pods = self.pods.list();
         self.due.retain(|uid, _| pods.iter().any(|pod| pod.metadata.uid.as_ref() == Some(uid)));
         for pod in pods {
-            let (Some(uid), Some(name)) = (pod.metadata.uid.clone(), pod.metadata.name.clone()) else { continue };
-            let deleting = pod.metadata.deletion_timestamp.is_some();
-            let running = pod.status.as_ref().is_some_and(|status| {
-                status.phase.as_deref() == Some("Running")
-                    && status.conditions.iter().flatten().any(|one| one.type_ == "Ready" && one.status == "True")
-            });
-            if (running || controllers::pods::is_finished(&pod)) && !deleting {
+            let Some(uid) = pod.metadata.uid.clone() else { continue };
+            let Some(stage) = stage(&pod) else {
                 self.due.remove(&uid);
                 continue;
-            }
-            let due = *self.due.entry(uid.clone()).or_insert_with(|| now + Duration::from_millis(self.world.entropy.below(4000)));
+            };
+            let known = self.due.get(&uid).copied().filter(|(at, _)| *at == stage);
+            let limit = if stage == Stage::Working { WORK_MS_MAX } else { CHANGE_MS_MAX };
+            let (_, due) = known.unwrap_or_else(|| (stage, now + Duration::from_millis(self.entropy.below(limit))));
+            self.due.insert(uid.clone(), (stage, due));
             if due > now {
                 continue;
             }
-            let api: Api<Pod> = Api::namespaced(self.client.clone(), pod.metadata.namespace.as_deref().unwrap_or_default());
-            let done = if deleting {
-                api.delete(&name, &DeleteParams { grace_period_seconds: Some(0), ..DeleteParams::default() }).await.map(drop)
-            } else {
-                let status = self.running(&pod);
-                api.patch_status(&name, &PatchParams::default(), &Patch::Strategic(json!({ "status": status }))).await.map(drop)
+            let done = match stage {
+                Stage::Starting => {
+                    let status = self.running(&pod);
+                    self.set_status(&pod, status).await
+                }
+                Stage::Working => {
+                    let phase = outcome(&pod, &self.entropy);
+                    self.set_status(&pod, ended(phase)).await
+                }
+                Stage::Ending => self.end(&pod).await,
             };
             // What failed is tried again in the next step, on what the informer shows then.
             if self.told(done) {
@@ -141,8 +177,30 @@ impl Hollow {
         }
     }
 
+    fn api(&self, pod: &Pod) -> Api<Pod> {
+        Api::namespaced(self.client.clone(), pod.metadata.namespace.as_deref().unwrap_or_default())
+    }
+
+    /// Of exactly this pod, not of the next one with its name.
+    async fn set_status(&self, pod: &Pod, status: Value) -> kube::Result<()> {
+        let patch = Patch::Strategic(json!({"metadata": {"uid": pod.metadata.uid}, "status": status}));
+        let name = pod.metadata.name.as_deref().unwrap_or_default();
+        self.api(pod).patch_status(name, &PatchParams::default(), &patch).await.map(drop)
+    }
+
+    /// Its containers have ended: says so, and lets it go.
+    async fn end(&self, pod: &Pod) -> kube::Result<()> {
+        let never = pod.spec.as_ref().is_some_and(|spec| spec.restart_policy.as_deref() == Some("Never"));
+        if never && !controllers::pods::is_finished(pod) {
+            self.set_status(pod, ended("Failed")).await?;
+        }
+        let preconditions = Some(Preconditions { uid: pod.metadata.uid.clone(), resource_version: None });
+        let params = DeleteParams { grace_period_seconds: Some(0), preconditions, ..DeleteParams::default() };
+        self.api(pod).delete(pod.metadata.name.as_deref().unwrap_or_default(), &params).await.map(drop)
+    }
+
     fn running(&mut self, pod: &Pod) -> Value {
-        let now = self.world.clock.now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+        let now = self.now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
         let ip = pod.status.as_ref().and_then(|status| status.pod_ip.clone()).unwrap_or_else(|| {
             self.next_ip += 1;
             format!("10.244.{}.{}", self.number, self.next_ip % 250 + 1)
@@ -151,19 +209,38 @@ impl Hollow {
         json!({"phase": "Running", "podIP": ip, "podIPs": [{"ip": ip}], "startTime": now,
             "conditions": [condition("Initialized"), condition("ContainersReady"), condition("Ready")]})
     }
+}
 
-    async fn fail_sometimes(&mut self) {
-        let steps = FAILURE_MINUTES * 60 * 4;
-        if !self.world.faults.are_on() || self.world.entropy.below(steps) != 0 {
-            return;
-        }
-        self.world.node_failures.fetch_add(1, Ordering::Relaxed);
-        let silence = Duration::from_secs(1 + self.world.entropy.below(SILENT_SECONDS_MAX));
-        let until = Instant::now() + silence;
-        while Instant::now() < until && self.world.faults.are_on() {
-            tokio::time::sleep(Duration::from_secs(1)).await;
-        }
+/// What is to be done to a pod next, if anything.
+fn stage(pod: &Pod) -> Option<Stage> {
+    if pod.metadata.deletion_timestamp.is_some() {
+        return Some(Stage::Ending);
     }
+    if controllers::pods::is_finished(pod) {
+        return None;
+    }
+    let running = controllers::pods::phase(pod) == "Running" && controllers::pods::is_ready(pod);
+    match (running, image(pod).starts_with("work:")) {
+        (false, _) => Some(Stage::Starting),
+        (true, true) => Some(Stage::Working),
+        (true, false) => None,
+    }
+}
+
+fn image(pod: &Pod) -> &str {
+    pod.spec.as_ref().and_then(|spec| spec.containers.first()?.image.as_deref()).unwrap_or_default()
+}
+
+fn outcome(pod: &Pod, entropy: &Entropy) -> &'static str {
+    match image(pod) {
+        "work:bad" => "Failed",
+        "work:flaky" if entropy.below(3) == 0 => "Failed",
+        _ => "Succeeded",
+    }
+}
+
+fn ended(phase: &str) -> Value {
+    json!({"phase": phase, "conditions": [{"type": "Ready", "status": "False"}, {"type": "ContainersReady", "status": "False"}]})
 }
 
 fn parse<K: for<'de> k8s_openapi::serde::Deserialize<'de>>(value: Value) -> kube::Result<K> {

@@ -1,166 +1,227 @@
-//! The user of a simulated cluster: makes a Deployment and a Service, changes them while things fail, and looks in the end
-//! whether they are as asked for.
+//! The user of a simulated cluster: makes and changes things while much fails, then leaves them alone and looks whether
+//! everything becomes as asked for, and quiet; takes all away, and looks whether it goes.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
-use client::{Informer, Informers, Scope, Subscription};
-use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
-use k8s_openapi::api::core::v1::{Node, Pod, Service};
-use k8s_openapi::api::discovery::v1::EndpointSlice;
-use kube::api::{Api, Patch, PatchParams, PostParams};
-use serde_json::{Value, json};
+use http::Request;
+use k8s_openapi::serde_json::Value;
+use serde_json::json;
 use tokio::time::Instant;
 
-use crate::farewell;
-use crate::invariants::{Invariants, networks_are_disjoint};
-use crate::{Error, Options, World};
+use crate::objects::{Place, cluster, core};
+use crate::operations::{Ask, NAMESPACES, draw};
+use crate::state::{State, is_deleting, text};
+use crate::{World, fixpoint, objects};
 
-/// Time after the last fault in which everything must come right: eviction and the longest back-off are over by then.
-const SETTLE: Duration = Duration::from_secs(40 * 60);
+/// Before the first fault.
+const CALM: Duration = Duration::from_secs(60);
+/// Free volumes that there should always be.
+const FREE_VOLUMES: usize = 4;
 
-struct Observer {
-    world: World,
-    start: Instant,
-    invariants: Invariants,
-    deployments: Informer<Deployment>,
-    sets: Subscription<ReplicaSet>,
-    pods: Informer<Pod>,
-    pod_changes: Subscription<Pod>,
-    nodes: Informer<Node>,
-    slices: Informer<EndpointSlice>,
+pub(crate) struct User {
+    pub world: World,
+    client: client::Client,
+    entropy: client::Entropy,
+    volumes: usize,
 }
 
-pub async fn drive(world: &World, options: Options) -> Result<Vec<String>, Error> {
-    let informers = Informers::with_entropy(world.sure_client(), world.entropy.clone());
-    let all = Scope::all;
-    let mut observer = Observer {
-        world: world.clone(),
-        start: Instant::now(),
-        invariants: Invariants::default(),
-        deployments: informers.of(all()),
-        sets: informers.of(all()).subscribe(),
-        pods: informers.of(all()),
-        pod_changes: informers.of(all()).subscribe(),
-        nodes: informers.of(all()),
-        slices: informers.of(all()),
-    };
-    match observer.story(options).await {
-        Ok(()) => Ok(observer.invariants.trace),
-        Err(what) => {
-            let trace = &observer.invariants.trace;
-            let recent = trace[trace.len().saturating_sub(30)..].to_vec();
-            Err(Error::Violation { at_seconds: observer.start.elapsed().as_secs(), what, recent })
-        }
+pub(crate) async fn story(world: World) -> Result<(), String> {
+    let mut user = User::new(&world);
+    for namespace in NAMESPACES {
+        user.make(&cluster("namespaces", namespace), &objects::namespace(namespace)).await?;
     }
+    user.busy(CALM).await;
+    world.journal.note("trouble begins");
+    world.faults.turn(true);
+    user.busy(Duration::from_secs(60 * world.options.minutes)).await;
+    world.faults.turn(false);
+    world.hosts.heal();
+    world.journal.note("trouble ends");
+    user.leave_alone().await?;
+    fixpoint::reached(&mut user).await?;
+    world.journal.look(fixpoint::is_as_asked)?;
+    user.go().await
 }
 
-impl Observer {
-    async fn story(&mut self, options: Options) -> Result<(), String> {
-        let client = self.world.sure_client();
-        let services: Api<Service> = Api::namespaced(client.clone(), "default");
-        let deployments: Api<Deployment> = Api::namespaced(client, "default");
-        let entropy = self.world.entropy.clone();
-        services.create(&PostParams::default(), &parse(service())?).await.map_err(|error| format!("creating the Service: {error}"))?;
-        deployments
-            .create(&PostParams::default(), &parse(deployment())?)
-            .await
-            .map_err(|error| format!("creating the Deployment: {error}"))?;
-        self.watch_for(Duration::from_secs(60)).await?;
-        self.world.faults.turn(true);
-        let end = Instant::now() + Duration::from_secs(60 * options.minutes);
-        let mut version = 1;
+impl User {
+    pub fn new(world: &World) -> Self {
+        let entropy = client::Entropy::from_seed(world.options.seed ^ 0x0005_e125);
+        Self { world: world.clone(), client: world.sure_client(), entropy, volumes: 0 }
+    }
+
+    /// Asks for this and that for a while.
+    async fn busy(&mut self, time: Duration) {
+        let end = Instant::now() + time;
         while Instant::now() < end {
-            self.watch_for(Duration::from_secs(20 + entropy.below(400))).await?;
-            let change = match entropy.below(3) {
-                0 => json!({"spec": {"replicas": 1 + entropy.below(12)}}),
-                _ => {
-                    version += 1;
-                    json!({"spec": {"template": {"spec": {"containers": [{"name": "c", "image": format!("app:v{version}")}]}}}})
-                }
-            };
-            self.invariants.trace.push(format!("the user asks for {change}"));
-            let patch = Patch::Strategic(change);
-            deployments.patch("web", &PatchParams::default(), &patch).await.map_err(|error| format!("patching the Deployment: {error}"))?;
+            tokio::time::sleep(Duration::from_millis(self.entropy.below(16_000))).await;
+            self.provide().await;
+            let ask = draw(&self.entropy);
+            let told = describe(&ask);
+            let answer = self.put(ask).await;
+            let outcome = answer.map_or_else(|error| error, |()| "done".to_owned());
+            self.world.journal.note(&format!("-- the user: {told}: {outcome}"));
         }
-        self.world.faults.turn(false);
-        let deadline = Instant::now() + SETTLE;
-        loop {
-            self.watch_for(Duration::from_secs(5)).await?;
-            match self.unsettled() {
-                None => break,
-                Some(what) if Instant::now() >= deadline => {
-                    let (seconds, nodes) = (SETTLE.as_secs(), self.describe_nodes());
-                    return Err(format!("not settled {seconds} s after the last fault: {what}\n  {nodes}"));
-                }
-                Some(_) => {}
-            }
-        }
-        farewell::run(self.world.sure_client(), &self.world.faults).await
     }
 
-    /// Checks invariants for a while.
-    async fn watch_for(&mut self, time: Duration) -> Result<(), String> {
-        let mut end = std::pin::pin!(tokio::time::sleep(time));
-        loop {
-            tokio::select! {
-                biased;
-                change = self.sets.next() => self.invariants.set(&change),
-                change = self.pod_changes.next() => self.invariants.pod(&change)?,
-                () = &mut end => break,
+    async fn put(&self, ask: Ask) -> Result<(), String> {
+        match ask {
+            Ask::Create(place, mut object) => {
+                if place.name == "owned" {
+                    object["metadata"]["ownerReferences"] = json!(self.some_owner(&place));
+                }
+                self.ask("POST", &place.collection, Some(&object)).await.map(drop)
             }
+            Ask::Patch(place, patch) => self.ask("PATCH", &place.path(), Some(&patch)).await.map(drop),
+            Ask::Delete(place, propagation) => self.delete(&place, propagation).await,
+            Ask::Evict(namespace, number) => {
+                let Some(name) = self.pod(namespace, number) else { return Err("no pod".to_owned()) };
+                self.evict(namespace, &name).await
+            }
+            Ask::DeletePod(namespace, number) => match self.pod(namespace, number) {
+                Some(name) => self.delete(&core(namespace, "pods", &name), "Background").await,
+                None => Err("no pod".to_owned()),
+            },
         }
-        networks_are_disjoint(self.nodes.list().iter().map(|node| &**node))
     }
 
-    fn describe_nodes(&self) -> String {
-        let nodes = self.nodes.list();
-        let one = |node: &std::sync::Arc<Node>| {
-            let taints: Vec<_> = node.spec.iter().flat_map(|spec| spec.taints.iter().flatten()).map(|taint| taint.key.clone()).collect();
-            let ready = node.status.iter().flat_map(|status| status.conditions.iter().flatten()).find(|one| one.type_ == "Ready");
-            format!("{:?} ready {:?} taints {taints:?}", node.metadata.name, ready.map(|ready| ready.status.clone()))
+    async fn evict(&self, namespace: &str, name: &str) -> Result<(), String> {
+        let eviction = json!({"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": name, "namespace": namespace}});
+        let path = format!("/api/v1/namespaces/{namespace}/pods/{name}/eviction");
+        self.ask("POST", &path, Some(&eviction)).await.map(drop)
+    }
+
+    pub async fn evict_first(&self, namespace: &str) -> Result<(), String> {
+        match self.pod(namespace, 0) {
+            Some(name) => self.evict(namespace, &name).await,
+            None => Err("no pod".to_owned()),
+        }
+    }
+
+    pub async fn delete(&self, place: &Place, propagation: &str) -> Result<(), String> {
+        self.ask("DELETE", &place.path(), Some(&json!({"propagationPolicy": propagation}))).await.map(drop)
+    }
+
+    /// Makes an object, again and again until it is there.
+    pub async fn make(&self, place: &Place, object: &Value) -> Result<(), String> {
+        self.insist("POST", &place.collection, object).await
+    }
+
+    pub async fn change(&self, place: &Place, patch: &Value) -> Result<(), String> {
+        self.insist("PATCH", &place.path(), patch).await
+    }
+
+    async fn insist(&self, method: &str, path: &str, body: &Value) -> Result<(), String> {
+        for _ in 0..120 {
+            match self.ask(method, path, Some(body)).await {
+                Err(error) if !error.starts_with("409") => {
+                    self.world.journal.note(&format!("-- the user tries {method} {path} again: {error}"));
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                }
+                _ => return Ok(()),
+            }
+        }
+        Err(format!("{method} {path} is refused for two minutes"))
+    }
+
+    /// One request; errors begin with the code.
+    pub async fn ask(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Value, String> {
+        let body = body.map_or_else(Vec::new, |body| body.to_string().into_bytes());
+        let kind = if method == "PATCH" { "application/strategic-merge-patch+json" } else { "application/json" };
+        let request = Request::builder().method(method).uri(path).header("content-type", kind).body(body);
+        let answer = self.client.request::<Value>(request.map_err(|error| error.to_string())?).await;
+        answer.map_err(|error| match error {
+            kube::Error::Api(status) => format!("{} {}: {}", status.code, status.reason, status.message),
+            other => other.to_string(),
+        })
+    }
+
+    fn pod(&self, namespace: &str, number: u64) -> Option<String> {
+        let prefix = format!("/registry/pods/{namespace}/");
+        let names = |state: &State| state.under(&prefix).map(|(_, pod)| text(pod, "/metadata/name").to_owned()).collect::<Vec<_>>();
+        let mut names = self.world.journal.look(names);
+        let at = usize::try_from(number).unwrap_or(0) % names.len().max(1);
+        (!names.is_empty()).then(|| names.swap_remove(at))
+    }
+
+    /// References to a Deployment of the namespace, if it has one.
+    fn some_owner(&self, place: &Place) -> Vec<Value> {
+        let namespace = place.collection.split('/').nth(4).unwrap_or_default();
+        let prefix = format!("/registry/deployments/{namespace}/");
+        let refer = |(_, owner): (&str, &Value)| json!({"apiVersion": "apps/v1", "kind": "Deployment", "name": text(owner, "/metadata/name"), "uid": text(owner, "/metadata/uid"), "blockOwnerDeletion": true});
+        self.world.journal.look(|state| state.under(&prefix).take(1).map(refer).collect())
+    }
+
+    /// Makes volumes, as a provisioner would.
+    pub async fn provide(&mut self) {
+        let free = |state: &State| {
+            state.under("/registry/persistentvolumes/").filter(|(_, volume)| text(volume, "/status/phase") == "Available").count()
         };
-        nodes.iter().map(one).collect::<Vec<_>>().join("\n  ")
-    }
-
-    /// What is not yet as asked for.
-    fn unsettled(&self) -> Option<String> {
-        let Some(deployment) = self.deployments.get("default", "web") else { return Some("no Deployment".to_owned()) };
-        let (spec, status) = (deployment.spec.as_ref()?, deployment.status.clone().unwrap_or_default());
-        let wanted = spec.replicas;
-        if status.observed_generation != deployment.metadata.generation {
-            return Some("the newest generation was not observed".to_owned());
-        }
-        let counts = [status.replicas, status.updated_replicas, status.ready_replicas, status.available_replicas];
-        if counts.iter().any(|count| *count != wanted) {
-            return Some(format!("{wanted:?} replicas wanted, but total, updated, ready, available are {counts:?}"));
-        }
-        let pods: Vec<_> = self.pods.list_namespace("default");
-        let image = &spec.template.spec.as_ref()?.containers.first()?.image;
-        for pod in &pods {
-            let has = pod.spec.as_ref().and_then(|spec| spec.containers.first()).map(|container| &container.image);
-            if has != Some(image) || !controllers::pods::is_ready(pod) {
-                return Some(format!("pod {:?} is old or not ready", pod.metadata.name));
+        if self.world.journal.look(free) < FREE_VOLUMES {
+            self.volumes += 1;
+            let name = format!("volume-{}", self.volumes);
+            if let Err(error) = self.ask("POST", "/api/v1/persistentvolumes", Some(&objects::volume(&name))).await {
+                self.world.journal.note(&format!("-- no volume: {error}"));
             }
         }
-        let ips: BTreeSet<String> = pods.iter().filter_map(|pod| pod.status.as_ref()?.pod_ip.clone()).collect();
-        let slices: Vec<_> = self.slices.list_namespace("default");
-        let of_web = slices.iter().filter(|slice| controllers::meta::label(&***slice, "kubernetes.io/service-name") == Some("web"));
-        let endpoints: BTreeSet<String> =
-            of_web.flat_map(|slice| slice.endpoints.iter().flatten().flat_map(|one| one.addresses.clone())).collect();
-        (ips != endpoints).then(|| format!("pods have {ips:?}, the Service has {endpoints:?}"))
+    }
+
+    /// Takes away what keeps things from being as asked for, and what never rests.
+    async fn leave_alone(&self) -> Result<(), String> {
+        for number in 0..self.world.options.nodes {
+            let node = cluster("nodes", &format!("node-{number}"));
+            // One that is still to come back has no marks.
+            for _ in 0..60 {
+                match self.ask("PATCH", &node.path(), Some(&json!({"spec": {"unschedulable": null}}))).await {
+                    Ok(_) => break,
+                    Err(_) => tokio::time::sleep(Duration::from_secs(1)).await,
+                }
+            }
+        }
+        for namespace in NAMESPACES {
+            for name in ["tick-0", "tick-1"] {
+                let place = objects::batch(namespace, "cronjobs", name);
+                self.gone(&place, "Background").await?;
+            }
+            self.gone(&core(namespace, "resourcequotas", "limits"), "Background").await?;
+        }
+        Ok(())
+    }
+
+    /// Deletes until it is said that there is nothing.
+    async fn gone(&self, place: &Place, propagation: &str) -> Result<(), String> {
+        for _ in 0..600 {
+            match self.delete(place, propagation).await {
+                Err(error) if error.starts_with("404") => return Ok(()),
+                _ => tokio::time::sleep(Duration::from_secs(1)).await,
+            }
+        }
+        Err(format!("{} does not go", place.path()))
+    }
+
+    /// Deletes all namespaces; everything in them goes.
+    async fn go(&mut self) -> Result<(), String> {
+        self.world.journal.note("-- the user deletes everything");
+        for namespace in NAMESPACES {
+            self.gone(&cluster("namespaces", namespace), "Background").await?;
+        }
+        fixpoint::reached(self).await?;
+        self.world.journal.look(|state| {
+            let left = state.all().find(|(key, _)| NAMESPACES.iter().any(|name| key.contains(&format!("/{name}/"))));
+            let going = state.all().find(|(_, object)| is_deleting(&object.tree));
+            match left.or(going) {
+                Some((key, _)) => Err(format!("{key} is left of namespaces that are gone")),
+                None => Ok(()),
+            }
+        })
     }
 }
 
-fn service() -> Value {
-    json!({"metadata": {"name": "web"}, "spec": {"selector": {"app": "web"}, "ports": [{"port": 80}]}})
-}
-
-fn deployment() -> Value {
-    json!({"metadata": {"name": "web"}, "spec": {"replicas": 6, "selector": {"matchLabels": {"app": "web"}},
-        "template": {"metadata": {"labels": {"app": "web"}}, "spec": {"containers": [{"name": "c", "image": "app:v1"}]}}}})
-}
-
-fn parse<K: for<'de> k8s_openapi::serde::Deserialize<'de>>(value: Value) -> Result<K, String> {
-    serde_json::from_value(value).map_err(|error| error.to_string())
+fn describe(ask: &Ask) -> String {
+    match ask {
+        Ask::Create(place, object) => format!("make {} {object}", place.path()),
+        Ask::Patch(place, patch) => format!("patch {} {patch}", place.path()),
+        Ask::Delete(place, propagation) => format!("delete {} ({propagation})", place.path()),
+        Ask::Evict(namespace, number) => format!("evict pod {number} of {namespace}"),
+        Ask::DeletePod(namespace, number) => format!("delete pod {number} of {namespace}"),
+    }
 }

@@ -1,0 +1,139 @@
+//! The embedded engine on the simulated disk, with faults of its own: writes that are refused, done without an answer, or
+//! told to conflict; watches that are late or end. Every write is a step of the journal. The API server is its only user.
+
+use bytes::Bytes;
+use futures::StreamExt;
+use store::disk::sim::SimDisk;
+use store::{Embedded, Error, Expect, Freshness, KeyValue, ListOptions, Listing, Op, Result, Revision, Store, WatchStream};
+
+use crate::faults::Faults;
+use crate::journal::Journal;
+
+pub(crate) struct Datastore {
+    pub engine: Embedded,
+    pub disk: SimDisk,
+    faults: Faults,
+    journal: Journal,
+    /// A write that the disk died in: nobody knows whether it is there.
+    doubtful: std::sync::Mutex<Option<(String, Option<Bytes>)>>,
+}
+
+impl Datastore {
+    pub fn open(disk: SimDisk, seed: u64, faults: Faults, journal: Journal) -> Result<Self> {
+        let options = store::Options { seed: seed | 1, snapshot_bytes_min: 256 << 10, ..store::Options::default() };
+        let engine = Embedded::with_disk(std::sync::Arc::new(disk.clone()), options)?;
+        Ok(Self { engine, disk, faults, journal, doubtful: std::sync::Mutex::default() })
+    }
+
+    fn doubtful(&self) -> std::sync::MutexGuard<'_, Option<(String, Option<Bytes>)>> {
+        self.doubtful.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// Whether the disk, with all that was acknowledged, came back. What is there of the write that was under way becomes a step.
+    pub async fn recovered(&self, before: &Datastore) -> Result<(), String> {
+        let listing = self.engine.list("/registry/", ListOptions::default()).await.map_err(|error| error.to_string())?;
+        let doubtful = before.doubtful().take();
+        let newest = self.journal.look(|state| state.revision);
+        if listing.revision.0 < newest {
+            return Err(format!("after the crash the store is at revision {}, and was at {newest}", listing.revision.0));
+        }
+        let is_doubtful = |key: &str| doubtful.as_ref().is_some_and(|(other, _)| other == key);
+        let expires = |key: &str| key.starts_with("/registry/events/") || key.starts_with("/registry/masterleases/");
+        for item in listing.items.iter().filter(|item| !is_doubtful(&item.key)) {
+            let known = self.journal.look(|state| state.stored(&item.key));
+            if known.as_ref().is_none_or(|(revision, bytes)| *revision != item.mod_revision.0 || *bytes != item.value) {
+                return Err(format!(
+                    "after the crash {} is of revision {}, and was {:?}",
+                    item.key,
+                    item.mod_revision.0,
+                    known.map(|k| k.0)
+                ));
+            }
+        }
+        let there: std::collections::BTreeSet<&str> = listing.items.iter().map(|item| &*item.key).collect();
+        let lost = self.journal.look(|state| {
+            let missing = |key: &str| !there.contains(key) && !is_doubtful(key) && !expires(key);
+            state.all().map(|(key, _)| key).find(|key| missing(key)).map(str::to_owned)
+        });
+        if let Some(key) = lost {
+            return Err(format!("after the crash {key} is lost, though it was acknowledged"));
+        }
+        let Some((key, _)) = doubtful else { return Ok(()) };
+        let item = listing.items.iter().find(|item| *item.key == *key);
+        let known = self.journal.look(|state| state.stored(&key));
+        match (item, known) {
+            (Some(item), known) if known.as_ref().is_none_or(|known| known.0 != item.mod_revision.0) => {
+                self.journal.step(item.mod_revision.0, &key, Some(&item.value));
+            }
+            (None, Some(_)) => self.journal.step(listing.revision.0, &key, None),
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+#[async_trait::async_trait]
+impl Store for Datastore {
+    async fn get(&self, key: &str) -> Result<(Revision, Option<KeyValue>)> {
+        self.engine.get(key).await
+    }
+
+    async fn list(&self, prefix: &str, options: ListOptions) -> Result<Listing> {
+        self.engine.list(prefix, options).await
+    }
+
+    async fn write(&self, op: Op) -> Result<(Revision, Option<KeyValue>)> {
+        let profile = &self.faults.profile;
+        if self.faults.strikes("store: write refused", profile.store_refused) {
+            return Err(Error::Unavailable("simulated: the write was not done".to_owned()));
+        }
+        let (key, value, expect) = match &op {
+            Op::Put { key, value, expect, .. } => (key.clone(), Some(value.clone()), *expect),
+            Op::Delete { key, expect } => (key.clone(), None, *expect),
+        };
+        if matches!(expect, Expect::Revision(_)) && self.faults.strikes("store: conflict", profile.store_conflicts) {
+            return Err(Error::Conflict(self.engine.get(&key).await?.1));
+        }
+        let done = self.engine.write(op).await;
+        match &done {
+            Ok((revision, _)) => self.journal.step(revision.0, &key, value.as_ref()),
+            Err(Error::Conflict(_)) => {}
+            Err(_) if self.disk.is_dead() => drop(self.doubtful().get_or_insert((key.to_string(), value))),
+            Err(_) => {}
+        }
+        if done.is_ok() && self.faults.strikes("store: no answer", profile.store_unanswered) {
+            return Err(Error::Unavailable("simulated: the write was done, the answer is lost".to_owned()));
+        }
+        done
+    }
+
+    async fn watch(&self, prefix: &str, after: Revision) -> Result<WatchStream> {
+        let faults = self.faults.clone();
+        let stream = self.engine.watch(prefix, after).await?;
+        let stream = stream.then(move |item| {
+            let faults = faults.clone();
+            async move {
+                faults.lag("store: late watch", faults.profile.store_watch_lag_ms_max).await;
+                if faults.strikes("store: watch ended", faults.profile.store_watch_cut) {
+                    return Err(Error::Lagged);
+                }
+                item
+            }
+        });
+        // An error is the last item.
+        let ended = std::cell::Cell::new(false);
+        Ok(stream.take_while(move |item| std::future::ready(!ended.replace(item.is_err()))).boxed())
+    }
+
+    async fn revision(&self) -> Result<Revision> {
+        self.engine.revision().await
+    }
+
+    async fn freshness(&self, prefix: &str) -> Result<Freshness> {
+        self.engine.freshness(prefix).await
+    }
+
+    async fn compact(&self, revision: Revision) -> Result<()> {
+        self.engine.compact(revision).await
+    }
+}

@@ -1,0 +1,48 @@
+//! The machines under the simulated nodes: some are cut off for a while, some are gone and come back empty.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+#[derive(Clone, Default)]
+pub(crate) struct Hosts(Arc<Mutex<BTreeMap<usize, Trouble>>>);
+
+#[derive(Clone, Copy, Default)]
+struct Trouble {
+    until: Option<Instant>,
+    /// Everything on it is gone.
+    lost: bool,
+}
+
+impl Hosts {
+    fn with<R>(&self, node: usize, change: impl FnOnce(&mut Trouble) -> R) -> R {
+        change(self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(node).or_default())
+    }
+
+    pub fn silence(&self, node: usize, time: Duration) {
+        self.with(node, |trouble| trouble.until = trouble.until.max(Some(Instant::now() + time)));
+    }
+
+    pub fn remove(&self, node: usize, time: Duration) {
+        self.with(node, |trouble| *trouble = Trouble { until: trouble.until.max(Some(Instant::now() + time)), lost: true });
+    }
+
+    /// Whether the machine is away now.
+    pub fn is_away(&self, node: usize) -> bool {
+        self.with(node, |trouble| trouble.until.is_some_and(|until| until > Instant::now()))
+    }
+
+    /// Everything is to be well from now on.
+    pub fn heal(&self) {
+        for trouble in self.0.lock().unwrap_or_else(PoisonError::into_inner).values_mut() {
+            trouble.until = None;
+        }
+    }
+
+    /// Whether it lost what ran on it; says so once.
+    pub fn was_lost(&self, node: usize) -> bool {
+        self.with(node, |trouble| std::mem::take(&mut trouble.lost))
+    }
+}
