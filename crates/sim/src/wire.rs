@@ -61,7 +61,7 @@ impl Wire {
             }
         }
         if changes && matches!(self.part, "manager" | "scheduler") {
-            self.world.journal.asked(&*self.user.name, request.method().as_str(), request.uri().path());
+            self.world.journal.asked(&self.user.name, request.method().as_str(), request.uri().path());
         }
         let Some((service, dead)) = self.world.gateway.service(&self.user) else {
             return Err("connection refused".into());

@@ -17,10 +17,10 @@ impl Generic {
         if step.is("events/") {
             return Ok(());
         }
-        if let (Some(old), Some(new)) = (step.old(), step.new()) {
+        if let (Some(old), Some(new)) = (step.before(), step.after()) {
             unchanged(step.key, old, new)?;
         }
-        match (step.old(), step.new()) {
+        match (step.before(), step.after()) {
             (Some(old), None) => drop(self.gone.insert(uid_of(old).to_owned(), step.key.to_owned())),
             (None, Some(new)) if !uid_of(new).is_empty() => {
                 if let Some(key) = self.gone.get(uid_of(new)) {
@@ -54,7 +54,7 @@ fn unchanged(key: &str, old: &serde_json::Value, new: &serde_json::Value) -> Che
 }
 
 fn addresses(step: &Step<'_>, state: &State) -> Checked {
-    let Some(address) = step.new().map(|service| text(service, "/spec/clusterIP")).filter(|ip| !ip.is_empty() && *ip != "None") else {
+    let Some(address) = step.after().map(|service| text(service, "/spec/clusterIP")).filter(|ip| !ip.is_empty() && *ip != "None") else {
         return Ok(());
     };
     let same = |(key, service): &(&str, &serde_json::Value)| *key != step.key && text(service, "/spec/clusterIP") == address;

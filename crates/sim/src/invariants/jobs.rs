@@ -25,7 +25,7 @@ pub struct Jobs {
 impl Jobs {
     pub fn check(&mut self, step: &Step<'_>, state: &State) -> Checked {
         if step.is("jobs/") {
-            if let Some(job) = step.new() {
+            if let Some(job) = step.after() {
                 self.job(step, job)?;
             }
             return Ok(());
@@ -33,17 +33,17 @@ impl Jobs {
         if !step.is("pods/") {
             return Ok(());
         }
-        let pod = step.new().or(step.old());
+        let pod = step.after().or(step.before());
         let Some(pod) = pod.filter(|pod| owners(pod).iter().any(|owner| owner["kind"] == "Job")) else { return Ok(()) };
         let Some(uid) = controller(pod) else { return Ok(()) };
         if text(pod, "/status/phase") == "Succeeded" {
             self.succeeded.entry(uid.to_owned()).or_default().insert(uid_of(pod).to_owned());
-            if step.new().is_none_or(|pod| !is_tracked(pod)) {
+            if step.after().is_none_or(|pod| !is_tracked(pod)) {
                 self.released.entry(uid.to_owned()).or_default().insert(uid_of(pod).to_owned());
                 self.none_lost(step, uid, state)?;
             }
         }
-        if step.old().is_none() { self.parallel(step, uid, pod, state) } else { Ok(()) }
+        if step.before().is_none() { self.parallel(step, uid, pod, state) } else { Ok(()) }
     }
 
     fn job(&mut self, step: &Step<'_>, job: &Value) -> Checked {
@@ -54,11 +54,11 @@ impl Jobs {
         if told > ended {
             return Err(format!("{} counts {told} pods that succeeded, and there were {ended}", step.key));
         }
-        let before = step.old().map_or(0, |old| number(old, "/status/succeeded"));
+        let before = step.before().map_or(0, |old| number(old, "/status/succeeded"));
         if number(job, "/status/succeeded") < before && text(job, "/spec/completionMode") != "Indexed" {
             return Err(format!("{} had {before} pods that succeeded, now fewer", step.key));
         }
-        if let (None, Some(owner), time) = (step.old(), controller(job), text(job, TIME))
+        if let (None, Some(owner), time) = (step.before(), controller(job), text(job, TIME))
             && !time.is_empty()
             && let Some(other) = self.times.insert((owner.to_owned(), time.to_owned()), uid.to_owned())
             && other != uid

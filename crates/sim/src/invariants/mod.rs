@@ -28,11 +28,11 @@ impl<'a> Step<'a> {
         self.key.strip_prefix("/registry/").is_some_and(|rest| rest.starts_with(prefix))
     }
 
-    pub fn old(&self) -> Option<&'a serde_json::Value> {
+    pub fn before(&self) -> Option<&'a serde_json::Value> {
         self.old.map(|object| &object.tree)
     }
 
-    pub fn new(&self) -> Option<&'a serde_json::Value> {
+    pub fn after(&self) -> Option<&'a serde_json::Value> {
         self.new.map(|object| &object.tree)
     }
 }

@@ -11,12 +11,12 @@ use crate::state::{State, is_deleting, owners, text, uid_of};
 const KNOWN_SECONDS: i64 = 15;
 
 pub fn check(step: &Step<'_>, state: &State) -> Checked {
-    let Some(old) = step.old() else { return Ok(()) };
-    let goes = step.new().is_none_or(|new| is_deleting(new) && !is_deleting(old));
+    let Some(old) = step.before() else { return Ok(()) };
+    let goes = step.after().is_none_or(|new| is_deleting(new) && !is_deleting(old));
     if goes && !is_deleting(old) && step.who.ends_with(":generic-garbage-collector") {
         ownerless(step, old, state)?;
     }
-    if step.new().is_none() {
+    if step.after().is_none() {
         let refers = |object: &Value| owners(object).iter().any(|owner| owner["uid"] == uid_of(old)) && is_older(object, old);
         if has_finalizer(old, "orphan")
             && let Some((key, _)) = state.all().find(|(_, object)| refers(&object.tree))

@@ -18,7 +18,7 @@ impl Pods {
         if !step.is("pods/") {
             return Ok(());
         }
-        let (Some(new), old) = (step.new(), step.old()) else { return Ok(()) };
+        let (Some(new), old) = (step.after(), step.before()) else { return Ok(()) };
         let (before, after) = (old.map_or("", |pod| text(pod, "/spec/nodeName")), text(new, "/spec/nodeName"));
         if !before.is_empty() && before != after {
             return Err(format!("{} moved from {before} to {after}", step.key));

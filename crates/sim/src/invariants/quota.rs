@@ -21,13 +21,13 @@ impl Quota {
     pub fn check(&mut self, step: &Step<'_>, state: &State) -> Checked {
         if step.is("resourcequotas/") {
             let limits = |quota: Option<&Value>| quota.and_then(|quota| quota.pointer("/spec/hard")).cloned();
-            if limits(step.old()) != limits(step.new()) {
+            if limits(step.before()) != limits(step.after()) {
                 self.set.insert(step.key.to_owned(), step.now);
             }
             return Ok(());
         }
         for (kind, prefix) in [("pods", "pods/"), ("services", "services/specs/"), ("persistentvolumeclaims", "persistentvolumeclaims/")] {
-            if let (true, None, Some(object)) = (step.is(prefix), step.old(), step.new()) {
+            if let (true, None, Some(object)) = (step.is(prefix), step.before(), step.after()) {
                 self.within(step, kind, &format!("/registry/{prefix}"), text(object, "/metadata/namespace"), state)?;
             }
         }

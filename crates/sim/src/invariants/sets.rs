@@ -16,7 +16,7 @@ pub struct Sets {
 
 impl Sets {
     pub fn check(&mut self, step: &Step<'_>, state: &State) -> Checked {
-        if let Some(set) = step.new() {
+        if let Some(set) = step.after() {
             if step.is("replicasets/") {
                 self.asked.entry(uid_of(set).to_owned()).or_default().set(step.now, number(set, "/spec/replicas"));
                 return self.surge(step, set, state);
@@ -30,10 +30,10 @@ impl Sets {
         if !step.is("pods/") {
             return Ok(());
         }
-        if let (Some(old), None) = (step.old(), step.new()) {
+        if let (Some(old), None) = (step.before(), step.after()) {
             return removed(step, old, state);
         }
-        let (None, Some(pod)) = (step.old(), step.new()) else { return Ok(()) };
+        let (None, Some(pod)) = (step.before(), step.after()) else { return Ok(()) };
         let owner = owners(pod).iter().find(|owner| owner["controller"] == true);
         match (owner.and_then(|owner| owner["kind"].as_str()), controller(pod)) {
             (Some("ReplicaSet" | "ReplicationController"), Some(uid)) => self.replicas(step, uid, state),
@@ -54,7 +54,7 @@ impl Sets {
 
     /// When a ReplicaSet grows, all of its Deployment together are within the surge.
     fn surge(&self, step: &Step<'_>, set: &Value, state: &State) -> Checked {
-        let before = step.old().map_or(0, |old| number(old, "/spec/replicas"));
+        let before = step.before().map_or(0, |old| number(old, "/spec/replicas"));
         if number(set, "/spec/replicas") <= before || !step.who.ends_with(":deployment-controller") {
             return Ok(());
         }
