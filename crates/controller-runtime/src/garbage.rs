@@ -86,12 +86,14 @@ struct Graph {
     nodes: BTreeMap<String, Node>,
     /// By the UID of the owner.
     dependents: BTreeMap<String, BTreeSet<Node>>,
+    /// UIDs of what is being deleted.
+    going: BTreeSet<String>,
 }
 
 type Changes = SelectAll<BoxStream<'static, (Arc<str>, Change<Meta>)>>;
 
 pub async fn run(informers: Informers, executor: Executor, config: Arc<Config>, counts: Arc<Counts>, cancel: CancellationToken) {
-    let mut graph = Graph { counts, kinds: BTreeMap::new(), nodes: BTreeMap::new(), dependents: BTreeMap::new() };
+    let mut graph = Graph::new(counts);
     let mut changes: Changes = SelectAll::new();
     let mut queue: Queue<Node> = Queue::new();
     let mut passes: JoinSet<(Node, Result<bool, Stop>)> = JoinSet::new();
@@ -119,6 +121,9 @@ pub async fn run(informers: Informers, executor: Executor, config: Arc<Config>, 
             Some(ended) = passes.join_next() => match ended {
                 Ok((node, result)) => {
                     let failed = !matches!(result, Ok(_) | Err(Stop::Pointless));
+                    if let Err(stop) = &result {
+                        tracing::debug!(path = %node.0, key = %node.1, ?stop, "not collected yet");
+                    }
                     queue.finish(node, failed, None, Instant::now());
                 }
                 Err(error) => tracing::error!(%error, "a pass of the garbage collector panicked"),
@@ -136,6 +141,10 @@ pub async fn run(informers: Informers, executor: Executor, config: Arc<Config>, 
 }
 
 impl Graph {
+    fn new(counts: Arc<Counts>) -> Self {
+        Self { counts, kinds: BTreeMap::new(), nodes: BTreeMap::new(), dependents: BTreeMap::new(), going: BTreeSet::new() }
+    }
+
     async fn look_for_kinds(&mut self, informers: &Informers, executor: &Executor, changes: &mut Changes) -> bool {
         let found = match discover(executor.client(), &["delete", "list", "watch"]).await {
             Ok(found) => found,
@@ -198,6 +207,7 @@ impl Graph {
         let (old_uid, new_uid) = (uid_of(change.old.as_deref()), uid_of(change.new.as_deref()));
         if let Some(uid) = old_uid.filter(|uid| new_uid != Some(*uid)) {
             self.nodes.remove(uid);
+            self.going.remove(uid);
             for dependent in self.dependents.get(uid).into_iter().flatten() {
                 queue.add(dependent.clone());
             }
@@ -209,7 +219,12 @@ impl Graph {
         for owner in owners(&new.metadata) {
             self.dependents.entry(owner.uid.clone()).or_default().insert(node.clone());
         }
-        let missing_owner = owners(&new.metadata).iter().any(|owner| !self.nodes.contains_key(&owner.uid));
+        if let Some(uid) = new_uid.filter(|_| new.metadata.deletion_timestamp.is_some()) {
+            self.going.insert(uid.to_owned());
+        }
+        // One that is heard of after its owner, which may wait for it.
+        let missing_owner =
+            owners(&new.metadata).iter().any(|owner| !self.nodes.contains_key(&owner.uid) || self.going.contains(&owner.uid));
         if new.metadata.deletion_timestamp.is_some() {
             queue.add(node);
             for dependent in new_uid.and_then(|uid| self.dependents.get(uid)).into_iter().flatten() {
@@ -292,4 +307,39 @@ fn owners(meta: &ObjectMeta) -> &[OwnerReference] {
 
 fn uid_of(object: Option<&Meta>) -> Option<&str> {
     object.and_then(|object| object.metadata.uid.as_deref())
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn change(name: &str, meta: serde_json::Value) -> Change<Meta> {
+        let mut object =
+            json!({"apiVersion": "v1", "kind": "X", "metadata": {"namespace": "n", "name": name, "uid": format!("uid-{name}")}});
+        for (field, value) in meta.as_object().unwrap() {
+            object["metadata"][field] = value.clone();
+        }
+        Change { key: ObjectKey::new("n", name), old: None, new: Some(Arc::new(serde_json::from_value(object).unwrap())) }
+    }
+
+    /// After a restart kinds are heard of in any order: whichever comes last brings the dependent to the collector.
+    #[tokio::test]
+    async fn a_dependent_of_an_owner_that_waits_is_looked_at_whichever_is_heard_of_first() {
+        let owner = || change("owner", json!({"deletionTimestamp": "2026-01-01T00:00:00Z", "finalizers": ["foregroundDeletion"]}));
+        let reference = json!([{"apiVersion": "v1", "kind": "X", "name": "owner", "uid": "uid-owner", "blockOwnerDeletion": true}]);
+        let dependent = || change("dependent", json!({ "ownerReferences": reference }));
+        let path: Arc<str> = "/api/v1/xs".into();
+        for order in [[owner(), dependent()], [dependent(), owner()]] {
+            let (mut graph, mut queue) = (Graph::new(Arc::default()), Queue::new());
+            order.into_iter().for_each(|change| graph.note(&path, change, &mut queue));
+            let mut queued = BTreeSet::new();
+            while let Some(node) = queue.start(Instant::now()) {
+                queued.insert(node.1.name.to_string());
+            }
+            assert_eq!(queued, BTreeSet::from(["dependent".to_owned(), "owner".to_owned()]));
+        }
+        assert!(!Graph::new(Arc::default()).is_complete(), "nothing is decided before any kind is listed");
+    }
 }

@@ -82,6 +82,7 @@ struct Shared {
     executor: Executor,
     config: Arc<Config>,
     counts: Arc<Counts>,
+    started: Instant,
 }
 
 pub async fn run(
@@ -103,7 +104,7 @@ pub async fn run(
     }
     let mut changes = select_all(controller.watches.iter().map(|watch| caches.watch(*watch)));
     let workers = config.workers.max(1);
-    let shared = Arc::new(Shared { controller, caches, executor, config, counts });
+    let shared = Arc::new(Shared { controller, caches, executor, config, counts, started: Instant::now() });
     let mut queue: Queue<Key> = Queue::new();
     let mut failures: BTreeMap<Key, Failure> = BTreeMap::new();
     let mut memories: BTreeMap<Key, Value> = BTreeMap::new();
@@ -158,7 +159,7 @@ async fn pass(shared: Arc<Shared>, key: Key, failure: Option<Failure>, memory: O
     let outcome = {
         let config = &shared.config;
         let context = Context::new(config.clock.now(), config.entropy.next_u64(), &config.controllers, failure.as_ref());
-        let context = context.remembering(memory.as_ref()).counting(&noting);
+        let context = context.remembering(memory.as_ref()).counting(&noting).up_for(shared.started.elapsed());
         (shared.controller.reconcile)(&shared.caches.view(), &key, &context)
     };
     let again_at = outcome.requeue_after.map(|after| Instant::now() + after);

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, NodeCondition, Pod, Taint};
 use serde_json::json;
 
@@ -41,11 +41,11 @@ pub fn reconcile(view: &View<'_>, key: &Key, context: &Context<'_>) -> Outcome {
     if meta::is_deleting(&*node) {
         return Outcome::nothing();
     }
-    let deadline = deadline(view, &node, context);
     let mut outcome = Outcome::nothing();
+    let silent_in = silent_in(view, &node, context, &mut outcome);
     let mut conditions = node.status.as_ref().and_then(|status| status.conditions.clone()).unwrap_or_default();
-    if context.now < deadline {
-        outcome.requeue_in(meta::unsigned(deadline.duration_since(context.now)) + Duration::from_millis(10));
+    if let Some(left) = silent_in {
+        outcome.requeue_in(left + Duration::from_millis(10));
     } else {
         let was_ready = status_of(&conditions, "Ready") == Some("True");
         if doubt(&mut conditions, &node, context.now) {
@@ -66,17 +66,34 @@ pub fn reconcile(view: &View<'_>, key: &Key, context: &Context<'_>) -> Outcome {
     outcome
 }
 
-/// Until when the node need not be heard again. Nothing counts that could have been heard
-/// only before this process looked.
-fn deadline(view: &View<'_>, node: &Node, context: &Context<'_>) -> Timestamp {
+/// How long the node may still be silent; `None`: it has been for too long. What its clock shows says that it spoke, and how
+/// long after it spoke before, but not when: nobody's clock must be right. Nothing counts that was heard before this process
+/// looked.
+fn silent_in(view: &View<'_>, node: &Node, context: &Context<'_>, outcome: &mut Outcome) -> Option<Duration> {
     let lease = view.leases.get(LEASE_NAMESPACE, meta::name(node));
     let renewed = lease.and_then(|lease| lease.spec.as_ref().and_then(|spec| spec.renew_time.as_ref().map(|time| time.0)));
     let ready = node.status.iter().flat_map(|status| status.conditions.iter().flatten()).find(|condition| condition.type_ == "Ready");
     let beat = ready.filter(|ready| ready.status != "Unknown").and_then(|ready| ready.last_heartbeat_time.as_ref().map(|time| time.0));
-    let never_heard = ready.is_none();
-    let grace = if never_heard { context.config.node_startup_grace_seconds } else { context.config.node_monitor_grace_seconds };
-    let heard = [renewed, beat, Some(meta::created(node)), Some(context.config.started_at)].into_iter().flatten().max();
-    heard.unwrap_or(context.now).checked_add(SignedDuration::from_secs(grace)).unwrap_or(Timestamp::MAX)
+    let grace = match ready {
+        None => context.config.node_startup_grace_seconds,
+        Some(_) => context.config.node_monitor_grace_seconds,
+    };
+    let stamp = renewed.max(beat).map(Timestamp::as_millisecond);
+    let now = i64::try_from(context.uptime.as_millis()).unwrap_or(i64::MAX);
+    let known = context.memory.filter(|memory| memory["uid"] == meta::uid(node));
+    let before = known.and_then(|memory| Some((memory["stamp"].as_i64(), memory["heard"].as_i64()?)));
+    let heard = match before {
+        None => now,
+        Some((old, heard)) if old == stamp => heard,
+        Some((Some(old), heard)) => match stamp.map(|stamp| stamp.saturating_sub(old)) {
+            Some(later) if later > 0 => heard.saturating_add(later).min(now),
+            _ => now,
+        },
+        Some((None, _)) => now,
+    };
+    outcome.memory = Some(json!({"uid": meta::uid(node), "stamp": stamp, "heard": heard}));
+    let left = heard.saturating_add(grace.saturating_mul(1000)).saturating_sub(now);
+    u64::try_from(left).ok().filter(|left| *left > 0).map(Duration::from_millis)
 }
 
 fn status_of<'a>(conditions: &'a [NodeCondition], kind: &str) -> Option<&'a str> {
@@ -210,6 +227,23 @@ mod tests {
         beat(&mut model, "True");
         model.settle(&CONTROLLER, &Key::cluster("n1"));
         assert_eq!(taints(&model), ["mine:NoSchedule", "node.kubernetes.io/disk-pressure:NoSchedule"]);
+    }
+
+    #[test]
+    fn a_node_whose_clock_is_behind_is_heard_all_the_same() {
+        let mut model = cluster();
+        let (key, true_now) = (Key::cluster("n1"), model.now);
+        for round in 0..12 {
+            let seconds = round * 10;
+            model.now = true_now - jiff::SignedDuration::from_secs(7200 - seconds);
+            beat(&mut model, "True");
+            model.now = true_now + jiff::SignedDuration::from_secs(seconds);
+            model.settle(&CONTROLLER, &key);
+            assert_eq!(model.get::<Node>("", "n1")["status"]["conditions"][0]["status"], "True", "after {seconds} s");
+        }
+        model.pass(50);
+        model.settle(&CONTROLLER, &key);
+        assert_eq!(model.get::<Node>("", "n1")["status"]["conditions"][0]["status"], "Unknown");
     }
 
     #[test]

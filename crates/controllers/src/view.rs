@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use serde_json::Value;
@@ -141,6 +142,8 @@ pub struct Context<'a> {
     /// What the last pass over this key left in [`Outcome::memory`](crate::Outcome).
     pub memory: Option<&'a Value>,
     pub counts: Option<&'a dyn Counts>,
+    /// A clock that nobody sets: how long something took is told by it.
+    pub uptime: Duration,
     seed: Cell<u64>,
 }
 
@@ -149,7 +152,14 @@ pub const NAME_ALPHABET: &[u8; 27] = b"bcdfghjklmnpqrstvwxz2456789";
 
 impl<'a> Context<'a> {
     pub fn new(now: Timestamp, seed: u64, config: &'a Config, failure: Option<&'a Failure>) -> Self {
-        Self { now, config, failure, memory: None, counts: None, seed: Cell::new(seed) }
+        let uptime = Duration::try_from(now.duration_since(Timestamp::UNIX_EPOCH)).unwrap_or_default();
+        Self { now, config, failure, memory: None, counts: None, uptime, seed: Cell::new(seed) }
+    }
+
+    /// Without it, the time of day stands for the uptime.
+    pub fn up_for(mut self, uptime: Duration) -> Self {
+        self.uptime = uptime;
+        self
     }
 
     pub fn counting(mut self, counts: &'a dyn Counts) -> Self {

@@ -7,7 +7,11 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 #[derive(Clone, Default)]
-pub(crate) struct Hosts(Arc<Mutex<BTreeMap<usize, Trouble>>>);
+pub(crate) struct Hosts {
+    troubles: Arc<Mutex<BTreeMap<usize, Trouble>>>,
+    /// How pods have ended, by UID: containers end once, whatever the API was told of it.
+    ended: Arc<Mutex<BTreeMap<String, &'static str>>>,
+}
 
 #[derive(Clone, Copy, Default)]
 struct Trouble {
@@ -18,7 +22,16 @@ struct Trouble {
 
 impl Hosts {
     fn with<R>(&self, node: usize, change: impl FnOnce(&mut Trouble) -> R) -> R {
-        change(self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(node).or_default())
+        change(self.troubles.lock().unwrap_or_else(PoisonError::into_inner).entry(node).or_default())
+    }
+
+    /// How a pod has ended: as it did before, or as it does now.
+    pub fn end(&self, uid: &str, phase: &'static str) -> &'static str {
+        self.ended.lock().unwrap_or_else(PoisonError::into_inner).entry(uid.to_owned()).or_insert(phase)
+    }
+
+    pub fn has_ended(&self, uid: &str) -> bool {
+        self.ended.lock().unwrap_or_else(PoisonError::into_inner).contains_key(uid)
     }
 
     pub fn silence(&self, node: usize, time: Duration) {
@@ -36,7 +49,7 @@ impl Hosts {
 
     /// Everything is to be well from now on.
     pub fn heal(&self) {
-        for trouble in self.0.lock().unwrap_or_else(PoisonError::into_inner).values_mut() {
+        for trouble in self.troubles.lock().unwrap_or_else(PoisonError::into_inner).values_mut() {
             trouble.until = None;
         }
     }

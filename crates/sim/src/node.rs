@@ -160,12 +160,14 @@ impl Hollow {
                 continue;
             }
             let done = match stage {
+                // The API may not show yet that it has ended.
+                Stage::Starting if self.world.hosts.has_ended(&uid) => Ok(()),
                 Stage::Starting => {
                     let status = self.running(&pod);
                     self.set_status(&pod, status).await
                 }
                 Stage::Working => {
-                    let phase = outcome(&pod, &self.entropy);
+                    let phase = self.world.hosts.end(&uid, outcome(&pod, &self.entropy));
                     self.set_status(&pod, ended(phase)).await
                 }
                 Stage::Ending => self.end(&pod).await,
@@ -192,7 +194,8 @@ impl Hollow {
     async fn end(&self, pod: &Pod) -> kube::Result<()> {
         let never = pod.spec.as_ref().is_some_and(|spec| spec.restart_policy.as_deref() == Some("Never"));
         if never && !controllers::pods::is_finished(pod) {
-            self.set_status(pod, ended("Failed")).await?;
+            let phase = self.world.hosts.end(pod.metadata.uid.as_deref().unwrap_or_default(), "Failed");
+            self.set_status(pod, ended(phase)).await?;
         }
         let preconditions = Some(Preconditions { uid: pod.metadata.uid.clone(), resource_version: None });
         let params = DeleteParams { grace_period_seconds: Some(0), preconditions, ..DeleteParams::default() };

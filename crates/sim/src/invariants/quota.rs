@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::{Checked, Step};
-use crate::state::{State, is_finished, text};
+use crate::state::{State, is_active, text};
 
 /// How long admission may not know yet of a quota, or of its being smaller.
 const LEARNT: Duration = Duration::from_secs(5);
@@ -36,7 +36,8 @@ impl Quota {
 
     fn within(&self, step: &Step<'_>, kind: &str, prefix: &str, namespace: &str, state: &State) -> Checked {
         let there = format!("{prefix}{namespace}/");
-        let count = state.under(&there).filter(|(_, object)| kind != "pods" || !is_finished(object)).count();
+        // Pods on their way out count until their time is over, by a clock that may be set.
+        let count = state.under(&there).filter(|(_, object)| kind != "pods" || is_active(object)).count();
         for (key, quota) in state.under(&format!("/registry/resourcequotas/{namespace}/")) {
             let most = quota.pointer(&format!("/spec/hard/{kind}")).and_then(Value::as_str).and_then(|text| text.parse::<usize>().ok());
             let known = self.set.get(key).is_some_and(|at| *at + LEARNT <= step.now);
