@@ -47,6 +47,14 @@ impl Progress {
         }
     }
 
+    /// Waits until the sink has seen something that this copy did not know of.
+    pub async fn changed(&mut self) {
+        if self.seen.changed().await.is_err() {
+            // The mirror has ended with its server.
+            std::future::pending().await
+        }
+    }
+
     /// Waits until the sink has seen a write, at most a second: then it catches up later.
     pub async fn wait(&self, revision: Revision) {
         let mut seen = self.seen.clone();

@@ -79,6 +79,8 @@ impl Step {
 /// What the Node authorizer's graph is made of.
 const GRAPH_KINDS: [(&str, &str); 4] =
     [("", "Pod"), ("", "PersistentVolume"), ("storage.k8s.io", "VolumeAttachment"), ("resource.k8s.io", "ResourceSlice")];
+/// How far behind the graph may be.
+const GRAPH_LAG: std::time::Duration = std::time::Duration::from_millis(100);
 const RBAC_KINDS: [&str; 4] = ["ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding"];
 
 impl Authorizer {
@@ -184,7 +186,7 @@ impl Authorizer {
         let mut reasons = Vec::new();
         for step in self.chain.load_full().iter() {
             let decision = match step {
-                Step::Node => self.by_node(asked).await,
+                Step::Node => self.by_node_soon(asked).await,
                 Step::Rbac => self.policy().authorize(asked),
                 Step::Always(decision) => decision.clone(),
                 Step::Webhook(webhook) => match self.api.get().and_then(Weak::upgrade) {
@@ -199,6 +201,25 @@ impl Authorizer {
         }
         reasons.retain(|r| !r.is_empty());
         Decision::NoOpinion(reasons.join("\n"))
+    }
+
+    /// A node may hear of a pod before the graph does: who is refused for want of a relationship is judged again as it grows,
+    /// for a moment.
+    async fn by_node_soon(&self, asked: &Attributes) -> Decision {
+        let mut decision = self.by_node(asked).await;
+        let mut mirrors = self.graph_progress.clone();
+        let until = tokio::time::Instant::now() + GRAPH_LAG;
+        while let Decision::NoOpinion(reason) = &decision
+            && reason.starts_with("no relationship found")
+            && !mirrors.is_empty()
+        {
+            let grown = futures::future::select_all(mirrors.iter_mut().map(|m| Box::pin(m.changed())));
+            if tokio::time::timeout_at(until, grown).await.is_err() {
+                break;
+            }
+            decision = self.by_node(asked).await;
+        }
+        decision
     }
 
     async fn by_node(&self, asked: &Attributes) -> Decision {

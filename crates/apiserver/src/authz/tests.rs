@@ -273,3 +273,27 @@ async fn a_stream_by_websocket_takes_the_right_to_create() {
     assert_eq!(cluster.send(Some(&bob), &[], "GET", path, Value::Null).await.0, 404, "no such pod");
     cluster.api.shutdown().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_may_at_once_what_its_new_pod_needs() {
+    let cluster = Cluster::start(|config, _| config.disable_admission_plugins.push("ServiceAccount".to_owned())).await;
+    let node = User::new("system:node:n", &[auth::user::NODES]);
+    let admin = User::new("admin", &[auth::user::SYSTEM_MASTERS]);
+    for number in 0..20 {
+        let (secret, pod) = (format!("s{number}"), format!("p{number}"));
+        let body = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": secret}});
+        assert_eq!(ask(&cluster, &admin, "POST", "/api/v1/namespaces/default/secrets", body).await.0, 201);
+        let path = format!("/api/v1/namespaces/default/secrets/{secret}");
+        let body = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": pod}, "spec": {"nodeName": "n", "automountServiceAccountToken": false,
+            "containers": [{"name": "c", "image": "i", "envFrom": [{"secretRef": {"name": secret}}]}]}});
+        let begun = std::time::Instant::now();
+        assert_eq!(ask(&cluster, &node, "GET", &path, Value::Null).await.0, 403, "not its own yet");
+        assert!(begun.elapsed() >= super::GRAPH_LAG, "it is asked again for a moment");
+        // Asked while the pod is being made, as by a node that hears of it before the authorizer does.
+        let (made, read) = tokio::join!(ask(&cluster, &admin, "POST", "/api/v1/namespaces/default/pods", body), async {
+            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+            ask(&cluster, &node, "GET", &path, Value::Null).await
+        });
+        assert_eq!((made.0, read.0), (201, 200), "{} {}", made.1, read.1);
+    }
+}

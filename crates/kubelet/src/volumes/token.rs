@@ -40,7 +40,7 @@ impl Tokens {
             .header("content-type", "application/json")
             .body(body.to_string().into_bytes())
             .map_err(|e| failed(&e))?;
-        let answer: Value = node.client.request(request).await.map_err(|e| failed(&e))?;
+        let answer: Value = node.client.request(request).await.map_err(|e| failed(&said(&e)))?;
         let text = |p: &str| answer.pointer(p).and_then(Value::as_str);
         let token = text("/status/token").ok_or_else(|| failed(&"the answer has no token"))?.to_owned();
         let expires = text("/status/expirationTimestamp").and_then(|t| t.parse::<Timestamp>().ok());
@@ -48,5 +48,13 @@ impl Tokens {
         let renew = after(now, (life * 4 / 5).min(DAY));
         self.0.insert(key, (token.clone(), renew));
         Ok((token, renew))
+    }
+}
+
+/// The server's own words, where there are any.
+fn said(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) => status.message.clone(),
+        other => other.to_string(),
     }
 }
