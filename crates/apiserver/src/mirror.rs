@@ -108,7 +108,8 @@ fn keep<S: Sink>(
                 match read {
                     Ok(revision) => {
                         from = Some(revision);
-                        sender.send_replace(revision);
+                        // Where nothing was ever written, that has been read, too.
+                        sender.send_replace(revision.max(Revision(1)));
                     }
                     Err(e) => {
                         tracing::warn!(%prefix, error = %e, "the store cannot be read");

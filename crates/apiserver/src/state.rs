@@ -171,11 +171,7 @@ impl Api {
     pub async fn has_current(self: &Arc<Self>, group: &str, kind: &str, namespace: &str) -> Result<bool, StatusError> {
         let Some(resource) = self.registry.kind(group, kind) else { return Ok(false) };
         let cache = self.cache(&resource);
-        cache.consistent().await.map_err(cache_error)?;
-        if cache.extent().0 == 0 {
-            return Ok(false);
-        }
-        Ok(cache.snapshot().range(&registry::prefix(&resource, namespace), None).next().is_some())
+        Ok(cache.newest().await.map_err(cache_error)?.range(&registry::prefix(&resource, namespace), None).next().is_some())
     }
 
     /// Returns when this server's own decisions know of a write.

@@ -10,12 +10,17 @@ fn options(seed: u64, minutes: u64) -> Options {
 #[test]
 fn everything_comes_right_after_much_has_failed() {
     let seeds = [1, 3, 5];
-    let runs: Vec<_> = seeds.map(|seed| std::thread::spawn(move || run(options(seed, 3)))).into();
+    let runs: Vec<_> = seeds.map(|seed| std::thread::spawn(move || run(options(seed, 8)))).into();
+    let mut faults = std::collections::BTreeMap::<_, u64>::new();
     for run in runs {
         let report = run.join().unwrap().unwrap_or_else(|error| panic!("{error}"));
-        assert!(report.faults.values().sum::<u64>() > 20, "only {:?}: nothing was tried", report.faults);
         assert!(report.steps > 500, "only {} steps", report.steps);
+        for (what, times) in report.faults {
+            *faults.entry(what).or_default() += times;
+        }
     }
+    // A seed has few kinds of faults, and others have others.
+    assert!(faults.values().sum::<u64>() > 60 && faults.len() > 5, "only {faults:?}: nothing was tried");
 }
 
 #[test]

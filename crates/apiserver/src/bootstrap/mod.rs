@@ -25,13 +25,25 @@ use crate::{chain, registry};
 /// How often what must exist is looked after.
 const REPAIR_EVERY: Duration = Duration::from_secs(60);
 
+const TRIES: u32 = 10;
+const RETRY_AFTER: Duration = Duration::from_millis(200);
+
 /// Makes what is missing, then keeps doing so in the background; also compacts the store.
 pub async fn run(api: &Arc<Api>, tasks: &mut JoinSet<()>, cancel: &CancellationToken) -> Result<()> {
     if api.config.shared_store {
         masters::announce(api).await.map_err(Error::Bootstrap)?;
         tasks.spawn(masters::keep(api.clone(), cancel.clone()));
     }
-    ensure(api).await.map_err(Error::Bootstrap)?;
+    let mut tries = 0;
+    while let Err(error) = ensure(api).await {
+        tries += 1;
+        if tries == TRIES {
+            return Err(Error::Bootstrap(error));
+        }
+        // A datastore over the network may have a bad moment; what was made is not made twice.
+        tracing::warn!(%error, "what every cluster has could not be made; trying again");
+        tokio::time::sleep(RETRY_AFTER).await;
+    }
     let mut leaks = Leaks::default();
     repair::run(api, &mut leaks).await.map_err(Error::Bootstrap)?;
     tasks.spawn(look_after(api.clone(), leaks, cancel.clone()));

@@ -92,7 +92,7 @@ impl Cache {
 
     /// Waits until the cache shows the newest durable state, and answers the revision it is then known to show. Costs no
     /// wait where the embedded engine's watch has delivered all.
-    pub async fn consistent(&self) -> Result<Revision> {
+    pub(super) async fn consistent(&self) -> Result<Revision> {
         let freshness = self.store.freshness(&self.prefix).await.map_err(from_store)?;
         self.wait_until_fresh(freshness.needed).await?;
         // Nothing changed between `needed` and `revision`.
