@@ -310,7 +310,6 @@ fn uid_of(object: Option<&Meta>) -> Option<&str> {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
     use serde_json::json;
