@@ -1,13 +1,13 @@
 //! `skiff datastore`: snapshots of the embedded datastore, their way back, checking, compacting. The work is `store::backup`.
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use clap::{Args, Subcommand};
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use store::backup::{self, Phase, Progress, Summary};
 
+use super::progress::{Shown, bars, sized};
 use crate::Place;
 
 #[derive(Args)]
@@ -45,7 +45,7 @@ enum Action {
 
 pub fn run(arguments: &DatastoreArgs) -> Result<()> {
     let dir = arguments.place.dirs()?.data.join("store");
-    let progress = bars();
+    let progress: Progress = Arc::new(bars(phase));
     match &arguments.action {
         Action::Snapshot { file } => {
             let file = std::path::absolute(file)?;
@@ -83,42 +83,11 @@ fn shown(summary: &Summary) -> String {
     format!("revision {}, {keys} keys, {changes} changes of history, {leases} leases, {}", revision.0, sized(*bytes))
 }
 
-#[expect(clippy::cast_precision_loss, reason = "shown with one decimal")]
-fn sized(bytes: u64) -> String {
-    match bytes as f64 {
-        b if b < 1e6 => format!("{:.1} kB", b / 1e3),
-        b if b < 1e9 => format!("{:.1} MB", b / 1e6),
-        b => format!("{:.2} GB", b / 1e9),
-    }
-}
-
-/// One bar after another on a terminal; nothing elsewhere.
-pub fn bars() -> Progress {
-    let current: Mutex<Option<(Phase, ProgressBar)>> = Mutex::new(None);
-    Arc::new(move |phase, done, total| {
-        let mut current = current.lock().unwrap_or_else(PoisonError::into_inner);
-        if current.as_ref().is_none_or(|(of, _)| *of != phase) {
-            *current = Some((phase, bar(phase, total)));
-        }
-        if let Some((_, bar)) = &*current {
-            bar.set_position(done);
-            if done >= total {
-                bar.finish_and_clear();
-            }
-        }
-    })
-}
-
-fn bar(phase: Phase, total: u64) -> ProgressBar {
-    let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr_with_hz(10));
-    let (what, counted) = match phase {
-        Phase::Read => ("reading", "{bytes}/{total_bytes}"),
-        Phase::Write => ("writing", "{pos}/{len} records"),
-        Phase::Verify => ("verifying", "{bytes}/{total_bytes}"),
+fn phase(phase: Phase) -> Shown {
+    let (what, template) = match phase {
+        Phase::Read => ("reading", "  {msg:10} {wide_bar} {bytes}/{total_bytes} {eta}"),
+        Phase::Write => ("writing", "  {msg:10} {wide_bar} {pos}/{len} records {eta}"),
+        Phase::Verify => ("verifying", "  {msg:10} {wide_bar} {bytes}/{total_bytes} {eta}"),
     };
-    if let Ok(style) = ProgressStyle::with_template(&format!("  {{msg:10}} {{wide_bar}} {counted} {{eta}}")) {
-        bar.set_style(style);
-    }
-    bar.set_message(what);
-    bar
+    Shown { what, template }
 }

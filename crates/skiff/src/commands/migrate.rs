@@ -1,16 +1,15 @@
 //! `skiff datastore migrate`: the embedded datastore into an etcd cluster, or back. The work is `etcd::migrate`.
 
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
 use clap::{Args, ValueEnum};
 use etcd::migrate::{Migration, Phase};
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use store::Store;
 
+use super::progress::{Shown, bars, sized};
 use crate::roles::etcd::Flags;
 use crate::roles::kube_apiserver::{duration, open_store};
 
@@ -61,51 +60,24 @@ async fn migrate(from: &dyn Store, to: &dyn Store, event_ttl: Duration) -> Resul
     // What kube-apiserver wrote becomes our form on the way.
     let form = |key: &str, value: &Bytes| Ok(apiserver::upstream::to_stored(key, value)?.unwrap_or_else(|| value.clone()));
     let ttl = |key: &str| key.starts_with("/registry/events/").then_some(event_ttl);
-    let progress = bars();
-    let migration = Migration { from, to, form: &form, ttl: &ttl, progress: &*progress };
+    let progress = bars(phase);
+    let migration = Migration { from, to, form: &form, ttl: &ttl, progress: &progress };
     let summary = migration.run().await.context("migrating")?;
     println!(
-        "Migrated and compared {} keys, {:.1} MB. The revision was {} and is {}. Start the API servers on the new datastore only.",
+        "Migrated and compared {} keys, {}. The revision was {} and is {}. Start the API servers on the new datastore only.",
         summary.keys,
-        mega(summary.bytes),
+        sized(summary.bytes),
         summary.from.0,
         summary.to.0
     );
     Ok(())
 }
 
-#[expect(clippy::cast_precision_loss, reason = "shown with one decimal")]
-fn mega(bytes: u64) -> f64 {
-    bytes as f64 / 1e6
-}
-
-/// One bar after another on a terminal; nothing elsewhere.
-fn bars() -> Arc<dyn Fn(Phase, u64, u64) + Send + Sync> {
-    let current: Mutex<Option<(Phase, ProgressBar)>> = Mutex::new(None);
-    Arc::new(move |phase, done, total| {
-        let mut current = current.lock().unwrap_or_else(PoisonError::into_inner);
-        if current.as_ref().is_none_or(|(of, _)| *of != phase) {
-            *current = Some((phase, bar(phase, total)));
-        }
-        if let Some((_, bar)) = &*current {
-            bar.set_position(done);
-            if done >= total {
-                bar.finish_and_clear();
-            }
-        }
-    })
-}
-
-fn bar(phase: Phase, total: u64) -> ProgressBar {
-    let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr_with_hz(10));
+fn phase(phase: Phase) -> Shown {
     let what = match phase {
         Phase::Copy => "copying",
         Phase::Raise => "raising the revision",
         Phase::Verify => "comparing",
     };
-    if let Ok(style) = ProgressStyle::with_template("  {msg:20} {wide_bar} {pos}/{len} {eta}") {
-        bar.set_style(style);
-    }
-    bar.set_message(what);
-    bar
+    Shown { what, template: "  {msg:20} {wide_bar} {pos}/{len} {eta}" }
 }
