@@ -12,14 +12,31 @@ pub const CORE: &str = "/api/v1";
 pub const NAMESPACE: &str = "bench";
 pub const PODS: usize = 1000;
 
+/// The reads, then the writes.
 pub async fn run(options: &Options) -> Result<()> {
+    let servers = prepared(options).await?;
+    reads::run(&servers, options).await?;
+    writes::run(&servers, options).await
+}
+
+/// The reads alone.
+pub async fn reads(options: &Options) -> Result<()> {
+    reads::run(&prepared(options).await?, options).await
+}
+
+/// The writes alone.
+pub async fn writes(options: &Options) -> Result<()> {
+    writes::run(&prepared(options).await?, options).await
+}
+
+/// The servers, each with what is measured on; then the table's head.
+async fn prepared(options: &Options) -> Result<Vec<Server>> {
     let servers = Server::all(options).await?;
     for server in &servers {
         prepare(&mut Connection::open(&server.access).await?, options.connections).await?;
     }
     report::head();
-    reads::run(&servers, options).await?;
-    writes::run(&servers, options).await
+    Ok(servers)
 }
 
 /// What the measurements work on. What is there already stays.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use anyhow::{Result, bail};
 
-use crate::api::{CORE, NAMESPACE, PODS, prepare};
+use crate::api::{CORE, NAMESPACE, PODS};
 use crate::bare::Bare;
 use crate::connection::{Call, Connection};
 use crate::load::{self, MakeCall};
@@ -12,16 +12,6 @@ use crate::server::Server;
 use crate::{Options, report};
 
 const READERS: [usize; 3] = [1, 16, 256];
-
-/// The reads alone.
-pub async fn alone(options: &Options) -> Result<()> {
-    let servers = Server::all(options).await?;
-    for server in &servers {
-        prepare(&mut Connection::open(&server.access).await?, options.connections).await?;
-    }
-    report::head();
-    run(&servers, options).await
-}
 
 pub async fn run(servers: &[Server], options: &Options) -> Result<()> {
     let bare = Bare::start()?;

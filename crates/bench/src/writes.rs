@@ -6,23 +6,13 @@ use anyhow::Result;
 use http::Method;
 use serde_json::{Value, json};
 
-use crate::api::{CORE, NAMESPACE, PODS, config_map, pod, prepare};
-use crate::connection::{Call, Connection};
+use crate::Options;
+use crate::api::{CORE, NAMESPACE, PODS, config_map, pod};
+use crate::connection::Call;
 use crate::load::{self, MakeCall};
 use crate::server::Server;
-use crate::{Options, report};
 
 const APPS: &str = "/apis/apps/v1";
-
-/// The writes alone.
-pub async fn alone(options: &Options) -> Result<()> {
-    let servers = Server::all(options).await?;
-    for server in &servers {
-        prepare(&mut Connection::open(&server.access).await?, options.connections).await?;
-    }
-    report::head();
-    run(&servers, options).await
-}
 
 pub async fn run(servers: &[Server], options: &Options) -> Result<()> {
     let operations: [(&str, MakeCall); 5] = [
