@@ -4,6 +4,7 @@
 //! `kinds` holds the table of those, `apiserver` the verbs.
 
 pub mod apply;
+pub mod cron;
 pub mod decode;
 pub mod defaults;
 pub mod duration;

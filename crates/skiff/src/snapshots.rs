@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 use clap::Args;
-use controllers::cron_job::schedule::Schedule;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use machinery::cron::Schedule;
 use store::Embedded;
 use tokio_util::sync::CancellationToken;
 

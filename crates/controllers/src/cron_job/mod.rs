@@ -3,8 +3,6 @@
 //! A Job's name comes from its scheduled minute, so starting it twice is impossible. The status follows from the Jobs that
 //! are there: a pass that made a Job is followed by one that sees it and writes it down.
 
-pub mod schedule;
-
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,12 +11,12 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::batch::v1::{CronJob, CronJobSpec, CronJobStatus, Job};
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use machinery::cron::{self, Schedule};
 use serde_json::{Value, json};
 
 use crate::action::{Action, Event, Outcome, reference};
 use crate::view::{Context, Key, View, Watch};
 use crate::{Controller, meta};
-use schedule::Schedule;
 
 pub const CONTROLLER: Controller = Controller {
     name: "cronjob-controller",
@@ -242,7 +240,7 @@ impl Pass<'_> {
     fn schedule(&mut self) -> Option<(Schedule, TimeZone)> {
         let zone = match self.spec.time_zone.as_deref() {
             None => TimeZone::UTC,
-            Some(name) => match schedule::time_zone(name) {
+            Some(name) => match cron::time_zone(name) {
                 Some(zone) => zone,
                 None => {
                     let text = format!("invalid timeZone: {name:?}: unknown time zone {name}");

@@ -1,5 +1,5 @@
-//! Cron schedules: when is the next time. Five fields, descriptors and `@every`, as upstream's parser (robfig/cron v3) reads
-//! them. The API server refuses what cannot be parsed, in `kinds`; here an error is only a text for an event.
+//! Cron schedules: what is one, and when it comes next. Five fields, descriptors and `@every`, as upstream's parser (robfig/cron v3)
+//! reads them, with its texts of errors. Used by the validation of CronJobs, their controller and the datastore's snapshots.
 
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
@@ -31,6 +31,7 @@ struct Bounds {
 
 const MONTHS: [&str; 12] = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"];
 const DAYS: [&str; 7] = ["sun", "mon", "tue", "wed", "thu", "fri", "sat"];
+/// Minute, hour, day of month, month, day of week.
 const BOUNDS: [Bounds; 5] = [
     Bounds { low: 0, high: 59, names: &[] },
     Bounds { low: 0, high: 23, names: &[] },
@@ -42,15 +43,16 @@ const BOUNDS: [Bounds; 5] = [
 /// Years after which a schedule that never comes ("30 February") is given up.
 const YEARS_MAX: i64 = 5;
 
-/// A place's time zone by its name.
+/// A place's time zone by its name, spelt as the tz database does.
 pub fn time_zone(name: &str) -> Option<TimeZone> {
-    jiff::tz::TimeZoneDatabase::bundled().get(name).ok()
+    let found = jiff::tz::TimeZoneDatabase::bundled().get(name).ok();
+    found.filter(|zone| zone.iana_name() == Some(name) && !zone.is_unknown())
 }
 
 impl Schedule {
     /// Of a text that may name its own time zone, which upstream still obeys in old objects.
     pub fn parse(text: &str, zone: TimeZone) -> Result<Self, String> {
-        let (mut text, mut zone) = (text.trim(), zone);
+        let (mut text, mut zone) = (text, zone);
         if let Some(rest) = text.strip_prefix("CRON_TZ=").or_else(|| text.strip_prefix("TZ=")) {
             let (name, rest) = rest.split_once(' ').ok_or_else(|| "missing schedule".to_owned())?;
             zone = time_zone(name).ok_or_else(|| format!("provided bad location {name}: unknown time zone {name}"))?;
@@ -65,7 +67,7 @@ impl Schedule {
             other => other,
         };
         if let Some(duration) = text.strip_prefix("@every ") {
-            let nanos = machinery::duration::parse(duration).map_err(|why| format!("failed to parse duration {text}: {why}"))?;
+            let nanos = crate::duration::parse(duration).map_err(|why| format!("failed to parse duration {text}: {why}"))?;
             return Ok(Self::Every(SignedDuration::from_secs((nanos / 1_000_000_000).max(1))));
         }
         if text.starts_with('@') {
@@ -76,15 +78,9 @@ impl Schedule {
             return Err(format!("expected exactly 5 fields, found {}: [{}]", fields.len(), fields.join(" ")));
         };
         let bits = |text: &str, at: usize| field(text, &BOUNDS[at]);
-        let ((days, any_day), (weekdays, any_weekday)) = (bits(days, 2)?, bits(weekdays, 4)?);
-        let fields = Fields {
-            minutes: bits(minutes, 0)?.0,
-            hours: bits(hours, 1)?.0,
-            days,
-            months: bits(months, 3)?.0,
-            weekdays,
-            both_days: any_day || any_weekday,
-        };
+        let (minutes, hours) = (bits(minutes, 0)?.0, bits(hours, 1)?.0);
+        let ((days, any_day), (months, _), (weekdays, any_weekday)) = (bits(days, 2)?, bits(months, 3)?, bits(weekdays, 4)?);
+        let fields = Fields { minutes, hours, days, months, weekdays, both_days: any_day || any_weekday };
         Ok(Self::Fields(fields, zone))
     }
 
@@ -150,18 +146,31 @@ fn field(text: &str, bounds: &Bounds) -> Result<(u64, bool), String> {
     Ok((bits, any))
 }
 
-/// `*`, `1`, `1-5`, with `/step`.
+/// `*`, `1`, `1-5`, with `/step`: its bits, and whether it is any value.
 fn range(part: &str, bounds: &Bounds) -> Result<(u64, bool), String> {
-    let (ends, step_text) = part.split_once('/').map_or((part, None), |(ends, step)| (ends, Some(step)));
-    let step = step_text.map_or(Ok(1), plain)?;
-    let star = matches!(ends, "*" | "?");
-    let (start, end) = match ends.split_once('-') {
-        _ if star => (bounds.low, bounds.high),
-        Some((start, end)) => (number(start, bounds)?, number(end, bounds)?),
-        None => {
-            let start = number(ends, bounds)?;
-            (start, if step_text.is_some() { bounds.high } else { start })
+    let pieces: Vec<&str> = part.split('/').collect();
+    let ends: Vec<&str> = pieces[0].split('-').collect();
+    let star = matches!(ends[0], "*" | "?");
+    let (start, mut end) = if star {
+        (bounds.low, bounds.high)
+    } else {
+        let start = number(ends[0], bounds)?;
+        match ends[..] {
+            [_] => (start, start),
+            [_, end] => (start, number(end, bounds)?),
+            _ => return Err(format!("too many hyphens: {part}")),
         }
+    };
+    let step = match pieces[..] {
+        [_] => 1,
+        [_, step] => {
+            let step = plain(step)?;
+            if ends.len() == 1 {
+                end = bounds.high;
+            }
+            step
+        }
+        _ => return Err(format!("too many slashes: {part}")),
     };
     if start < bounds.low {
         return Err(format!("beginning of range ({start}) below minimum ({}): {part}", bounds.low));
@@ -186,7 +195,11 @@ fn number(text: &str, bounds: &Bounds) -> Result<u32, String> {
 }
 
 fn plain(text: &str) -> Result<u32, String> {
-    text.parse().map_err(|_| format!("failed to parse int from {text}"))
+    match text.parse::<i64>() {
+        Ok(n) if n < 0 => Err(format!("negative number ({n}) not allowed: {text}")),
+        Ok(n) => Ok(u32::try_from(n).unwrap_or(u32::MAX)),
+        Err(_) => Err(format!("failed to parse int from {text}: strconv.Atoi: parsing {}: invalid syntax", crate::field::go_quote(text))),
+    }
 }
 
 #[cfg(test)]
@@ -226,22 +239,41 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_schedule() {
-        for bad in [
-            "",
-            "* * * *",
-            "60 * * * *",
-            "* * * * 7",
-            "*/0 * * * *",
-            "1-2-3 * * * *",
-            "1/2/3 * * * *",
-            "@now",
-            "@every x",
-            "TZ=No/Where * * * * *",
-            "9-1 * * * *",
-            "99999999999 * * * *",
+    fn what_is_a_schedule() {
+        let why = |text: &str| Schedule::parse(text, TimeZone::UTC).err().unwrap_or_default();
+        for good in ["* * * * *", "*/5 0-6/2 1,15 jan-mar mon", "@hourly", "@every 1h30m", "? ? ? ? ?", "5/15 * * * *", "TZ=UTC * * * * *"]
+        {
+            assert_eq!(why(good), "", "{good}");
+        }
+        for (bad, wanted) in [
+            ("", "expected exactly 5 fields, found 0: []"),
+            ("* * * *", "expected exactly 5 fields, found 4: [* * * *]"),
+            ("60 * * * *", "end of range (60) above maximum (59): 60"),
+            ("* * * * 7", "end of range (7) above maximum (6): 7"),
+            ("* * 0 * *", "beginning of range (0) below minimum (1): 0"),
+            ("*/0 * * * *", "step of range should be a positive number: */0"),
+            ("1-2-3 * * * *", "too many hyphens: 1-2-3"),
+            ("1/2/3 * * * *", "too many slashes: 1/2/3"),
+            ("1/-2 * * * *", "negative number (-2) not allowed: -2"),
+            ("a b c d e", "failed to parse int from a: strconv.Atoi: parsing \"a\": invalid syntax"),
+            ("5-1 * * * *", "beginning of range (5) beyond end of range (1): 5-1"),
+            ("99999999999 * * * *", "end of range (4294967295) above maximum (59): 99999999999"),
+            ("@never", "unrecognized descriptor: @never"),
+            ("@every x", "failed to parse duration @every x: time: invalid duration \"x\""),
+            ("TZ=UTC", "missing schedule"),
+            ("TZ=No/Where * * * * *", "provided bad location No/Where: unknown time zone No/Where"),
         ] {
-            assert!(Schedule::parse(bad, TimeZone::UTC).is_err(), "{bad}");
+            assert_eq!(why(bad), wanted, "{bad}");
+        }
+    }
+
+    #[test]
+    fn places() {
+        for known in ["UTC", "Europe/Berlin", "US/Pacific", "America/Argentina/Buenos_Aires", "EST5EDT"] {
+            assert!(time_zone(known).is_some(), "{known}");
+        }
+        for unknown in ["", "utc", "europe/berlin", "Etc/Unknown", "Europe/Atlantis", "../etc/passwd"] {
+            assert!(time_zone(unknown).is_none(), "{unknown}");
         }
     }
 }
