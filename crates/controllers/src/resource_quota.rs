@@ -10,6 +10,7 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity as Text;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kinds::quota::{self, Usage};
 use machinery::quantity::{Format, Quantity};
+use machinery::requests::Amounts as _;
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -60,7 +61,7 @@ pub fn reconcile(view: &View<'_>, key: &Key, context: &Context<'_>) -> Outcome {
             }
         };
         match usage {
-            Some(usage) => quota::add(&mut sum, &usage),
+            Some(usage) => sum.add(&usage),
             None => unknown.push(resource),
         }
     }
@@ -138,7 +139,7 @@ impl Counted<'_> {
         for object in lister.list_namespace(self.namespace) {
             let tree = to_value(&*object);
             if quota::in_scope(&spec, self.resource, &tree) {
-                quota::add(&mut sum, &quota::usage(self.resource, &tree, self.context.now));
+                sum.add(&quota::usage(self.resource, &tree, self.context.now));
             }
         }
         sum

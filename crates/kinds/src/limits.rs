@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 
 use machinery::object::metadata_mut;
 use machinery::quantity::Quantity;
+use machinery::requests::List;
 use serde_json::{Value, json};
 
-use crate::quota::{Amounts, amounts, total};
+use crate::quota::{amounts, total};
 use crate::validate::tree::{list, list_mut, map, s};
 
 const ANNOTATION: &str = "kubernetes.io/limit-ranger";
@@ -78,7 +79,7 @@ pub fn claim_problems(range: &Value, claim: &Value) -> Vec<String> {
     let mut problems = Vec::new();
     for limit in list(&range["spec"], "limits").iter().filter(|l| s(l, "type") == "PersistentVolumeClaim") {
         let kind = "PersistentVolumeClaim";
-        let used = Used { requests: requests.clone(), limits: Amounts::new() };
+        let used = Used { requests: requests.clone(), limits: List::new() };
         problems.extend(quantities(limit, "min").filter_map(|(name, bound)| minimum(kind, name, bound, &used)));
         problems.extend(quantities(limit, "max").filter_map(|(name, bound)| match requests.get(name) {
             None => Some(format!("maximum {name} usage per {kind} is {bound}.  No request is specified")),
@@ -90,8 +91,8 @@ pub fn claim_problems(range: &Value, claim: &Value) -> Vec<String> {
 }
 
 struct Used {
-    requests: Amounts,
-    limits: Amounts,
+    requests: List,
+    limits: List,
 }
 
 fn quantities<'a>(limit: &'a Value, key: &str) -> impl Iterator<Item = (&'a str, Quantity)> {
@@ -124,7 +125,7 @@ fn maximum(kind: &str, name: &str, bound: Quantity, used: &Used) -> Option<Strin
 
 fn ratio(kind: &str, name: &str, bound: Quantity, used: &Used) -> Option<String> {
     let rule = format!("{name} max limit to request ratio per {kind} is {bound}");
-    let some = |amounts: &Amounts| amounts.get(name).filter(|amount| !amount.is_zero()).copied();
+    let some = |amounts: &List| amounts.get(name).filter(|amount| !amount.is_zero()).copied();
     let Some(request) = some(&used.requests) else { return Some(format!("{rule}, but no request is specified or request is 0")) };
     let Some(limit) = some(&used.limits) else { return Some(format!("{rule}, but no limit is specified or limit is 0")) };
     let observed = limit.as_f64() / request.as_f64();

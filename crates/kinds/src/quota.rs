@@ -8,12 +8,13 @@ use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
 use machinery::quantity::{Format, Quantity};
+use machinery::requests::{self, List};
 use serde_json::Value;
 
 use crate::validate::tree::{flag_is, has, int, list, opt, opt_s, s, strings};
 
-/// Amounts by the names that `spec.hard` uses.
-pub type Usage = BTreeMap<String, Quantity>;
+/// Amounts by the names that `spec.hard` uses. They add up as [`requests::Amounts`] do.
+pub type Usage = List;
 
 /// Resources that may be counted by their plain plural, too.
 const PLAIN: [&str; 6] = ["configmaps", "persistentvolumeclaims", "replicationcontrollers", "resourcequotas", "secrets", "services"];
@@ -32,13 +33,6 @@ pub fn usage(resource: &str, object: &Value, now: Timestamp) -> Usage {
         _ => {}
     }
     usage
-}
-
-/// Adds up.
-pub fn add(sum: &mut Usage, more: &Usage) {
-    for (name, amount) in more {
-        *sum.entry(name.clone()).or_insert(Quantity::ZERO) += *amount;
-    }
 }
 
 /// Whether objects of a resource can use anything that a quota limits.
@@ -123,51 +117,22 @@ fn pod_counts(pod: &Value, now: Timestamp) -> bool {
     deleted.checked_add(SignedDuration::from_secs(grace)).is_ok_and(|end| now <= end)
 }
 
-pub(crate) type Amounts = BTreeMap<String, Quantity>;
-
-pub(crate) fn amounts(container: &Value, kind: &str) -> Amounts {
+pub(crate) fn amounts(container: &Value, kind: &str) -> List {
     let all = container["resources"][kind].as_object();
     all.into_iter().flatten().filter_map(|(name, value)| Some((name.clone(), parse(value)?))).collect()
 }
 
-fn raise(to: &mut Amounts, other: &Amounts) {
-    for (name, amount) in other {
-        let before = to.entry(name.clone()).or_insert(*amount);
-        if *amount > *before {
-            *before = *amount;
-        }
-    }
-}
-
-/// Containers and sidecars run together; each init container runs beside the sidecars before it. What the pod as a whole
-/// asks for takes their place, and its overhead comes on top.
-pub(crate) fn total(spec: &Value, kind: &str) -> Amounts {
-    let mut sum = Amounts::new();
-    list(spec, "containers").iter().for_each(|container| add(&mut sum, &amounts(container, kind)));
-    let (mut sidecars, mut starting) = (Amounts::new(), Amounts::new());
-    for container in list(spec, "initContainers") {
-        let own = amounts(container, kind);
-        let mut beside = sidecars.clone();
-        add(&mut beside, &own);
-        raise(&mut starting, &beside);
-        if s(container, "restartPolicy") == "Always" {
-            add(&mut sum, &own);
-            sidecars = beside;
-        }
-    }
-    raise(&mut sum, &starting);
-    for (name, amount) in amounts(spec, kind) {
-        if matches!(name.as_str(), "cpu" | "memory") || name.starts_with("hugepages-") {
-            sum.insert(name, amount);
-        }
-    }
-    for (name, value) in spec["overhead"].as_object().into_iter().flatten() {
-        // A limit that is not there stays away.
-        if let Some(amount) = parse(value).filter(|_| kind == "requests" || sum.contains_key(name)) {
-            *sum.entry(name.clone()).or_insert(Quantity::ZERO) += amount;
-        }
-    }
-    sum
+/// A pod's requests or limits.
+pub(crate) fn total(spec: &Value, kind: &str) -> List {
+    let of = |container: &Value| amounts(container, kind);
+    let overhead = spec["overhead"].as_object().into_iter().flatten();
+    let pod = requests::Pod {
+        containers: list(spec, "containers").iter().map(of).collect(),
+        init_containers: list(spec, "initContainers").iter().map(|c| (of(c), s(c, "restartPolicy") == "Always")).collect(),
+        own: of(spec).into_iter().collect(),
+        overhead: overhead.filter_map(|(name, value)| Some((name.clone(), parse(value)?))).collect(),
+    };
+    if kind == "limits" { pod.limits() } else { pod.requests() }
 }
 
 fn pod(object: &Value, usage: &mut Usage) {

@@ -23,6 +23,7 @@ pub mod patch;
 pub mod proto;
 pub mod quantity;
 pub mod re2;
+pub mod requests;
 pub mod schema;
 pub mod status;
 pub mod structural;

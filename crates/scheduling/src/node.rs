@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{Node, Taint};
+use machinery::requests::Amounts as _;
 
 use crate::pod::{HostPort, PodInfo};
 use crate::resources::Resources;

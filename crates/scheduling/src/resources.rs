@@ -1,10 +1,10 @@
-//! What a pod asks for and a node has. The scheduler, the kubelet and quota must agree on a pod's requests: this is the
-//! one function (`resource.PodRequests` upstream).
+//! What a pod asks for and a node has, in the scheduler's units. How a pod's containers add up, `machinery::requests` says.
 
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{Container, Pod};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use machinery::requests::{self, Amounts};
 
 /// What upstream assumes of a container that names no CPU, when it scores (`DefaultMilliCPURequest`).
 pub const DEFAULT_CPU_MILLI: i64 = 100;
@@ -53,20 +53,6 @@ impl Resources {
         }
     }
 
-    pub fn set(&mut self, name: &str, value: i64) {
-        *self.slot(name) = value;
-    }
-
-    pub fn add(&mut self, other: &Self) {
-        self.cpu_milli = self.cpu_milli.saturating_add(other.cpu_milli);
-        self.memory_bytes = self.memory_bytes.saturating_add(other.memory_bytes);
-        self.ephemeral_bytes = self.ephemeral_bytes.saturating_add(other.ephemeral_bytes);
-        for (name, amount) in &other.scalars {
-            let slot = self.slot(name);
-            *slot = slot.saturating_add(*amount);
-        }
-    }
-
     pub fn subtract(&mut self, other: &Self) {
         self.cpu_milli -= other.cpu_milli;
         self.memory_bytes -= other.memory_bytes;
@@ -76,8 +62,25 @@ impl Resources {
         }
     }
 
-    /// Each amount becomes the greater of the two.
-    pub fn raise(&mut self, other: &Self) {
+    pub fn is_zero(&self) -> bool {
+        self.cpu_milli == 0 && self.memory_bytes == 0 && self.ephemeral_bytes == 0 && self.scalars.values().all(|v| *v == 0)
+    }
+}
+
+impl Amounts for Resources {
+    type Amount = i64;
+
+    fn add(&mut self, other: &Self) {
+        self.cpu_milli = self.cpu_milli.saturating_add(other.cpu_milli);
+        self.memory_bytes = self.memory_bytes.saturating_add(other.memory_bytes);
+        self.ephemeral_bytes = self.ephemeral_bytes.saturating_add(other.ephemeral_bytes);
+        for (name, amount) in &other.scalars {
+            let slot = self.slot(name);
+            *slot = slot.saturating_add(*amount);
+        }
+    }
+
+    fn raise(&mut self, other: &Self) {
         self.cpu_milli = self.cpu_milli.max(other.cpu_milli);
         self.memory_bytes = self.memory_bytes.max(other.memory_bytes);
         self.ephemeral_bytes = self.ephemeral_bytes.max(other.ephemeral_bytes);
@@ -87,8 +90,8 @@ impl Resources {
         }
     }
 
-    pub fn is_zero(&self) -> bool {
-        self.cpu_milli == 0 && self.memory_bytes == 0 && self.ephemeral_bytes == 0 && self.scalars.values().all(|v| *v == 0)
+    fn set(&mut self, name: &str, amount: i64) {
+        *self.slot(name) = amount;
     }
 }
 
@@ -107,47 +110,25 @@ pub struct PodRequests {
     pub scored_memory_bytes: i64,
 }
 
-/// Sums a pod's containers, sidecars and overhead; init containers run one after another, so the greatest counts. Where the
-/// pod as a whole names CPU, memory or hugepages (KEP-2837), that replaces the sum.
+/// Scoring looks at containers alone, and not at what the pod as a whole names.
 pub fn pod_requests(pod: &Pod) -> PodRequests {
     let requests = sum(pod, false);
     let scored = sum(pod, true);
     PodRequests { scored_cpu_milli: scored.cpu_milli, scored_memory_bytes: scored.memory_bytes, requests }
 }
 
-fn sum(pod: &Pod, with_defaults: bool) -> Resources {
+fn sum(pod: &Pod, scored: bool) -> Resources {
     let Some(spec) = &pod.spec else { return Resources::default() };
-    let of = |c: &Container| container_requests(pod, c, with_defaults);
-    let mut total = Resources::default();
-    for container in &spec.containers {
-        total.add(&of(container));
+    let of = |c: &Container| container_requests(pod, c, scored);
+    let own = spec.resources.iter().filter(|_| !scored).flat_map(|r| r.requests.iter().flatten());
+    let is_sidecar = |c: &Container| c.restart_policy.as_deref() == Some("Always");
+    requests::Pod {
+        containers: spec.containers.iter().map(of).collect(),
+        init_containers: spec.init_containers.iter().flatten().map(|c| (of(c), is_sidecar(c))).collect(),
+        own: own.map(|(name, quantity)| (name.clone(), amount(name, quantity))).collect(),
+        overhead: spec.overhead.as_ref().map(Resources::from_list).unwrap_or_default(),
     }
-    let mut sidecars = Resources::default();
-    let mut init = Resources::default();
-    for container in spec.init_containers.iter().flatten() {
-        let own = of(container);
-        if container.restart_policy.as_deref() == Some("Always") {
-            total.add(&own);
-            sidecars.add(&own);
-            init.raise(&sidecars);
-        } else {
-            let mut running = own;
-            running.add(&sidecars);
-            init.raise(&running);
-        }
-    }
-    total.raise(&init);
-    // Scoring looks at containers alone.
-    let whole = spec.resources.iter().filter(|_| !with_defaults).flat_map(|r| r.requests.iter().flatten());
-    for (name, quantity) in whole {
-        if name == "cpu" || name == "memory" || name.starts_with("hugepages-") {
-            total.set(name, amount(name, quantity));
-        }
-    }
-    if let Some(overhead) = &spec.overhead {
-        total.add(&Resources::from_list(overhead));
-    }
-    total
+    .requests()
 }
 
 fn container_requests(pod: &Pod, container: &Container, with_defaults: bool) -> Resources {

@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use kinds::quota::{self, Usage};
 use machinery::object::{map_mut, name, str_at};
 use machinery::quantity::Quantity;
+use machinery::requests::Amounts as _;
 use machinery::status::StatusError;
 use serde_json::{Map, Value, json};
 
@@ -151,7 +152,7 @@ async fn note(request: &Request<'_>, quota: &str, version: &str, more: &Usage) -
             return Err(StatusError::stale(&gone, name(quota)));
         }
         let mut used = amounts(quota, "/status/used");
-        quota::add(&mut used, &more);
+        used.add(&more);
         let text = used.into_iter().map(|(key, amount)| (key, json!(amount.to_string()))).collect::<Map<_, _>>();
         map_mut(quota, "status").insert("used".into(), Value::Object(text));
         Ok(())

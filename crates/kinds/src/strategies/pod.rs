@@ -6,13 +6,14 @@ mod status;
 mod update;
 
 use machinery::field::{Error, ErrorList, Path};
+use machinery::requests;
 use serde_json::{Value, json};
 
 use super::pod_defaults;
+use crate::quota::amounts;
 use crate::strategy::{Context, MetaRules, Strategy};
 use crate::validate::container::trimmed_image;
 use crate::validate::pod_spec::pod_spec;
-use crate::validate::rules::{quantity_at, resource_entries};
 use crate::validate::template::pod_annotations;
 use crate::validate::tree::{at, has, is_empty, keep, list, opt, s, set};
 
@@ -194,39 +195,13 @@ fn whole(object: &Value, e: &mut ErrorList) {
     }
 }
 
-/// Guaranteed when every container's cpu and memory limits equal its requests, BestEffort when none has any.
 pub fn qos_class(pod: &Value) -> String {
     let Some(spec) = opt(pod, "spec") else { return "BestEffort".to_owned() };
-    let (mut any, mut guaranteed) = (false, true);
-    let counted = |name: &str| matches!(name, "cpu" | "memory");
+    let read = |v: &Value| (amounts(v, "requests"), amounts(v, "limits"));
     let own = opt(spec, "resources").filter(|r| !is_empty(r, "limits") || !is_empty(r, "requests"));
-    let pods: Vec<&Value> = match own {
-        Some(resources) => vec![resources],
-        None => list(spec, "containers")
-            .iter()
-            .chain(list(spec, "initContainers"))
-            .map(|c| opt(c, "resources").unwrap_or(&Value::Null))
-            .collect(),
-    };
-    for resources in pods {
-        let mut limited = 0;
-        for key in ["requests", "limits"] {
-            any |= resource_entries(resources, key).any(|(name, q)| counted(name) && q.sign() > 0);
-        }
-        for name in ["cpu", "memory"] {
-            let limit = at(resources, "limits").and_then(|l| quantity_at(l, name)).filter(|q| q.sign() > 0);
-            let request = at(resources, "requests").and_then(|r| quantity_at(r, name)).filter(|q| q.sign() > 0);
-            limited += usize::from(limit.is_some());
-            guaranteed &= request.is_none() || request == limit;
-        }
-        guaranteed &= limited == 2;
-    }
-    if !any {
-        "BestEffort"
-    } else if guaranteed {
-        "Guaranteed"
-    } else {
-        "Burstable"
+    match own {
+        Some(_) => requests::qos_class([read(spec)]),
+        None => requests::qos_class(list(spec, "containers").iter().chain(list(spec, "initContainers")).map(read)),
     }
     .to_owned()
 }
