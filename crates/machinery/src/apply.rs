@@ -300,7 +300,9 @@ fn apply_once(
         }
     }
     take(&mut entries, &taken, &changes.removed);
-    let unchanged = *live == object;
+    // As upstream: another order of items, and fields this endpoint does not write, are no change.
+    let unchanged = taken.is_empty() && changes.removed.is_empty();
+    let object = if unchanged { live.clone() } else { object };
     strip(&mut mine.set, &STRIPPED);
     mine.time = if unchanged { last.map(|l| l.time).unwrap_or_default() } else { writer.time.to_owned() };
     if !mine.set.is_empty() {

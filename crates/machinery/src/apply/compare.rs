@@ -66,16 +66,15 @@ impl Walk<'_> {
             let sample = if first.is_null() { old.filter(|v| !v.is_null()).or(new) } else { Some(first) };
             self.form(ty, sample, old, new, out)?;
         } else {
-            // Another form altogether: the old goes, the new comes.
-            let (mut gone, mut come) = (Nodes::default(), Nodes::default());
-            self.form(ty, old, old, None, &mut gone)?;
-            self.form(ty, new, None, new, &mut come)?;
-            out.removed = gone.removed;
-            out.added = come.added;
-            if matches!(old, Some(Value::String(_) | Value::Number(_) | Value::Bool(_) | Value::Null)) {
-                out.modified.member = true;
-                out.removed = Node::default();
+            // Another form altogether: what was below the old goes, what is below the new comes; but nulls take any form.
+            let parts = |v: &Value| v.as_object().is_some_and(|map| !map.is_empty());
+            if old.is_some_and(parts) {
+                self.form(ty, old, old, None, out)?;
             }
+            if new.is_some_and(parts) {
+                self.form(ty, new, None, new, out)?;
+            }
+            out.modified.member = old.into_iter().chain(new).any(|v| !parts(v) && !v.is_null());
         }
         if old.is_none() {
             out.added.member = true;

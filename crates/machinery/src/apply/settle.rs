@@ -21,9 +21,9 @@ fn is_whole(types: &Types, ty: Ty) -> bool {
         Some(Type::Struct(s)) => s.atomic,
         Some(Type::Map(map)) => map.atomic,
         Some(Type::List(list)) => list.topology == Topology::Atomic,
-        Some(Type::Scalar(_) | Type::Any | Type::Either(_)) => true,
-        // Nothing is known of it.
-        None => false,
+        Some(Type::Any | Type::Either(_)) => true,
+        // Nothing is known of what is deduced from the value, and scalars have no parts.
+        Some(Type::Scalar(_)) | None => false,
     }
 }
 
