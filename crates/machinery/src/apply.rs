@@ -4,6 +4,7 @@
 
 mod compare;
 mod configuration;
+mod element;
 mod managed;
 mod merge;
 pub mod scale;
@@ -19,7 +20,7 @@ use crate::schema::{TypeId, Types};
 use crate::status::{Cause, Details, StatusError};
 
 pub use self::configuration::apply_configuration;
-pub use self::set::paths;
+pub use self::element::paths;
 pub use self::typed::go_print;
 
 /// Fields the system owns: no manager gets them.
@@ -225,7 +226,7 @@ pub fn apply(
     let outcome = match (apply_once(types, ty, &bare, config, writer, force, entries), again) {
         (Err(ApplyError::Conflicts(conflicts)), Some(entries)) => {
             let own = last_applied(&bare).and_then(|last| compare::field_set(types, ty, &last).ok()).unwrap_or_default();
-            let own = set::paths(&own);
+            let own = paths(&own);
             let left: Vec<Conflict> = conflicts.into_iter().filter(|c| !own.contains(&c.path)).collect();
             if !left.is_empty() {
                 return Err(ApplyError::Conflicts(left));

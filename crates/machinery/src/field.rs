@@ -257,11 +257,23 @@ pub fn go_quote(s: &str) -> String {
             c if (c as u32) < 0x20 || c as u32 == 0x7f => {
                 let _ = write!(out, "\\x{:02x}", c as u32);
             }
-            c => out.push(c),
+            c if c.is_ascii() || is_printed(c) => out.push(c),
+            c if (c as u32) < 0x1_0000 => {
+                let _ = write!(out, "\\u{:04x}", c as u32);
+            }
+            c => {
+                let _ = write!(out, "\\U{:08x}", c as u32);
+            }
         }
     }
     out.push('"');
     out
+}
+
+/// Go's `unicode.IsPrint`: no separators, controls, format characters or what is not assigned. Rust's text escapes the same, but
+/// for marks that stand first.
+fn is_printed(c: char) -> bool {
+    format!("x{c}").escape_debug().nth(1) != Some('\\')
 }
 
 #[cfg(test)]
@@ -299,6 +311,18 @@ mod tests {
             (Error::forbidden(&x, "may not be set"), "spec.x: Forbidden: may not be set"),
         ] {
             assert_eq!(error.to_string(), text);
+        }
+    }
+
+    #[test]
+    fn quotes_escape_what_go_does_not_print() {
+        for (text, expected) in [
+            ("a\u{7}\u{1}\u{7f}\"\\", r#""a\a\x01\x7f\"\\""#),
+            ("é e\u{301} 日本 😀", "\"é e\u{301} 日本 😀\""),
+            ("\u{80}\u{a0}\u{ad}\u{200b}\u{2028}\u{3000}\u{feff}", r#""\u0080\u00a0\u00ad\u200b\u2028\u3000\ufeff""#),
+            ("\u{e000}\u{f0000}\u{10ffff}", r#""\ue000\U000f0000\U0010ffff""#),
+        ] {
+            assert_eq!(go_quote(text), expected);
         }
     }
 

@@ -51,7 +51,12 @@ impl Nodes {
 
 /// Equality as Go has it: `1` and `1.0` are the same.
 fn same(a: &Value, b: &Value) -> bool {
-    a == b || matches!((a, b), (Value::Number(x), Value::Number(y)) if x.as_f64() == y.as_f64())
+    match (a, b) {
+        (Value::Number(x), Value::Number(y)) => x == y || (x.is_f64() || y.is_f64()) && x.as_f64() == y.as_f64(),
+        (Value::Array(x), Value::Array(y)) => x.len() == y.len() && x.iter().zip(y).all(|(a, b)| same(a, b)),
+        (Value::Object(x), Value::Object(y)) => x.len() == y.len() && x.iter().zip(y).all(|((k, a), (l, b))| k == l && same(a, b)),
+        _ => a == b,
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -158,7 +163,7 @@ impl Walk<'_> {
             let mut child = Nodes::default();
             match (a.as_slice(), b.as_slice()) {
                 ([] | [_], [] | [_]) => self.compare(Some(list.elem), a.first().copied(), b.first().copied(), &mut child)?,
-                ([_, _, ..], [_, _, ..]) => child.modified.member = a != b,
+                ([_, _, ..], [_, _, ..]) => child.modified.member = a.len() != b.len() || !a.iter().zip(b).all(|(a, b)| same(a, b)),
                 ([_, _, ..], _) => {
                     if let Some(item) = b.first() {
                         self.compare(Some(list.elem), None, Some(item), &mut child)?;

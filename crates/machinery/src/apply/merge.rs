@@ -59,14 +59,15 @@ fn merge_lists(types: &Types, list: &List, live: &[Value], config: &[Value]) -> 
     let (left, right) = (name(live)?, name(config)?);
     let index = |names: &[String]| -> BTreeMap<String, usize> { names.iter().enumerate().rev().map(|(i, n)| (n.clone(), i)).collect() };
     let (in_left, in_right) = (index(&left), index(&right));
+    // What is live more than once is not merged into, but replaced.
+    let twice: BTreeSet<&String> = left.iter().enumerate().filter(|(i, n)| in_left.get(*n) != Some(i)).map(|(_, n)| n).collect();
     let mut shared = right.iter().filter(|n| in_left.contains_key(*n));
     let mut next_shared = shared.next();
     let mut merged: BTreeSet<&String> = BTreeSet::new();
     let mut out = Vec::with_capacity(live.len() + config.len());
-    let item = |name: &String, from_live: Option<usize>| -> Result<Option<Value>, ApplyError> {
-        let a = from_live.or_else(|| in_left.get(name).copied()).map(|i| &live[i]);
-        let b = in_right.get(name).map(|i| &config[*i]);
-        merge_values(types, Some(list.elem), a, b)
+    let item = |name: &String| -> Result<Option<Value>, ApplyError> {
+        let a = if twice.contains(name) { Some(&Value::Null) } else { in_left.get(name).map(|i| &live[*i]) };
+        merge_values(types, Some(list.elem), a, in_right.get(name).map(|i| &config[*i]))
     };
     let (mut l, mut r) = (0, 0);
     while l < left.len() || r < right.len() {
@@ -74,7 +75,7 @@ fn merge_lists(types: &Types, list: &List, live: &[Value], config: &[Value]) -> 
             let name = &left[l];
             if *name == right[r] {
                 merged.insert(name);
-                out.extend(item(name, None)?);
+                out.extend(item(name)?);
                 (l, r) = (l + 1, r + 1);
                 next_shared = shared.next();
                 continue;
@@ -98,7 +99,7 @@ fn merge_lists(types: &Types, list: &List, live: &[Value], config: &[Value]) -> 
         if r < right.len() {
             let name = &right[r];
             merged.insert(name);
-            out.extend(item(name, None)?);
+            out.extend(item(name)?);
             r += 1;
             if next_shared == Some(name) {
                 next_shared = shared.next();

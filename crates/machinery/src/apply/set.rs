@@ -200,44 +200,6 @@ fn strip_one(set: &mut Set, path: &str) {
     }
 }
 
-/// The paths of all members, as upstream prints them: those of a level before those below it.
-pub fn paths(set: &Set) -> Vec<String> {
-    let mut out = Vec::new();
-    collect(set, "", &mut out);
-    out
-}
-
-fn collect(set: &Set, prefix: &str, out: &mut Vec<String>) {
-    let nodes = || set.iter().filter(|(k, _)| *k != SELF);
-    for (key, node) in nodes() {
-        if is_member(node) {
-            out.push(format!("{prefix}{}", element_text(key)));
-        }
-    }
-    for (key, node) in nodes() {
-        if let Value::Object(below) = node
-            && has_children(node)
-        {
-            collect(below, &format!("{prefix}{}", element_text(key)), out);
-        }
-    }
-}
-
-/// `.name`, `[key="value"]`, `[="value"]`, `[0]`
-pub(super) fn element_text(element: &str) -> String {
-    let (kind, rest) = element.split_at_checked(2).unwrap_or(("f:", element));
-    match kind {
-        "k:" => {
-            let keys: Set = serde_json::from_str(rest).unwrap_or_default();
-            let parts: Vec<String> = keys.iter().map(|(k, v)| format!("{k}={}", crate::field::go_value(v))).collect();
-            format!("[{}]", parts.join(","))
-        }
-        "v:" => format!("[={rest}]"),
-        "i:" => format!("[{rest}]"),
-        _ => format!(".{rest}"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -258,14 +220,6 @@ mod tests {
             json!({"f:a": {}, "f:b": {"f:c": {}}}).as_object().map(|_| json!({"f:a": {}, "f:b": {"f:c": {}}})).unwrap()
         );
         assert_eq!(Value::Object(intersection(&union(&a, &b), &a)), json!({"f:a": {}, "f:b": {"f:c": {}}}));
-    }
-
-    #[test]
-    fn paths_print_as_upstream_prints_them() {
-        let s = set(
-            json!({"f:metadata": {"f:labels": {"f:l": {}}}, "f:subsets": {}, "f:spec": {"f:ports": {"k:{\"port\":80,\"protocol\":\"TCP\"}": {"f:name": {}}, }}}),
-        );
-        assert_eq!(paths(&s), [".subsets", ".metadata.labels.l", ".spec.ports[port=80,protocol=\"TCP\"].name"]);
     }
 
     fn any_set() -> impl Strategy<Value = Set> {

@@ -7,8 +7,8 @@ use std::fmt;
 use serde_json::Value;
 
 use super::ApplyError;
-use super::set::element_text;
-use crate::field::go_value;
+use super::element::{element_text, push_text, push_value};
+use crate::field::{go_float, go_quote, go_value};
 use crate::schema::{List, Omit, Scalar, Struct, Topology, Type, TypeId, Types};
 
 /// A type, or `None` where the schema says nothing: maps are then separable and lists atomic.
@@ -59,14 +59,19 @@ pub(super) fn below(atom: &Atom<'_>, key: &str) -> Ty {
 pub(super) fn item_element(types: &Types, list: &List, item: &Value) -> Result<String, String> {
     let Topology::Map(keys) = &list.topology else {
         return match item {
-            Value::Object(_) | Value::Array(_) => Err("set: only scalars are allowed".to_owned()),
-            Value::Null => Err("associative list may not have null elements".to_owned()),
-            scalar => Ok(format!("v:{scalar}")),
+            Value::Object(_) => Err("associative list without keys has an element that's a map type".to_owned()),
+            Value::Array(_) => Err("not supported: associative list with lists as elements".to_owned()),
+            Value::Null => Err("associative list without keys has an element that's an explicit null".to_owned()),
+            scalar => {
+                let mut out = String::from("v:");
+                push_value(&mut out, scalar);
+                Ok(out)
+            }
         };
     };
     let map = match item {
         Value::Object(map) => map,
-        Value::Null => return Err("associative list with keys may not have null elements".to_owned()),
+        Value::Null => return Err("associative list with keys may not have a null element".to_owned()),
         _ => return Err("associative list with keys may not have non-map elements".to_owned()),
     };
     let mut named: Vec<(&str, Cow<'_, Value>)> = Vec::with_capacity(keys.len());
@@ -92,24 +97,10 @@ pub(super) fn item_element(types: &Types, list: &List, item: &Value) -> Result<S
         }
         push_text(&mut out, key);
         out.push(':');
-        match &**value {
-            Value::String(text) => push_text(&mut out, text),
-            other => out.push_str(&other.to_string()),
-        }
+        push_value(&mut out, value);
     }
     out.push('}');
     Ok(out)
-}
-
-/// A JSON string.
-fn push_text(out: &mut String, text: &str) {
-    if text.bytes().any(|c| c < b' ' || c == b'"' || c == b'\\') {
-        out.push_str(&Value::from(text).to_string());
-    } else {
-        out.push('"');
-        out.push_str(text);
-        out.push('"');
-    }
 }
 
 /// Checks an applied object against its type, as upstream's typed parser does: all errors, in its words.
@@ -206,30 +197,51 @@ fn check_new(seen: &BTreeSet<String>, element: &str, path: &At<'_>, errors: &mut
 }
 
 fn check_scalar(scalar: Scalar, value: &Value, path: &At<'_>, errors: &mut Vec<String>) {
-    let expected = match (scalar, value) {
+    let text = match (scalar, value) {
         (Scalar::IntOrString | Scalar::Quantity, Value::String(_) | Value::Number(_) | Value::Bool(_)) => return,
-        (Scalar::IntOrString | Scalar::Quantity, _) => "scalar",
+        (Scalar::IntOrString | Scalar::Quantity, _) => format!("expected any scalar, got {}", got(value)),
         (Scalar::Bool, Value::Bool(_)) => return,
-        (Scalar::Bool, _) => "boolean",
-        (Scalar::Int32 | Scalar::Int64 | Scalar::Uint32 | Scalar::Uint64 | Scalar::Float32 | Scalar::Float64, Value::Number(_)) => return,
-        (Scalar::Int32 | Scalar::Int64 | Scalar::Uint32 | Scalar::Uint64 | Scalar::Float32 | Scalar::Float64, _) => {
-            "numeric (int or float)"
-        }
+        (Scalar::Bool, _) => format!("expected boolean, got {}", got(value)),
+        (Scalar::Int32 | Scalar::Int64 | Scalar::Uint32 | Scalar::Uint64 | Scalar::Float32 | Scalar::Float64, value) => match value {
+            Value::Number(_) => return,
+            other => format!("expected numeric (int or float), got {}", go_type(other)),
+        },
         (_, Value::String(_)) => return,
-        _ => "string",
+        _ => format!("expected string, got &value.valueUnstructured{{Value:{}}}", go_syntax(value)),
     };
-    errors.push(format!("{path}: expected {expected}, got {}", got(value)));
+    errors.push(format!("{path}: {text}"));
 }
 
-/// A value as Go's `%v` or `%T` shows it in these texts.
+/// Go's `%v` of the library's wrapped value.
 fn got(value: &Value) -> String {
+    format!("&{{{}}}", go_print(value))
+}
+
+/// Go's `%T` of a decoded JSON value.
+fn go_type(value: &Value) -> &'static str {
     match value {
-        Value::Object(_) | Value::Array(_) => format!("&{{{}}}", go_print(value)),
-        Value::String(_) => "string".to_owned(),
-        Value::Bool(_) => "boolean".to_owned(),
-        Value::Number(n) if n.is_f64() => "float".to_owned(),
-        Value::Number(_) => "int".to_owned(),
-        Value::Null => "null".to_owned(),
+        Value::Object(_) => "map[string]interface {}",
+        Value::Array(_) => "[]interface {}",
+        Value::String(_) => "string",
+        Value::Bool(_) => "bool",
+        Value::Number(n) if n.is_i64() => "int64",
+        Value::Number(_) => "float64",
+        Value::Null => "<nil>",
+    }
+}
+
+/// Go's `%#v` of a decoded JSON value.
+fn go_syntax(value: &Value) -> String {
+    let list = |parts: Vec<String>| parts.join(", ");
+    match value {
+        Value::Object(map) => {
+            let parts = map.iter().map(|(k, v)| format!("{}:{}", go_quote(k), go_syntax(v))).collect();
+            format!("{}{{{}}}", go_type(value), list(parts))
+        }
+        Value::Array(items) => format!("{}{{{}}}", go_type(value), list(items.iter().map(go_syntax).collect())),
+        Value::Null => "interface {}(nil)".to_owned(),
+        Value::Number(n) if !n.is_i64() => n.as_f64().map_or_else(|| n.to_string(), go_float),
+        other => go_value(other),
     }
 }
 
