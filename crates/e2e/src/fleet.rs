@@ -28,10 +28,15 @@ struct Machine {
     processes: BTreeMap<String, Child>,
 }
 
+/// The program; `SKIFF_TEST_ETCD` names another one than that of the path, to try another version.
+fn etcd() -> String {
+    std::env::var("SKIFF_TEST_ETCD").unwrap_or_else(|_| "etcd".to_owned())
+}
+
 /// Whether etcd and `ip` are installed; says so where not.
 pub fn has_etcd() -> bool {
     let found = |program: &str, argument: &str| Command::new(program).arg(argument).output().is_ok_and(|o| o.status.success());
-    if !found("etcd", "--version") {
+    if !found(&etcd(), "--version") {
         println!("skipped: etcd is not installed (apt-get install etcd-server)");
         return false;
     }
@@ -103,7 +108,7 @@ impl Fleet {
         let (address, url) = (Self::address(at), Self::etcd_url(at));
         let peer = format!("http://{address}:2380");
         let cluster: Vec<String> = (0..MACHINES).map(|n| format!("m{n}=http://{}:2380", Self::address(n))).collect();
-        let mut command = Command::new("etcd");
+        let mut command = Command::new(etcd());
         command
             .args(["--name", &format!("m{at}"), "--initial-cluster", &cluster.join(","), "--initial-advertise-peer-urls", &peer])
             .args(["--listen-peer-urls", &peer, "--listen-client-urls", &url, "--advertise-client-urls", &url])

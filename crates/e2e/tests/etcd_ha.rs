@@ -341,6 +341,7 @@ fn go_on() -> Result<()> {
     }
     for round in 0..if cluster.long { 6 } else { 1 } {
         disturb(&mut cluster, &run, round)?;
+        settle(&cluster, &run)?;
     }
     run.stop.store(true, Ordering::Relaxed);
     clients.join().map_err(|_| anyhow::anyhow!("the clients panicked"))???;
@@ -368,15 +369,20 @@ fn load(run: &Arc<Run>, kubeconfig: &Path) -> Result<()> {
     })
 }
 
-/// Waits until every ReplicaSet has its pods, and they have nodes.
+/// Waits until every ReplicaSet there is by now has its pods, and they have nodes.
 fn settle(cluster: &Cluster, run: &Run) -> Result<()> {
     let want = run.replica_sets.lock().unwrap().len() * REPLICAS;
     let settled = || {
         let pods = cluster.fleet.with_clients(pods)?;
-        ensure!(pods.created.values().sum::<usize>() >= want && pods.bound >= want, "{} of {want} pods are bound", pods.bound);
+        let created = pods.created.values().sum::<usize>();
+        ensure!(created >= want && pods.bound >= want, "{created} of {want} pods are made, {} bound", pods.bound);
         Ok(())
     };
-    eventually_within(Duration::from_secs(60), "all pods are bound", settled)
+    eventually_within(Duration::from_secs(60), "all pods are bound", settled).with_context(|| {
+        let names = ["kube-controller-manager", "kube-scheduler", "api"];
+        let logs = (0..MACHINES).flat_map(|at| names.map(|name| format!("--- {name} {at}:\n{}", cluster.fleet.log(at, name))));
+        logs.collect::<Vec<_>>().join("\n")
+    })
 }
 
 fn judge(cluster: &Cluster, run: &Run) -> Result<()> {

@@ -37,6 +37,13 @@ pub(super) struct Change {
     pub previous: Option<Arc<Entry>>,
 }
 
+impl Group {
+    /// Changes in revision order, at least one.
+    pub(super) fn new(changes: Vec<Change>) -> Self {
+        Group { last: changes.last().map_or(Revision(0), |c| c.revision), bytes: changes.iter().map(Change::bytes).sum(), changes }
+    }
+}
+
 impl Change {
     pub(super) fn key(&self) -> &str {
         self.current.as_ref().or(self.previous.as_ref()).map_or("", |e| &e.key)

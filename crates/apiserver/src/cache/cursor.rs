@@ -8,6 +8,7 @@ use store::Revision;
 
 use super::core::{Change, Group};
 use super::interest::Slot;
+use super::past::{Part, Past};
 use super::spans::{Encoded, Form, Place};
 use super::{Cache, Entry, Error, Interest, Result};
 
@@ -124,23 +125,48 @@ pub struct Cursor {
     /// There may be something of interest after this; nothing before.
     pending: Option<Revision>,
     epoch: u64,
+    /// Where the ring begins too late: what comes before.
+    past: Option<Past>,
     /// In which form what is written out is shared with others.
     share: Option<Form>,
 }
 
 impl Cursor {
     pub(super) fn new(cache: Arc<Cache>, prefix: &str, interest: Interest, after: Revision, filter: Arc<dyn Filter>) -> Result<Self> {
+        Self::start(cache, prefix, interest, after, filter, None)
+    }
+
+    /// One that reads the past first, until it is where the ring begins.
+    pub(super) fn from_the_past(
+        cache: Arc<Cache>,
+        prefix: &str,
+        interest: Interest,
+        after: Revision,
+        filter: Arc<dyn Filter>,
+        past: Past,
+    ) -> Result<Self> {
+        Self::start(cache, prefix, interest, after, filter, Some(past))
+    }
+
+    fn start(
+        cache: Arc<Cache>,
+        prefix: &str,
+        interest: Interest,
+        after: Revision,
+        filter: Arc<dyn Filter>,
+        past: Option<Past>,
+    ) -> Result<Self> {
         let (epoch, slot) = {
             let mut core = cache.lock();
             if core.closed {
                 return Err(Error::Closed);
             }
-            if after < core.oldest {
+            if past.is_none() && after < core.oldest {
                 return Err(Error::TooOld { wanted: after, oldest: core.oldest });
             }
             (core.epoch, core.interests.add(&interest, Revision(after.0.saturating_add(1))))
         };
-        Ok(Cursor { cache, prefix: Arc::from(prefix), filter, interest, slot, after, pending: None, epoch, share: None })
+        Ok(Cursor { cache, prefix: Arc::from(prefix), filter, interest, slot, after, pending: None, epoch, past, share: None })
     }
 
     /// From now on batches may come written out in this form, which must say all: see [`Batch::encoded`].
@@ -162,6 +188,16 @@ impl Cursor {
     pub fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Result<Batch>> {
         // First, so that a change between reading and this is not missed.
         self.slot.waker.register(context.waker());
+        while let Some(past) = &mut self.past {
+            let Poll::Ready(part) = past.poll_next(context) else {
+                return if self.cache.lock().closed { Poll::Ready(Err(Error::Closed)) } else { Poll::Pending };
+            };
+            match part.and_then(|part| self.passed(part)) {
+                Ok(Some(batch)) => return Poll::Ready(Ok(batch)),
+                Ok(None) => {}
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
         match self.read() {
             Ok(Some(batch)) => {
                 self.take(&batch);
@@ -172,8 +208,31 @@ impl Cursor {
         }
     }
 
+    /// Takes a part of the past. `None`: nothing of it is wanted.
+    fn passed(&mut self, part: Part) -> Result<Option<Batch>> {
+        let (groups, revision) = match part {
+            Part::Changes(group) => (vec![group.clone()], group.last),
+            Part::Quiet(revision) => (Vec::new(), revision),
+        };
+        let batch = Batch { groups, ..self.batch(self.after, revision.max(self.after)) };
+        self.after = batch.revision;
+        let core = self.cache.lock();
+        if core.closed {
+            return Err(Error::Closed);
+        }
+        if self.after >= core.oldest {
+            (self.past, self.epoch) = (None, core.epoch);
+        }
+        drop(core);
+        let wanted = batch.events().next().is_some();
+        Ok(wanted.then_some(batch))
+    }
+
     /// For the time of a bookmark: everything up to the newest revision of the whole store, which the batch then has.
     pub async fn bookmark(&mut self) -> Result<Batch> {
+        if self.past.is_some() {
+            return Ok(self.batch(self.after, self.after));
+        }
         self.cache.settle().await?;
         let batch = match self.read()? {
             Some(batch) => batch,

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::core::{Core, Limits};
 use super::interest::Slot;
+use super::past::Past;
 use super::state::State;
 use super::{Cursor, Entry, Error, Extract, Filter, Interest, Result, Snapshot};
 
@@ -63,6 +64,10 @@ impl Cache {
             }
         };
         (cache, task)
+    }
+
+    pub(super) fn store(&self) -> &Arc<dyn Store> {
+        &self.store
     }
 
     pub fn prefix(&self) -> &str {
@@ -198,6 +203,26 @@ impl Cache {
         Cursor::new(self.clone(), prefix, interest, after, filter)
     }
 
+    /// As [`Cache::watch`], also from before the ring begins: what lies between is read from the store. `TooOld` only where the
+    /// store has compacted it.
+    pub async fn resume(self: &Arc<Self>, prefix: &str, interest: Interest, after: Revision, filter: Arc<dyn Filter>) -> Result<Cursor> {
+        // A cache that was never filled does not know what it missed.
+        self.wait_until_fresh(Revision(0)).await?;
+        match self.watch(prefix, interest.clone(), after, filter.clone()) {
+            Err(Error::TooOld { .. }) => {
+                let past = Past::open(self.clone(), prefix, after).await?;
+                Cursor::from_the_past(self.clone(), prefix, interest, after, filter, past)
+            }
+            other => other,
+        }
+    }
+
+    /// Entries of what is stored, in the same order.
+    pub(super) async fn entries_of(&self, items: Vec<store::KeyValue>) -> Result<Vec<Arc<Entry>>> {
+        let items = self.served(items).await.map_err(from_store)?;
+        Ok(items.iter().map(|item| Entry::new(item, &self.extract)).collect())
+    }
+
     fn entries(&self, listing: &Listing) -> State {
         // What has not changed is shared with what the cache has.
         let known = self.snapshot();
@@ -330,9 +355,11 @@ fn from_store(error: store::Error) -> Error {
     }
 }
 
-fn too_old(error: store::Error, wanted: Revision) -> Error {
+pub(super) fn too_old(error: store::Error, wanted: Revision) -> Error {
     match error {
         store::Error::Compacted { oldest } => Error::TooOld { wanted, oldest },
+        // Forgotten while it was read.
+        store::Error::Lagged => Error::TooOld { wanted, oldest: Revision(wanted.0.saturating_add(1)) },
         store::Error::Future(current) => Error::TooLarge { wanted, current },
         other => from_store(other),
     }

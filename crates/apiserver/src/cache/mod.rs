@@ -6,8 +6,8 @@
 //!
 //! - A consistent list: `consistent().await`, then `snapshot()`; one at any age: `wait_until_fresh(given)`, then `snapshot()`.
 //!   A page that is not the last is `keep`t; its continuation is `snapshot_at(token's revision)`, `range(prefix, after)`.
-//! - A watch from a revision: `watch(prefix, interest, revision, filter)`. With initial events: a list as above, then a watch from its
-//!   revision. `Cursor::next(time of the next bookmark)`; a batch without events is a bookmark at `Batch::revision`.
+//! - A watch from a revision: `resume(prefix, interest, revision, filter)`, which reads the store's history where the ring does not
+//!   reach back so far. With initial events: a list as above, then a watch from its revision. `Cursor::next(time of the next bookmark)`; a batch without events is a bookmark at `Batch::revision`.
 
 mod caches;
 mod core;
@@ -15,6 +15,7 @@ mod cursor;
 mod entry;
 mod follow;
 mod interest;
+mod past;
 mod spans;
 mod splice;
 mod state;

@@ -74,6 +74,7 @@ struct Client {
     cursor: Cursor,
     state: BTreeMap<String, Bytes>,
     last: Revision,
+    wants: (String, Interest, Arc<dyn Filter>),
 }
 
 impl Client {
@@ -81,7 +82,21 @@ impl Client {
         let list = cache.snapshot();
         let matching = list.range(prefix, None).filter(|e| filter.matches(e));
         let state = matching.map(|e| (e.key.to_string(), e.json())).collect();
-        Client { cursor: cache.watch(prefix, interest, list.revision, filter).unwrap(), state, last: list.revision }
+        let wants = (prefix.to_owned(), interest.clone(), filter.clone());
+        Client { cursor: cache.watch(prefix, interest, list.revision, filter).unwrap(), state, last: list.revision, wants }
+    }
+
+    /// Goes on where it was, at another server.
+    async fn resume(&mut self, cache: &Arc<Cache>) {
+        let (prefix, interest, filter) = self.wants.clone();
+        self.cursor = cache.resume(&prefix, interest, self.last, filter).await.unwrap();
+    }
+
+    async fn drain_to(&mut self, revision: Revision) {
+        while self.last < revision {
+            self.drain().await;
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
     }
 
     /// Takes what is there; checks that each event is possible for this client.
@@ -129,6 +144,8 @@ enum Step {
     Read(usize),
     Elsewhere,
     Yield,
+    /// The server starts again: its cache is new, the store remembers. Some clients come back only later.
+    Restart(u8),
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -139,6 +156,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => any::<usize>().prop_map(Step::Read),
         1 => Just(Step::Elsewhere),
         2 => Just(Step::Yield),
+        1 => any::<u8>().prop_map(Step::Restart),
     ]
 }
 
@@ -148,9 +166,9 @@ fn run<F: Future>(f: F) -> F::Output {
 
 async fn list_and_watch_equal_state(steps: Vec<Step>) {
     let store = Arc::new(Embedded::in_memory());
-    let cache = caches(&store, Limits::default()).get("/r/x/", extract);
+    let mut cache = caches(&store, Limits::default()).get("/r/x/", extract);
     let prefixes = ["/r/x/", "/r/x/0/"];
-    let mut clients = Vec::new();
+    let mut clients: Vec<(Client, &str, Arc<dyn Filter>)> = Vec::new();
     for (n, step) in steps.into_iter().enumerate() {
         let key = |k: u8| format!("/r/x/{}/{k}", k % 2);
         match step {
@@ -173,6 +191,15 @@ async fn list_and_watch_equal_state(steps: Vec<Step>) {
                 clients[i].0.drain().await;
             }
             Step::Read(_) => {}
+            Step::Restart(away) => {
+                cache = caches(&store, Limits::default()).get("/r/x/", extract);
+                for (n, (client, ..)) in clients.iter_mut().enumerate().filter(|(n, _)| away >> (n % 8) & 1 == 0) {
+                    client.resume(&cache).await;
+                    if n % 2 == 0 {
+                        client.drain().await;
+                    }
+                }
+            }
         }
     }
     let revision = cache.consistent().await.unwrap();
@@ -184,7 +211,8 @@ async fn list_and_watch_equal_state(steps: Vec<Step>) {
     let red_ones = |e: &&Arc<Entry>| e.attributes.label("color") == Some("1");
     assert!(list.with_value("1", None).map(|e| &e.key).eq(list.range("/r/x/", None).filter(red_ones).map(|e| &e.key)));
     for (client, prefix, filter) in &mut clients {
-        client.drain().await;
+        client.resume(&cache).await;
+        client.drain_to(revision).await;
         client.assert_shows(&list, prefix, &**filter);
     }
 }
@@ -223,6 +251,43 @@ proptest! {
     fn past_views_are_right(steps in prop::collection::vec(step(), 0..60)) {
         run(past_views_are_those_of_the_store(steps));
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_goes_on_from_before_the_caches_beginning() {
+    let store = Arc::new(Embedded::in_memory());
+    for n in 0..3000 {
+        // Red from the tenth on, for three revisions of each four.
+        store.write(put("/r/x/a", bytes("a", u8::from(n >= 10 && n % 4 != 0), n))).await.unwrap();
+    }
+    let cache = caches(&store, Limits::default()).get("/r/x/", extract);
+    cache.wait_until_fresh(Revision(3001)).await.unwrap();
+    assert!(matches!(cache.watch("/r/x/", Interest::All, Revision(2), red()), Err(Error::TooOld { .. })));
+    let mut cursor = cache.resume("/r/x/", Interest::All, Revision(2), red()).await.unwrap();
+    let (mut kinds, mut last) = ([0; 3], Revision(0));
+    store.write(delete("/r/x/a")).await.unwrap();
+    while last < Revision(3002) {
+        let batch = next(&mut cursor, None).await.unwrap();
+        for event in batch.events() {
+            let gone = (event.revision.0 - 2).is_multiple_of(4) || event.revision == Revision(3002);
+            let want = if gone {
+                WatchKind::Deleted
+            } else if kinds[0] == kinds[2] {
+                WatchKind::Added
+            } else {
+                WatchKind::Modified
+            };
+            assert!(event.revision > last && event.kind == want, "{:?} at {:?}", event.kind, event.revision);
+            kinds[event.kind as usize] += 1;
+            last = event.revision;
+        }
+    }
+    assert_eq!(kinds[0], kinds[2], "as often gone as come: {kinds:?}");
+    assert!(kinds[0] > 740 && kinds[1] > 1400, "{kinds:?}");
+    store.compact(Revision(1000)).await.unwrap();
+    let too_old = cache.resume("/r/x/", Interest::All, Revision(999), everything()).await;
+    assert!(matches!(too_old, Err(Error::TooOld { wanted: Revision(999), oldest: Revision(1000) })));
+    assert!(cache.resume("/r/x/", Interest::All, Revision(1000), everything()).await.is_ok());
 }
 
 #[tokio::test(start_paused = true)]

@@ -50,7 +50,7 @@ pub async fn watch(call: Call, mut target: Target) -> Result<Answer, StatusError
     let cache = call.api.cache(&target.resource);
     let start = begin(&cache, &options).await?;
     let initial = start.initial.map(|list| initial(&list, &scope.prefix, &scope.interest, &selection)).unwrap_or_default();
-    let mut cursor = match cache.watch(&scope.prefix, scope.interest, start.after, selection) {
+    let mut cursor = match cache.resume(&scope.prefix, scope.interest, start.after, selection).await {
         Ok(cursor) => cursor,
         Err(cache::Error::TooOld { wanted, oldest }) => return Ok(respond_with_error(negotiated.encoding, &too_old(wanted, oldest))),
         Err(e) => return Err(cache_error(e)),

@@ -20,6 +20,11 @@ fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
+/// The program; `SKIFF_TEST_ETCD` names another one than that of the path, to try another version.
+fn etcd() -> String {
+    std::env::var("SKIFF_TEST_ETCD").unwrap_or_else(|_| "etcd".to_owned())
+}
+
 impl Server {
     /// `None`, said in words, where etcd is not installed.
     pub fn start(test: &str) -> Option<Self> {
@@ -32,7 +37,7 @@ impl Server {
     }
 
     fn with(test: &str, tls: bool) -> Option<Self> {
-        if Command::new("etcd").arg("--version").stdout(Stdio::null()).status().is_err() {
+        if Command::new(etcd()).arg("--version").stdout(Stdio::null()).status().is_err() {
             eprintln!("skipped: {test}: etcd is not installed (apt-get install etcd-server)");
             return None;
         }
@@ -51,7 +56,7 @@ impl Server {
     /// Starts it, again, and waits until it answers.
     pub fn run(&mut self) {
         let path = |name: &str| self.dir.path().join(name);
-        let mut command = Command::new("etcd");
+        let mut command = Command::new(etcd());
         command
             .args(["--name", "one", "--initial-cluster", &format!("one={}", self.peer), "--initial-advertise-peer-urls", &self.peer])
             .args(["--listen-peer-urls", &self.peer, "--listen-client-urls", &self.url, "--advertise-client-urls", &self.url])
