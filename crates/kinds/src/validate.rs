@@ -9,6 +9,7 @@ pub mod devices;
 mod diff;
 pub mod equal;
 pub mod go;
+mod os;
 pub mod pod_spec;
 pub mod probes;
 pub mod resources;

@@ -14,7 +14,7 @@ use crate::quota::amounts;
 use crate::strategy::{Context, MetaRules, Strategy};
 use crate::validate::container::trimmed_image;
 use crate::validate::pod_spec::pod_spec;
-use crate::validate::template::pod_annotations;
+use crate::validate::template::{annotations_match, pod_annotations};
 use crate::validate::tree::{at, has, is_empty, keep, list, opt, s, set};
 
 pub struct Pods;
@@ -85,6 +85,7 @@ impl Strategy for Pods {
         if !s(spec, "nodeName").is_empty() && !is_empty(spec, "schedulingGates") {
             e.push(Error::forbidden(&p.child("nodeName"), "cannot be set until all schedulingGates have been cleared"));
         }
+        annotations_match(object.get("metadata").unwrap_or(&Value::Null), spec, &p, &mut e);
         e
     }
 

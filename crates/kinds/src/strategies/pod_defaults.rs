@@ -3,6 +3,7 @@
 use machinery::quantity::Quantity;
 use serde_json::{Map, Value, json};
 
+use crate::validate::resources::aggregate;
 use crate::validate::rules::quantity;
 use crate::validate::tree::{flag, has, int0, list, list_mut, map, opt, remove, s, set, set_default};
 use crate::validate::volume;
@@ -131,7 +132,28 @@ pub fn alone(spec: &mut Value) {
         }
     }
     if has(spec, "resources") {
+        huge_pages(spec);
         pod_level(spec);
+    }
+}
+
+/// The pod's limits of huge pages, where it has requirements of its own: what its containers have together.
+fn huge_pages(spec: &mut Value) {
+    let of = |key: &str| spec.get("resources").and_then(|r| map(r, key)).cloned().unwrap_or_default();
+    let (requests, mut limits) = (of("requests"), of("limits"));
+    if requests.is_empty() && limits.is_empty() {
+        return;
+    }
+    let containers = ["containers", "initContainers"].into_iter().flat_map(|key| list(spec, key));
+    let named = containers.filter_map(|c| map(opt(c, "resources")?, "limits")).flat_map(Map::keys);
+    let names: Vec<String> = named.filter(|name| name.starts_with("hugepages-") && !requests.contains_key(*name)).cloned().collect();
+    for name in names {
+        if let Some(sum) = aggregate(spec, "limits", &name) {
+            limits.entry(name).or_insert_with(|| json!(sum.to_string()));
+        }
+    }
+    if let Some(resources) = spec.get_mut("resources").filter(|_| !limits.is_empty()) {
+        set(resources, "limits", limits);
     }
 }
 
@@ -152,24 +174,20 @@ fn pod_level(spec: &mut Value) {
         return;
     }
     let mut requests = spec.get("resources").and_then(|r| map(r, "requests")).cloned().unwrap_or_default();
-    for (name, limit) in &limits {
-        let supported = matches!(name.as_str(), "cpu" | "memory") || name.starts_with("hugepages-");
-        if !supported || requests.contains_key(name) {
-            continue;
+    // Of what may be had beyond requests, the sum of the containers'; of the rest, and of what no container asks for, the limit.
+    for name in ["cpu", "memory"].into_iter().filter(|name| !requests.contains_key(*name)).collect::<Vec<_>>() {
+        if let Some(sum) = aggregate(spec, "requests", name) {
+            requests.insert(name.to_owned(), json!(sum.to_string()));
         }
-        let sum = sum_of_requests(spec, name).filter(|_| !name.starts_with("hugepages-"));
-        requests.insert(name.clone(), sum.map_or_else(|| limit.clone(), |q| json!(q.to_string())));
+    }
+    for (name, limit) in &limits {
+        if matches!(name.as_str(), "cpu" | "memory") || name.starts_with("hugepages-") {
+            requests.entry(name.clone()).or_insert_with(|| limit.clone());
+        }
     }
     if let Some(resources) = spec.get_mut("resources") {
         set(resources, "requests", requests);
     }
-}
-
-fn sum_of_requests(spec: &Value, name: &str) -> Option<Quantity> {
-    let amounts = crate::validate::tree::list(spec, "containers")
-        .iter()
-        .filter_map(|c| opt(c, "resources").and_then(|r| opt(r, "requests")).and_then(|r| r.get(name)).and_then(quantity));
-    amounts.reduce(|a, b| a + b)
 }
 
 fn round_lists(resources: &mut Value) {

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::rules::{dns_label, qualified};
 use super::selector::{label_selector_at, node_selector, node_selector_term};
-use super::tree::{entries, int0, is_empty, list, opt, s, strings};
+use super::tree::{int0, list, opt, s, strings};
 
 const REQUIRED: &str = "requiredDuringSchedulingIgnoredDuringExecution";
 const PREFERRED: &str = "preferredDuringSchedulingIgnoredDuringExecution";
@@ -63,34 +63,10 @@ fn term(t: &Value, p: &Path<'_>, e: &mut ErrorList) {
     for name in strings(t, "namespaces") {
         dns_label(&p.child("namespace"), name, e);
     }
-    label_keys(t, p, e);
+    super::scheduling::label_keys(t, p, e);
     let key = s(t, "topologyKey");
     if key.is_empty() {
         e.push(Error::required(&p.child("topologyKey"), "can not be empty"));
     }
     qualified(&p.child("topologyKey"), key, e);
-}
-
-fn label_keys(t: &Value, p: &Path<'_>, e: &mut ErrorList) {
-    let selector = opt(t, "labelSelector");
-    for key in ["matchLabelKeys", "mismatchLabelKeys"] {
-        if is_empty(t, key) {
-            continue;
-        }
-        let at = p.child(key);
-        if selector.is_none() {
-            e.push(Error::forbidden(&at, "must not be specified when labelSelector is not set"));
-            continue;
-        }
-        for (i, label) in strings(t, key).enumerate() {
-            qualified(&at.index(i), label, e);
-            if key == "matchLabelKeys" && strings(t, "mismatchLabelKeys").any(|other| other == label) {
-                e.push(Error::invalid_str(&at.index(i), label, "exists in both matchLabelKeys and mismatchLabelKeys"));
-            }
-            let taken = selector.is_some_and(|sel| entries(sel, "matchLabels").any(|(k, _)| k == label));
-            if taken {
-                e.push(Error::invalid_str(&at.index(i), label, "exists in both matchLabelKeys and labelSelector"));
-            }
-        }
-    }
 }

@@ -158,18 +158,19 @@ pub fn regular<'a>(pod: &Pod<'a>, p: &Path<'_>, names: &mut Vec<&'a str>, e: &mu
     for (i, c) in containers.iter().enumerate() {
         let at = at.index(i);
         shared(c, pod, &at, e);
-        unique_name(c, names, &at, e);
+        unique_name(c, false, names, &at, e);
         probes(c, pod, &at, e);
         restart(c, false, &at, e);
     }
     host_ports(containers, &at, e);
 }
 
-fn unique_name<'a>(c: &'a Value, names: &mut Vec<&'a str>, p: &Path<'_>, e: &mut ErrorList) {
+/// Two without a name are of one name, too, unless they are init containers.
+fn unique_name<'a>(c: &'a Value, init: bool, names: &mut Vec<&'a str>, p: &Path<'_>, e: &mut ErrorList) {
     let name = s(c, "name");
     if names.contains(&name) {
         e.push(Error::duplicate(&p.child("name"), &json!(name)));
-    } else if !name.is_empty() {
+    } else if !init || !name.is_empty() {
         names.push(name);
     }
 }
@@ -181,7 +182,7 @@ pub fn init<'a>(pod: &Pod<'a>, p: &Path<'_>, names: &mut Vec<&'a str>, e: &mut E
         let at = at.index(i);
         shared(c, pod, &at, e);
         restart(c, true, &at, e);
-        unique_name(c, names, &at, e);
+        unique_name(c, true, names, &at, e);
         host_ports(std::slice::from_ref(c), &p.child("initContainers"), e);
         if s(c, "restartPolicy") == "Always" {
             probes(c, pod, &at, e);
@@ -190,6 +191,14 @@ pub fn init<'a>(pod: &Pod<'a>, p: &Path<'_>, names: &mut Vec<&'a str>, e: &mut E
         for key in ["lifecycle", "livenessProbe", "readinessProbe", "startupProbe"] {
             if has(c, key) {
                 e.push(Error::forbidden(&at.child(key), "may not be set for init containers without restartPolicy=Always"));
+            }
+        }
+        let policies = at.child("resizePolicy");
+        for (j, policy) in list(c, "resizePolicy").iter().enumerate() {
+            let policy = s(policy, "restartPolicy");
+            if policy == "RestartContainer" {
+                let text = "must not be set to 'RestartContainer' for non-sidecar initContainers";
+                e.push(Error::invalid_str(&policies.index(j).child("restartPolicy"), policy, text));
             }
         }
     }
@@ -217,7 +226,7 @@ pub fn ephemeral<'a>(pod: &Pod<'a>, p: &Path<'_>, names: &mut Vec<&'a str>, e: &
         let at = at.index(i);
         shared(c, pod, &at, e);
         trimmed_image(c, &at, e);
-        unique_name(c, names, &at, e);
+        unique_name(c, false, names, &at, e);
         let target = s(c, "targetContainerName");
         if !target.is_empty() && !others.contains(&target) {
             e.push(Error::not_found(&at.child("targetContainerName"), &json!(target)));

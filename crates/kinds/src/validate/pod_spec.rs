@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::container::{self, Pod};
 use super::rules::{dns_label, dns_subdomain, in_range, labels, named, one_of, qualified};
 use super::tree::{flag, flag_is, has, int, is_empty, list, map, opt, opt_s, s, strings};
-use super::{affinity, go, resources, scheduling, security, volume};
+use super::{affinity, go, os, resources, scheduling, security, volume};
 
 const DNS_POLICIES: [&str; 4] = ["ClusterFirstWithHostNet", "ClusterFirst", "Default", "None"];
 const RESTART_POLICIES: [&str; 3] = ["Always", "OnFailure", "Never"];
@@ -15,7 +15,7 @@ const RESTART_POLICIES: [&str; 3] = ["Always", "OnFailure", "Never"];
 /// `alone`: a pod itself, not a template.
 pub fn pod_spec(spec: &Value, meta: &Value, alone: bool, p: &Path<'_>, e: &mut ErrorList) {
     volume::volumes(spec, meta, p, e);
-    resource_claims(spec, p, e);
+    resource_claims(spec, meta, alone, p, e);
     let pod = Pod {
         spec,
         restart_policy: s(spec, "restartPolicy"),
@@ -30,7 +30,7 @@ pub fn pod_spec(spec: &Value, meta: &Value, alone: bool, p: &Path<'_>, e: &mut E
     container::init(&pod, p, &mut names, e);
     container::ephemeral(&pod, p, &mut names, e);
     resources::pod_level(spec, &pod.claims, p, e);
-    security::host_network(spec, p, e);
+    security::host_network(spec, alone, p, e);
     match s(spec, "restartPolicy") {
         "" => e.push(Error::required(&p.child("restartPolicy"), "")),
         policy => one_of(&p.child("restartPolicy"), policy, &RESTART_POLICIES, e),
@@ -91,12 +91,16 @@ fn rest(spec: &Value, p: &Path<'_>, e: &mut ErrorList) {
         let limits = json!({ "limits": spec["overhead"] });
         resources::requirements(&limits, false, &[], &p.child("overhead"), e);
     }
-    os(spec, p, e);
+    os::os(spec, p, e);
 }
 
-fn resource_claims(spec: &Value, p: &Path<'_>, e: &mut ErrorList) {
+fn resource_claims(spec: &Value, meta: &Value, alone: bool, p: &Path<'_>, e: &mut ErrorList) {
     let at = p.child("resourceClaims");
     let claims = list(spec, "resourceClaims");
+    if alone && map(meta, "annotations").is_some_and(|a| a.contains_key(super::template::MIRROR)) {
+        e.extend(claims.iter().map(|_| Error::forbidden(&Path::new(""), "static pods do not support resource claims")));
+        return;
+    }
     for (i, claim) in claims.iter().enumerate() {
         let at = at.index(i);
         let name = s(claim, "name");
@@ -140,12 +144,13 @@ fn dns_config(spec: &Value, p: &Path<'_>, e: &mut ErrorList) {
     let servers = list(v, "nameservers");
     if none && servers.is_empty() {
         e.push(Error::required(&at, need));
+        return;
     }
     if servers.len() > 3 {
         e.push(Error::invalid(&at, &json!(servers), "must not have more than 3 nameservers"));
     }
     for (i, server) in strings(v, "nameservers").enumerate() {
-        e.extend(names_net::ip_legacy(&at.index(i), server, false));
+        e.extend(names_net::ip_legacy(&at.index(i), server, true));
     }
     let at = p.child("searches");
     let searches = list(v, "searches");
@@ -161,10 +166,6 @@ fn dns_config(spec: &Value, p: &Path<'_>, e: &mut ErrorList) {
             continue;
         }
         let name = search.strip_suffix('.').unwrap_or(search);
-        // Names with underscores are accepted, but judged good ones need not be.
-        if machinery::names::dns1123_subdomain_underscore(name).is_empty() {
-            continue;
-        }
         named(&at.index(i), name, machinery::names::dns1123_subdomain_underscore(name), e);
     }
     let at = p.child("options");
@@ -179,82 +180,40 @@ fn host_users(spec: &Value, p: &Path<'_>, e: &mut ErrorList) {
     if !flag_is(spec, "hostUsers", false) {
         return;
     }
-    for (key, text) in
-        [("hostPID", "when `hostUsers` is false"), ("hostIPC", "when `hostUsers` is false"), ("hostNetwork", "when `hostUsers` is false")]
-    {
+    const TEXT: &str = "when `hostUsers` is false";
+    // Upstream writes two of the paths with the field's name in Go.
+    for (key, path) in [("hostNetwork", "hostNetwork"), ("hostPID", "HostPID"), ("hostIPC", "HostIPC")] {
         if flag(spec, key) {
-            e.push(Error::forbidden(&p.child(key), text));
+            e.push(Error::forbidden(&p.child(path), TEXT));
         }
     }
-    let at = p.child("containers");
-    for (i, c) in list(spec, "containers").iter().enumerate() {
+    os::each_container(spec, p, |c, at| {
         if !is_empty(c, "volumeDevices") {
-            e.push(Error::forbidden(&at.index(i).child("volumeDevices"), "when `hostUsers` is false"));
+            e.push(Error::forbidden(&at.child("volumeDevices"), TEXT));
         }
-    }
+    });
 }
 
 fn host_aliases(spec: &Value, p: &Path<'_>, e: &mut ErrorList) {
     let at = p.child("hostAliases");
     for (i, alias) in list(spec, "hostAliases").iter().enumerate() {
         let at = at.index(i);
-        e.extend(names_net::ip_legacy(&at.child("ip"), s(alias, "ip"), false));
+        e.extend(names_net::ip_legacy(&at.child("ip"), s(alias, "ip"), true));
         super::rules::each_string(alias, "hostnames", &at, machinery::names::dns1123_subdomain, e);
-    }
-}
-
-/// Fields that have no meaning on an operating system.
-const NOT_WINDOWS_POD: [(&str, &str); 4] = [
-    ("hostPID", "cannot be set for a windows pod"),
-    ("hostIPC", "cannot be set for a windows pod"),
-    ("shareProcessNamespace", "cannot be set for a windows pod"),
-    ("hostUsers", "cannot be set for a windows pod"),
-];
-
-fn os(spec: &Value, p: &Path<'_>, e: &mut ErrorList) {
-    let Some(v) = opt(spec, "os") else { return };
-    let at = p.child("os");
-    match s(v, "name") {
-        "" => e.push(Error::required(&at.child("name"), "")),
-        "linux" => linux(spec, p, e),
-        "windows" => {
-            for (key, text) in NOT_WINDOWS_POD {
-                if flag(spec, key) || (key == "hostUsers" && has(spec, key)) {
-                    e.push(Error::forbidden(&p.child(key), text));
-                }
-            }
-        }
-        other => e.push(Error::not_supported(&at, &json!(other), &["linux", "windows"])),
-    }
-}
-
-fn linux(spec: &Value, p: &Path<'_>, e: &mut ErrorList) {
-    let text = "windows options cannot be set for a linux pod";
-    let windows = |v: &Value| opt(v, "securityContext").is_some_and(|sc| has(sc, "windowsOptions"));
-    if windows(spec) {
-        e.push(Error::forbidden(&p.child("securityContext").child("windowsOptions"), text));
-    }
-    for key in ["initContainers", "containers", "ephemeralContainers"] {
-        let at = p.child(key);
-        for (i, c) in list(spec, key).iter().enumerate() {
-            if windows(c) {
-                e.push(Error::forbidden(&at.index(i).child("securityContext").child("windowsOptions"), text));
-            }
-        }
     }
 }
 
 fn hostname_override(spec: &Value, p: &Path<'_>, e: &mut ErrorList) {
     let Some(name) = opt_s(spec, "hostnameOverride") else { return };
     let at = p.child("hostnameOverride");
-    if name.len() > 64 {
-        e.push(Error::too_long(&at, 64));
-    }
-    dns_subdomain(&at, name, e);
     if flag(spec, "setHostnameAsFQDN") {
         e.push(Error::forbidden(&at, "may not be specified when setHostnameAsFQDN is true"));
     }
     if flag(spec, "hostNetwork") {
         e.push(Error::forbidden(&at, "may not be specified when hostNetwork is true"));
     }
+    if name.len() > 64 {
+        e.push(Error::too_long(&at, 64));
+    }
+    dns_subdomain(&at, name, e);
 }

@@ -4,8 +4,8 @@ use machinery::field::{Error, ErrorList, Path};
 use machinery::quantity::Quantity;
 use serde_json::{Value, json};
 
-use super::rules::{dns_label, go_slice, named, non_negative_quantity, quantity_at, resource_entries};
-use super::tree::{entries, has, list, opt, s};
+use super::rules::{dns_label, named, non_negative_quantity, quantity_at, resource_entries};
+use super::tree::{has, list, opt, s};
 
 /// Names of resources without a domain.
 const STANDARD: [&str; 20] = [
@@ -154,13 +154,13 @@ pub fn requirements(v: &Value, pod: bool, claims_of_pod: &[&str], p: &Path<'_>, 
         amount(name, q, &at, e);
         match opt(v, "limits").and_then(|limits| quantity_at(limits, name)) {
             Some(limit) if q != limit && !overcommit_allowed(name) => {
-                e.push(Error::invalid_str(&at, &q.to_string(), format!("must be equal to {name} limit of {limit}")));
+                e.push(Error::invalid_str(&requests_at, &q.to_string(), format!("must be equal to {name} limit of {limit}")));
             }
             Some(limit) if q > limit => {
-                e.push(Error::invalid_str(&at, &q.to_string(), format!("must be less than or equal to {name} limit of {limit}")));
+                e.push(Error::invalid_str(&requests_at, &q.to_string(), format!("must be less than or equal to {name} limit of {limit}")));
             }
             None if !overcommit_allowed(name) => {
-                e.push(Error::required(&p.child("limits").key(name), "Limit must be set for non overcommitable resources"));
+                e.push(Error::required(&limits_at, "Limit must be set for non overcommitable resources"));
             }
             _ => {}
         }
@@ -183,9 +183,10 @@ fn pod_level_name(value: &str, p: &Path<'_>, e: &mut ErrorList) {
 }
 
 fn whole_pages(name: &str, q: Quantity, p: &Path<'_>, e: &mut ErrorList) {
-    let Some(page) = name.strip_prefix("hugepages-").and_then(|size| Quantity::parse(size).ok()).filter(|s| s.sign() > 0) else { return };
-    if q.value() % page.value() != 0 {
-        e.push(Error::invalid_str(p, &q.to_string(), format!("must be an integer multiple of page size {page}")));
+    let Some(size) = name.strip_prefix("hugepages-") else { return };
+    let page = Quantity::parse(size).ok().filter(|page| page.sign() > 0 && page.milli_value() % 1000 == 0);
+    if page.is_none_or(|page| q.value() % page.value() != 0) {
+        e.push(Error::invalid_str(p, &q.to_string(), format!("{q} is not positive integer multiple of {name}")));
     }
 }
 
@@ -197,22 +198,39 @@ fn claims(v: &Value, claims_of_pod: &[&str], p: &Path<'_>, e: &mut ErrorList) {
             e.push(Error::required(&at, ""));
             continue;
         }
-        if !request.is_empty() {
-            dns_label(&at.child("request"), request, e);
-        }
-        if seen.contains(&(name, request)) {
-            let value = if request.is_empty() { name.to_owned() } else { format!("{name}/{request}") };
-            e.push(Error::duplicate(&at, &json!(value)));
-        } else if !claims_of_pod.contains(&name) {
+        claim_once((name, request), &mut seen, &at, e);
+        if !claims_of_pod.contains(&name) {
             let mut error = Error::not_found(&at, &json!(name));
-            error.detail = if claims_of_pod.is_empty() {
+            let mut known: Vec<&str> = claims_of_pod.iter().copied().filter(|name| !name.is_empty()).collect();
+            known.sort_unstable();
+            known.dedup();
+            error.detail = if known.is_empty() {
                 "must be one of the names in pod.spec.resourceClaims which is empty".to_owned()
             } else {
-                format!("must be one of the names in pod.spec.resourceClaims {}", go_slice(claims_of_pod))
+                format!("must be one of the names in pod.spec.resourceClaims: {}", known.join(", "))
             };
             e.push(error);
         }
-        seen.push((name, request));
+    }
+}
+
+/// A claim as a whole takes in all its requests, so none of them can be named beside it.
+fn claim_once<'a>(key: (&'a str, &'a str), seen: &mut Vec<(&'a str, &'a str)>, p: &Path<'_>, e: &mut ErrorList) {
+    let (name, request) = key;
+    if seen.contains(&(name, "")) {
+        e.push(Error::duplicate(p, &json!(name)));
+        return;
+    }
+    if !request.is_empty() {
+        dns_label(&p.child("request"), request, e);
+        if seen.contains(&key) {
+            e.push(Error::duplicate(p, &json!(format!("{name}/{request}"))));
+        }
+    }
+    let overlapping = seen.iter().filter(|(other, _)| request.is_empty() && *other == name).count();
+    e.extend((0..overlapping).map(|_| Error::duplicate(p, &json!(name))));
+    if !seen.contains(&key) {
+        seen.push(key);
     }
 }
 
@@ -220,32 +238,68 @@ fn claims(v: &Value, claims_of_pod: &[&str], p: &Path<'_>, e: &mut ErrorList) {
 pub fn pod_level(spec: &Value, claims_of_pod: &[&str], p: &Path<'_>, e: &mut ErrorList) {
     let Some(v) = opt(spec, "resources") else { return };
     let p = p.child("resources");
+    if opt(spec, "os").is_some_and(|os| s(os, "name") == "windows") {
+        e.push(Error::forbidden(&p, "may not be set for a windows pod"));
+        return;
+    }
     // Also an empty list is set.
     if has(v, "claims") {
         e.push(Error::forbidden(&p.child("claims"), "claims may not be set for Resources at pod-level"));
     }
     requirements(v, true, claims_of_pod, &p, e);
-    for (name, limit) in resource_entries(v, "limits") {
-        let mut sum = Quantity::ZERO;
-        for c in list(spec, "containers") {
-            let at = opt(c, "resources").and_then(|r| opt(r, "requests")).and_then(|r| quantity_at(r, name));
-            sum += at.unwrap_or_default();
-        }
-        if sum > limit && !entries(v, "requests").any(|(k, _)| k == name) {
+    pod_level_consistency(spec, v, &p, e);
+}
+
+/// `validatePodResourceConsistency`: what the pod has must be enough for its containers.
+fn pod_level_consistency(spec: &Value, v: &Value, p: &Path<'_>, e: &mut ErrorList) {
+    let (requests_at, limits_at, containers_at) = (p.child("requests"), p.child("limits"), p.child("containers"));
+    for (name, request) in resource_entries(v, "requests") {
+        if let Some(sum) = aggregate(spec, "requests", name).filter(|sum| *sum > request) {
             let text = format!("must be greater than or equal to aggregate container requests of {sum}");
-            e.push(Error::invalid_str(&p.child("limits").key(name), &limit.to_string(), text));
+            e.push(Error::invalid_str(&requests_at.key(name), &request.to_string(), text));
         }
     }
-    for (name, request) in resource_entries(v, "requests") {
-        let mut sum = Quantity::ZERO;
-        for c in list(spec, "containers") {
-            let at = opt(c, "resources").and_then(|r| opt(r, "requests")).and_then(|r| quantity_at(r, name));
-            sum += at.unwrap_or_default();
+    for (name, limit) in resource_entries(v, "limits").filter(|(name, _)| is_huge_pages(name)) {
+        if let Some(sum) = aggregate(spec, "limits", name).filter(|sum| *sum > limit) {
+            let text = format!("must be greater than or equal to aggregate container limits of {sum}");
+            e.push(Error::invalid_str(&limits_at.key(name), &limit.to_string(), text));
         }
-        if sum > request {
-            let text = format!("must be greater than or equal to aggregate container requests of {sum}");
-            e.push(Error::invalid_str(&p.child("requests").key(name), &request.to_string(), text));
+    }
+    for (i, c) in list(spec, "containers").iter().enumerate() {
+        for (name, own) in opt(c, "resources").into_iter().flat_map(|r| resource_entries(r, "limits")) {
+            let limit = opt(v, "limits").and_then(|limits| quantity_at(limits, name));
+            if let Some(limit) = limit.filter(|limit| own > *limit) {
+                let text = format!("must be less than or equal to pod limits of {limit}");
+                e.push(Error::invalid_str(&containers_at.index(i).key(name).child("limits"), &own.to_string(), text));
+            }
         }
+    }
+}
+
+/// What containers need at once: the regular ones and sidecars together, or more while init containers run one by one
+/// (`AggregateContainerRequests`, `AggregateContainerLimits`). `None` where no container says anything.
+pub fn aggregate(spec: &Value, key: &str, name: &str) -> Option<Quantity> {
+    let of = |c: &Value| opt(c, "resources").and_then(|r| opt(r, key)).and_then(|r| quantity_at(r, name));
+    let mut sum: Option<Quantity> = list(spec, "containers").iter().filter_map(of).reduce(|a, b| a + b);
+    let (mut sidecars, mut peak): (Option<Quantity>, Option<Quantity>) = (None, None);
+    for c in list(spec, "initContainers") {
+        let mut running = of(c);
+        if s(c, "restartPolicy") == "Always" {
+            sum = plus(sum, running);
+            sidecars = plus(sidecars, running);
+            running = sidecars;
+        } else if running.is_some() {
+            running = plus(running, sidecars);
+        }
+        peak = peak.max(running);
+    }
+    sum.max(peak)
+}
+
+fn plus(a: Option<Quantity>, b: Option<Quantity>) -> Option<Quantity> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a + b),
+        (a, b) => a.or(b),
     }
 }
 

@@ -4,7 +4,6 @@ use machinery::field::{Error, ErrorList, Path};
 use machinery::names;
 use serde_json::{Value, json};
 
-use super::go;
 use super::rules::{one_of, qualified};
 use super::selector::label_selector_at;
 use super::tree::{has, int, int0, is_empty, list, opt, opt_s, s, strings};
@@ -12,8 +11,11 @@ use super::tree::{has, int, int0, is_empty, list, opt, opt_s, s, strings};
 pub const TAINT_EFFECTS: [&str; 3] = ["NoSchedule", "PreferNoSchedule", "NoExecute"];
 
 pub fn tolerations(v: &Value, p: &Path<'_>, e: &mut ErrorList) {
-    let at = p.child("tolerations");
-    for (i, t) in list(v, "tolerations").iter().enumerate() {
+    each_toleration(list(v, "tolerations"), &p.child("tolerations"), e);
+}
+
+pub fn each_toleration(tolerations: &[Value], at: &Path<'_>, e: &mut ErrorList) {
+    for (i, t) in tolerations.iter().enumerate() {
         toleration(t, &at.index(i), e);
     }
 }
@@ -40,9 +42,11 @@ fn toleration(t: &Value, p: &Path<'_>, e: &mut ErrorList) {
         }
         "Exists" => {
             if !value.is_empty() {
-                e.push(go::invalid(&at, t, "core.v1.Toleration", "value must be empty when `operator` is 'Exists'"));
+                e.push(Error::invalid_str(&at, value, "value must be empty when `operator` is 'Exists'"));
             }
         }
+        // Comparisons are of a feature that is off by default, but named already.
+        "Lt" | "Gt" => e.push(Error::not_supported(&at, &json!(operator), &["Equal", "Exists", "Lt", "Gt"])),
         other => e.push(Error::not_supported(&at, &json!(other), &["Equal", "Exists"])),
     }
     if !effect.is_empty() {
@@ -63,7 +67,7 @@ pub fn topology_spread(spec: &Value, p: &Path<'_>, e: &mut ErrorList) {
             e.push(Error::required(&p.child("topologyKey"), "can not be empty"));
         }
         one_of(&p.child("whenUnsatisfiable"), when, &["DoNotSchedule", "ScheduleAnyway"], e);
-        if all[..i].iter().any(|other| s(other, "topologyKey") == key && s(other, "whenUnsatisfiable") == when) {
+        if all[i + 1..].iter().any(|other| s(other, "topologyKey") == key && s(other, "whenUnsatisfiable") == when) {
             e.push(Error::duplicate(&p.child("{topologyKey, whenUnsatisfiable}"), &json!(format!("{{{key}, {when}}}"))));
         }
         min_domains(c, when, &p.child("minDomains"), e);
@@ -72,7 +76,7 @@ pub fn topology_spread(spec: &Value, p: &Path<'_>, e: &mut ErrorList) {
                 one_of(&p.child(key), policy, &["Honor", "Ignore"], e);
             }
         }
-        spread_label_keys(c, &p, e);
+        label_keys(c, &p, e);
         label_selector_at(c, "labelSelector", &p, e);
     }
 }
@@ -88,21 +92,36 @@ fn min_domains(c: &Value, when: &str, p: &Path<'_>, e: &mut ErrorList) {
     }
 }
 
-fn spread_label_keys(c: &Value, p: &Path<'_>, e: &mut ErrorList) {
-    if is_empty(c, "matchLabelKeys") {
-        return;
+/// Label keys whose values come from the pod (`ValidateMatchLabelKeysAndMismatchLabelKeys`). A pod's have become expressions of
+/// the selector by now, so only a key that is there twice was there before.
+pub fn label_keys(v: &Value, p: &Path<'_>, e: &mut ErrorList) {
+    let selector = opt(v, "labelSelector");
+    for key in ["matchLabelKeys", "mismatchLabelKeys"].into_iter().filter(|key| !is_empty(v, key)) {
+        let at = p.child(key);
+        if selector.is_none() {
+            e.push(Error::forbidden(&at, "must not be specified when labelSelector is not set"));
+            continue;
+        }
+        for (i, label) in strings(v, key).enumerate() {
+            qualified(&at.index(i), label, e);
+        }
+    }
+    if let Some(selector) = selector {
+        let mut seen: Vec<&str> = super::tree::entries(selector, "matchLabels").map(|(key, _)| key.as_str()).collect();
+        for key in list(selector, "matchExpressions").iter().map(|expression| s(expression, "key")) {
+            // Upstream leaves the name of the list out of this path.
+            if let Some(i) =
+                strings(v, "matchLabelKeys").collect::<Vec<_>>().iter().rposition(|k| *k == key).filter(|_| seen.contains(&key))
+            {
+                e.push(Error::invalid_str(&p.index(i), key, "exists in both matchLabelKeys and labelSelector"));
+            }
+            seen.push(key);
+        }
     }
     let at = p.child("matchLabelKeys");
-    let Some(selector) = opt(c, "labelSelector") else {
-        e.push(Error::forbidden(&at, "must not be specified when labelSelector is not set"));
-        return;
-    };
-    for (i, key) in strings(c, "matchLabelKeys").enumerate() {
-        qualified(&at.index(i), key, e);
-        let taken = super::tree::entries(selector, "matchLabels").any(|(k, _)| k == key)
-            || list(selector, "matchExpressions").iter().any(|x| s(x, "key") == key);
-        if taken {
-            e.push(Error::invalid_str(&at.index(i), key, "exists in both matchLabelKeys and labelSelector"));
+    for (i, key) in strings(v, "matchLabelKeys").enumerate() {
+        if strings(v, "mismatchLabelKeys").any(|other| other == key) {
+            e.push(Error::invalid_str(&at.index(i), key, "exists in both matchLabelKeys and mismatchLabelKeys"));
         }
     }
 }

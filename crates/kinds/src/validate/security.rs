@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::go;
 use super::rules::{dns_subdomain, one_of};
-use super::tree::{flag, flag_is, has, int, list, opt, opt_s, s, strings};
+use super::tree::{flag, flag_is, int, list, opt, opt_s, s, strings};
 
 const PROFILES: [&str; 3] = ["Localhost", "RuntimeDefault", "Unconfined"];
 
@@ -69,14 +69,20 @@ pub fn app_armor(v: &Value, p: &Path<'_>, e: &mut ErrorList) {
     match s(profile, "type") {
         "Localhost" => match opt_s(profile, "localhostProfile") {
             None => e.push(Error::required(&at, "must be set when AppArmor type is Localhost")),
-            Some(name) if name.trim() != name => e.push(Error::invalid_str(&at, name, "must not be padded with whitespace")),
-            Some("") => e.push(Error::required(&at, "must be set when AppArmor type is Localhost")),
-            Some(name) if name.len() > 4095 => e.push(Error::too_long(&at, 4095)),
-            Some(_) => {}
+            Some(name) => {
+                if name.trim() != name {
+                    e.push(Error::invalid_str(&at, name, "must not be padded with whitespace"));
+                } else if name.is_empty() {
+                    e.push(Error::required(&at, "must be set when AppArmor type is Localhost"));
+                }
+                if name.len() > 4095 {
+                    e.push(Error::too_long(&at, 4095));
+                }
+            }
         },
         "RuntimeDefault" | "Unconfined" => {
-            if has(profile, "localhostProfile") {
-                e.push(go::invalid(&at, profile, "core.v1.AppArmorProfile", "can only be set when AppArmor type is Localhost"));
+            if let Some(name) = opt_s(profile, "localhostProfile") {
+                e.push(Error::invalid_str(&at, name, "can only be set when AppArmor type is Localhost"));
             }
         }
         "" => e.push(Error::required(&p.child("type"), "type is required when appArmorProfile is set")),
@@ -109,8 +115,9 @@ fn windows_user(user: &str, p: &Path<'_>, e: &mut ErrorList) {
         e.push(Error::invalid_str(p, user, "runAsUserName cannot be an empty string"));
         return;
     }
-    if user.chars().any(char::is_control) {
+    if user.bytes().any(|b| b.is_ascii_control()) {
         e.push(Error::invalid_str(p, user, "runAsUserName cannot contain control characters"));
+        return;
     }
     let (domain, name) = match user.split_once('\\') {
         Some((domain, name)) if !name.contains('\\') => (Some(domain), name),
@@ -121,12 +128,11 @@ fn windows_user(user: &str, p: &Path<'_>, e: &mut ErrorList) {
         }
     };
     if let Some(domain) = domain {
-        if domain.len() > 256 {
+        if domain.len() >= 256 {
             let text = "runAsUserName's Domain length must be under 256 characters";
             e.push(Error::invalid_str(p, user, text));
         }
-        let dns = domain.bytes().all(|b| b.is_ascii_alphanumeric() || b"-.".contains(&b));
-        if !dns || domain.is_empty() {
+        if !is_net_bios(domain) && !is_dns_domain(domain) {
             let text = "runAsUserName's Domain doesn't match the NetBios nor the DNS format";
             e.push(Error::invalid_str(p, user, text));
         }
@@ -143,6 +149,21 @@ fn windows_user(user: &str, p: &Path<'_>, e: &mut ErrorList) {
         let text = "runAsUserName's User cannot contain the following characters: \"/\\:;|=,+*?<>@[]";
         e.push(Error::invalid_str(p, user, text));
     }
+}
+
+/// One to fifteen characters, the first no dot.
+fn is_net_bios(domain: &str) -> bool {
+    (1..=15).contains(&domain.chars().count())
+        && !domain.starts_with('.')
+        && !domain.contains(['\\', '/', ':', '*', '?', '"', '<', '>', '|'])
+}
+
+fn is_dns_domain(domain: &str) -> bool {
+    let edge = |b: Option<&u8>| b.is_some_and(u8::is_ascii_alphanumeric);
+    domain.split('.').all(|label| {
+        let b = label.as_bytes();
+        b.len() <= 63 && edge(b.first()) && edge(b.last()) && b.iter().all(|b| b.is_ascii_alphanumeric() || *b == b'-')
+    })
 }
 
 /// The pod's, with what of the spec belongs to it.
@@ -178,8 +199,8 @@ pub fn pod(spec: &Value, p: &Path<'_>, e: &mut ErrorList) {
     }
 }
 
-/// With the host's network a host port can only be the container's own.
-pub fn host_network(spec: &Value, p: &Path<'_>, e: &mut ErrorList) {
+/// With the host's network a host port can only be the container's own; templates may leave it to their pods.
+pub fn host_network(spec: &Value, alone: bool, p: &Path<'_>, e: &mut ErrorList) {
     if !flag(spec, "hostNetwork") {
         return;
     }
@@ -189,7 +210,7 @@ pub fn host_network(spec: &Value, p: &Path<'_>, e: &mut ErrorList) {
         let ports = at.child("ports");
         for (j, port) in list(c, "ports").iter().enumerate() {
             let host = super::tree::int0(port, "hostPort");
-            if host != super::tree::int0(port, "containerPort") {
+            if (alone || host != 0) && host != super::tree::int0(port, "containerPort") {
                 let text = "must match `containerPort` when `hostNetwork` is true";
                 e.push(Error::invalid(&ports.index(j).child("hostPort"), &json!(host), text));
             }
@@ -199,7 +220,7 @@ pub fn host_network(spec: &Value, p: &Path<'_>, e: &mut ErrorList) {
 
 fn sysctls(v: &Value, spec: &Value, p: &Path<'_>, e: &mut ErrorList) {
     let at = p.child("sysctls");
-    let mut seen: Vec<String> = Vec::new();
+    let mut seen: Vec<&str> = Vec::new();
     for (i, sysctl) in list(v, "sysctls").iter().enumerate() {
         let (at, name) = (at.index(i).child("name").to_string(), s(sysctl, "name"));
         let at = Path::new(&at);
@@ -209,25 +230,35 @@ fn sysctls(v: &Value, spec: &Value, p: &Path<'_>, e: &mut ErrorList) {
             let text =
                 "must have at most 253 characters and match regex ^([a-z0-9]([-_a-z0-9]*[a-z0-9])?[\\./])*[a-z0-9]([-_a-z0-9]*[a-z0-9])?$";
             e.push(Error::invalid_str(&at, name, text));
+        } else if seen.contains(&name) {
+            e.push(Error::duplicate(&at, &json!(name)));
         }
-        let plain = name.replace('/', ".");
-        if seen.contains(&plain) {
-            e.push(Error::duplicate(&at, &json!(plain)));
-        }
-        host_sysctl(&plain, name, spec, &at, e);
-        seen.push(plain);
+        host_sysctl(name, spec, &at, e);
+        seen.push(name);
     }
 }
 
-fn host_sysctl(plain: &str, name: &str, spec: &Value, p: &Path<'_>, e: &mut ErrorList) {
+fn host_sysctl(name: &str, spec: &Value, p: &Path<'_>, e: &mut ErrorList) {
+    let plain = dotted(name);
+    let of_ipc = ["kernel.shm", "kernel.msg", "fs.mqueue."].iter().any(|start| plain.starts_with(start)) || plain == "kernel.sem";
     if flag(spec, "hostNetwork") && plain.starts_with("net.") {
-        e.push(Error::invalid_str(p, name, "may not be specified when 'hostNetwork' is set to true"));
+        e.push(Error::invalid_str(p, name, "may not be specified when 'hostNetwork' is true"));
+    } else if flag(spec, "hostIPC") && of_ipc {
+        e.push(Error::invalid_str(p, name, "may not be specified when 'hostIPC' is true"));
     }
-    if flag(spec, "hostIPC")
-        && (plain.starts_with("kernel.shm") || plain.starts_with("kernel.msg") || plain == "kernel.sem" || plain.starts_with("fs.mqueue."))
-    {
-        e.push(Error::invalid_str(p, name, "may not be specified when 'hostIPC' is set to true"));
+}
+
+/// A name whose first separator is a slash has slashes for dots and dots for slashes (`NormalizeName`).
+fn dotted(name: &str) -> String {
+    if name.find(['.', '/']).is_none_or(|i| i == 0 || name.as_bytes().get(i) == Some(&b'.')) {
+        return name.to_owned();
     }
+    let swapped = |c: char| match c {
+        '/' => '.',
+        '.' => '/',
+        c => c,
+    };
+    name.chars().map(swapped).collect()
 }
 
 fn is_sysctl(name: &str) -> bool {
@@ -243,16 +274,21 @@ fn is_sysctl(name: &str) -> bool {
 pub fn windows_host_process(spec: &Value, p: &Path<'_>, e: &mut ErrorList) {
     let of_pod =
         opt(spec, "securityContext").and_then(|sc| opt(sc, "windowsOptions")).and_then(|w| opt(w, "hostProcess")).and_then(Value::as_bool);
-    let (mut any, mut all, mut count) = (false, true, 0);
-    for c in list(spec, "containers").iter().chain(list(spec, "initContainers")).chain(list(spec, "ephemeralContainers")) {
+    let (mut any, mut all) = (false, true);
+    super::os::each_container(spec, p, |c, at| {
         let own =
             opt(c, "securityContext").and_then(|sc| opt(sc, "windowsOptions")).and_then(|w| opt(w, "hostProcess")).and_then(Value::as_bool);
+        if let (Some(pods), Some(own)) = (of_pod, own)
+            && pods != own
+        {
+            let text = format!("pod hostProcess value must be identical if both are specified, was {pods}");
+            e.push(Error::invalid(&at.child("securityContext.windowsOptions.hostProcess"), &json!(own), text));
+        }
         let on = own.or(of_pod).unwrap_or(false);
         any |= on;
         all &= on;
-        count += 1;
-    }
-    if count > 0 && any {
+    });
+    if any {
         if !all {
             let text = "If pod contains any hostProcess containers then all containers must be HostProcess containers";
             e.push(Error::invalid_str(p, "", text));

@@ -7,7 +7,7 @@ use crate::validate::equal::semantic;
 use crate::validate::go;
 use crate::validate::tree::{at, entries, has, is_empty, keep, list, list_mut, opt, s, set};
 
-pub(super) const MIRROR: &str = "kubernetes.io/config.mirror";
+use crate::validate::template::MIRROR;
 const KINDS: [&str; 2] = ["containers", "initContainers"];
 
 /// The pod as it was, with the resources asked for; as asked where containers were added, removed, moved or renamed, which

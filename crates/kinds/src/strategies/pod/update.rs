@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use super::gated;
 use crate::validate::equal::semantic;
+use crate::validate::template::{MIRROR, annotation_updates};
 use crate::validate::tree::{int, is_empty, keep, list, list_mut, opt, s};
 
 const ONLY: &str = "pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,\
@@ -15,17 +16,16 @@ const ONLY: &str = "pod updates may not change fields other than `spec.container
 pub fn spec(new: &Value, old: &Value) -> ErrorList {
     let mut e = ErrorList::new();
     super::whole(new, &mut e);
+    annotation_updates(new, old, &mut e);
     let p = Path::new("spec");
     let empty = json!({});
     let (ns, os) = (opt(new, "spec").unwrap_or(&empty), opt(old, "spec").unwrap_or(&empty));
     for key in ["containers", "initContainers"] {
+        let at = p.child(key);
         if list(ns, key).len() != list(os, key).len() {
-            e.push(Error::forbidden(&p.child(key), "pod updates may not add or remove containers"));
+            e.push(Error::forbidden(&at, "pod updates may not add or remove containers"));
             return e;
         }
-    }
-    for key in ["containers", "initContainers"] {
-        let at = p.child(key);
         for (i, c) in list(ns, key).iter().enumerate() {
             if s(c, "image").is_empty() {
                 e.push(Error::required(&at.index(i).child("image"), ""));
@@ -123,11 +123,12 @@ fn munge(ns: &Value, os: &Value, p: &Path<'_>, e: &mut ErrorList) -> Value {
 /// `ValidatePodEphemeralContainersUpdate`: only additions.
 pub fn ephemeral(new: &Value, old: &Value) -> ErrorList {
     const TYPE: &str = "core.v1.EphemeralContainer";
-    if crate::validate::tree::at(old, "metadata.annotations").is_some_and(|a| crate::validate::tree::has(a, super::resize::MIRROR)) {
+    if crate::validate::tree::at(old, "metadata.annotations").is_some_and(|a| crate::validate::tree::has(a, MIRROR)) {
         return vec![Error::forbidden(&Path::new(""), "static pods do not support ephemeral containers")];
     }
     let mut e = ErrorList::new();
     super::whole(new, &mut e);
+    annotation_updates(new, old, &mut e);
     let empty = json!({});
     let (ns, os) = (opt(new, "spec").unwrap_or(&empty), opt(old, "spec").unwrap_or(&empty));
     let spec = Path::new("spec");

@@ -4,8 +4,9 @@ use machinery::field::{Error, ErrorList, Path};
 use machinery::names;
 use serde_json::{Value, json};
 
+use super::super::os;
 use super::super::rules::{dns_label, dns_subdomain, named, required};
-use super::super::tree::{list, opt, s};
+use super::super::tree::{has, list, opt, s};
 use super::super::volume::files::{field_ref, resource_ref};
 
 /// Fields of the pod that a variable may take.
@@ -97,23 +98,23 @@ fn file_key(source: &Value, p: &Path<'_>, e: &mut ErrorList) {
 
 /// The volumes files are read from must be there; asked when all else of the pod was.
 pub fn file_volumes(spec: &Value, p: &Path<'_>, e: &mut ErrorList) {
-    for key in ["containers", "initContainers", "ephemeralContainers"] {
-        let all = p.child(key);
-        for (i, c) in list(spec, key).iter().enumerate() {
-            let container = all.index(i);
-            let env = container.child("env");
-            for (j, v) in list(c, "env").iter().enumerate() {
-                let Some(source) = super::super::tree::at(v, "valueFrom.fileKeyRef") else { continue };
-                let volume = s(source, "volumeName");
-                if super::super::volume::find(spec, volume).is_none() {
-                    let item = env.index(j);
-                    let from = item.child("valueFrom");
-                    let key_ref = from.child("fileKeyRef");
-                    e.push(Error::not_found(&key_ref.child("volumeName"), &json!(volume)));
+    os::each_container(spec, p, |c, container| {
+        let env = container.child("env");
+        for (j, v) in list(c, "env").iter().enumerate() {
+            let Some(source) = super::super::tree::at(v, "valueFrom.fileKeyRef") else { continue };
+            let name = s(source, "volumeName");
+            let (item, key_ref) = (env.index(j), "valueFrom.fileKeyRef.volumeName");
+            let at = item.child(key_ref);
+            // The last of a name counts, also when it is wrong.
+            match list(spec, "volumes").iter().rfind(|volume| s(volume, "name") == name) {
+                None => e.push(Error::not_found(&at, &json!(name))),
+                Some(volume) if !has(volume, "emptyDir") => {
+                    e.push(Error::invalid_str(&at, name, "referenced volume must be of type emptyDir"));
                 }
+                Some(_) => {}
             }
         }
-    }
+    });
 }
 
 pub fn env_from(c: &Value, p: &Path<'_>, e: &mut ErrorList) {
