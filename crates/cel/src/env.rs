@@ -26,6 +26,7 @@ pub struct Env {
     pub(crate) variables: BTreeMap<String, Type>,
     pub(crate) objects: BTreeMap<String, Arc<ObjectType>>,
     pub(crate) mutation: bool,
+    pub(crate) bindings: bool,
 }
 
 /// A checked expression, ready to be evaluated any number of times, from any thread.
@@ -45,7 +46,7 @@ impl std::fmt::Debug for Program {
 }
 
 impl Env {
-    /// Every library of Kubernetes v1.36, no variables.
+    /// Every library that upstream's base environment has in v1.36, no variables.
     pub fn new() -> Self {
         Self::default()
     }
@@ -61,15 +62,22 @@ impl Env {
         self
     }
 
-    /// The types of mutations: `Object{...}`, `Object.spec{...}` with fields of any type, and `JSONPatch{op, path, from, value}`.
+    /// The types of mutations: `Object{...}`, `Object.spec{...}` with fields of any type, and `JSONPatch{op, path, from, value}`;
+    /// and `jsonpatch.escapeKey`.
     pub fn mutation_types(mut self) -> Self {
         self.mutation = true;
         self
     }
 
+    /// `cel.bind(x, value, expression)`, which only device selectors have.
+    pub fn bindings(mut self) -> Self {
+        self.bindings = true;
+        self
+    }
+
     pub fn compile(&self, text: &str) -> Result<Program, CompileError> {
         let mut source = Source::new(text);
-        let Some((expr, ids)) = parser::parse(&mut source) else { return Err(source.error()) };
+        let Some((expr, ids)) = parser::parse(&mut source, self.bindings) else { return Err(source.error()) };
         let found = checker::check(self, &mut source, &expr, ids);
         if !source.failed() {
             literals(&expr, &mut source);

@@ -8,8 +8,8 @@ mod addresses;
 mod authz;
 mod convert;
 mod format;
-mod image;
 mod lists;
+mod lists_extension;
 mod operators;
 mod optional;
 mod quantity;
@@ -36,12 +36,12 @@ pub(crate) static ROWS: &[&[Row]] = &[
     optional::ROWS,
     strings::ROWS,
     lists::ROWS,
+    lists_extension::ROWS,
     sets::ROWS,
     url::ROWS,
     addresses::ROWS,
     quantity::ROWS,
     semver::ROWS,
-    image::ROWS,
     format::ROWS,
     authz::ROWS,
 ];

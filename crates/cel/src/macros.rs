@@ -14,7 +14,8 @@ pub(crate) fn expand(p: &mut Parser<'_, '_>, at: usize, target: Option<Expr>, fu
     };
     let namespace = matches!(&target.node, Node::Ident(name) if &**name == "cel");
     match (&*function, args.len()) {
-        ("bind", 3) if namespace => bind(p, at, args),
+        ("bind", 3) if namespace && p.bindings => bind(p, at, args),
+        ("sortBy", 2) => sort_by(p, at, target, args),
         ("optMap", 2) => optional(p, at, target, args, true),
         ("optFlatMap", 2) => optional(p, at, target, args, false),
         ("all" | "exists" | "exists_one" | "existsOne", 2 | 3) => quantifier(p, at, target, &function, args),
@@ -139,6 +140,19 @@ fn collect(p: &mut Parser<'_, '_>, at: usize, range: Expr, function: &str, args:
     let (accu, one) = (ident(p, at, ACCU), list(p, at, vec![item]));
     let step = p.call(at, "_+_", vec![accu, one]);
     collecting(p, at, range, vec![var], init, filter, step)
+}
+
+/// `list.sortBy(e, key)`: the list is named, and sorted by the list of its keys.
+fn sort_by(p: &mut Parser<'_, '_>, at: usize, target: Expr, args: Vec<Expr>) -> Parsed {
+    if !matches!(target.node, Node::List { .. } | Node::Select { .. } | Node::Ident(_) | Node::Fold(_) | Node::Call { .. }) {
+        return fail(p, target.at, "sortBy can only be applied to a list, identifier, comprehension, call or select expression");
+    }
+    let held = "@__sortBy_input__";
+    let range = ident(p, at, held);
+    let keys = collect(p, at, range, "map", args)?;
+    let list = ident(p, at, held);
+    let sorted = p.node(at, Node::Call { function: "@sortByAssociatedKeys".into(), target: Some(Box::new(list)), args: vec![keys] });
+    Ok(binding(p, at, held.into(), target, sorted))
 }
 
 fn transform(p: &mut Parser<'_, '_>, at: usize, range: Expr, function: &str, args: Vec<Expr>) -> Parsed {

@@ -39,19 +39,8 @@ pub enum Opaque<'a> {
     #[doc(hidden)]
     Semver(Arc<Version>),
     #[doc(hidden)]
-    Image(Arc<ImageReference>),
     /// By its name in the library.
     Format(&'static str),
-}
-
-/// An image's reference, taken apart.
-#[derive(Debug, PartialEq, Eq)]
-pub struct ImageReference {
-    pub whole: String,
-    pub registry: String,
-    pub repository: String,
-    pub tag: String,
-    pub digest: String,
 }
 
 impl Opaque<'_> {
@@ -63,7 +52,6 @@ impl Opaque<'_> {
             (Self::Cidr { ip: a, prefix: x }, Opaque::Cidr { ip: b, prefix: y }) => a == b && x == y,
             (Self::Url(a), Opaque::Url(b)) => a == b,
             (Self::Semver(a), Opaque::Semver(b)) => a.order(b).is_eq(),
-            (Self::Image(a), Opaque::Image(b)) => a == b,
             (Self::Format(a), Opaque::Format(b)) => a == b,
             (Self::Decision(a), Opaque::Decision(b)) => a == b,
             (Self::PathCheck { request: a, .. }, Opaque::PathCheck { request: b, .. })
@@ -85,7 +73,6 @@ impl Opaque<'_> {
             Self::Cidr { .. } => names::CIDR,
             Self::Url(_) => names::URL,
             Self::Semver(_) => names::SEMVER,
-            Self::Image(_) => names::IMAGE,
             Self::Format(_) => names::FORMAT,
         }
     }
@@ -103,11 +90,10 @@ pub(crate) mod names {
     pub const CIDR: &str = "net.CIDR";
     pub const URL: &str = "kubernetes.URL";
     pub const SEMVER: &str = "kubernetes.Semver";
-    pub const IMAGE: &str = "kubernetes.Image";
     pub const FORMAT: &str = "kubernetes.NamedFormat";
 
     /// As signatures call them, and in full.
-    pub const ALL: [(&str, &str); 12] = [
+    pub const ALL: [(&str, &str); 11] = [
         ("Authorizer", AUTHORIZER),
         ("PathCheck", PATH_CHECK),
         ("GroupCheck", GROUP_CHECK),
@@ -118,7 +104,6 @@ pub(crate) mod names {
         ("CIDR", CIDR),
         ("URL", URL),
         ("Semver", SEMVER),
-        ("Image", IMAGE),
         ("Format", FORMAT),
     ];
 }

@@ -45,17 +45,19 @@ pub(crate) struct Parser<'s, 't> {
     at: usize,
     depth: usize,
     pub ids: usize,
+    /// Whether `cel.bind` is a macro.
+    pub bindings: bool,
 }
 
 /// The expression and how many ids it uses; `None` when problems were reported.
-pub(crate) fn parse(source: &mut Source<'_>) -> Option<(Expr, usize)> {
+pub(crate) fn parse(source: &mut Source<'_>, bindings: bool) -> Option<(Expr, usize)> {
     let size = source.text().chars().count();
     if size > SIZE_MAX {
         source.report(0, format!("expression code point size exceeds limit: size: {size}, limit {SIZE_MAX}"));
         return None;
     }
     let tokens = lexer::lex(source);
-    let mut parser = Parser { source, tokens, at: 0, depth: 0, ids: 0 };
+    let mut parser = Parser { source, tokens, at: 0, depth: 0, ids: 0, bindings };
     let parsed = parser.whole();
     let ids = parser.ids;
     match parsed {

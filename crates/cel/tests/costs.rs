@@ -27,7 +27,7 @@ fn env() -> Env {
         .field("deep", Type::object(ObjectType::new("Deep").field("b", Type::Int)))
         .field("when", Type::Timestamp)
         .field("any", Type::Dyn);
-    Env::new().variable("self", Type::object(of)).variable("authorizer", Type::AUTHORIZER)
+    Env::new().variable("self", Type::object(of)).variable("authorizer", Type::AUTHORIZER).bindings()
 }
 
 fn spent(expression: &str) -> u64 {
@@ -91,6 +91,10 @@ fn evaluations_cost_what_upstreams_do() {
         ("string(self.when) == '2011-08-18T18:03:37.01Z'", 6),
         ("type(self.any) == int ? self.any == 1 : self.any == '25%'", 7),
         ("self.any == 1 || self.any == '25%'", 6),
+        ("self.list.reverse() == [3, 2, 1]", 17),
+        ("self.array.distinct() == [1, 2, 3, 4, 5]", 142),
+        ("self.array.slice(0, 2) == [1, 1]", 16),
+        ("self.rows.map(m, m.k).sort() == ['a1', 'a2', 'a3']", 75),
     ] {
         assert_eq!(spent(expression), cost, "{expression}");
     }
@@ -126,6 +130,14 @@ fn estimates_are_upstreams() {
         ("self.n > 0 ? self.text == 'a' : false", 3, 6),
         ("authorizer.group('').resource('pods').check('get').allowed()", 350_004, 350_004),
         ("cel.bind(x, self.n, x + x)", 15, 15),
+        ("[1, 2, 3, 4].slice(1, 3)", 23, 23),
+        ("self.list.reverse()", 13, 23),
+        ("self.list.distinct()", 13, 213),
+        ("self.list.sort()", 13, 213),
+        ("['b', 'a'].sort()", 30, 30),
+        ("lists.range(5)", 17, 17),
+        ("[[1], [2]].flatten()", 43, 43),
+        ("authorizer.group('').resource('pods').labelSelector('a=b,c=d').check('get').allowed()", 350_215, 350_215),
     ] {
         let estimate = env().compile(expression).unwrap().estimated_cost(&most);
         assert_eq!((estimate.min, estimate.max), (min, max), "{expression}");

@@ -6,7 +6,7 @@ const OPERAND: &str = "{'[', '{', '(', '.', '-', '!', 'true', 'false', 'null', N
 
 fn env() -> Env {
     let of = ObjectType::new("Thing").field("count", Type::Int).field("name", Type::String);
-    Env::new().variable("self", Type::object(of)).variable("authorizer", Type::AUTHORIZER).mutation_types()
+    Env::new().variable("self", Type::object(of)).variable("authorizer", Type::AUTHORIZER).mutation_types().bindings()
 }
 
 #[test]

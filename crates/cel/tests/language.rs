@@ -35,7 +35,7 @@ fn env() -> Env {
         .field("foo-bar", Type::Int)
         .field("missing", Type::Int)
         .field("inner", Type::object(inner));
-    Env::new().variable("self", Type::Object(Arc::new(of))).variable("any", Type::Dyn).mutation_types()
+    Env::new().variable("self", Type::Object(Arc::new(of))).variable("any", Type::Dyn).mutation_types().bindings()
 }
 
 fn run(expression: &str) -> Result<Json, String> {
@@ -221,7 +221,7 @@ fn libraries_of_kubernetes() {
     all_true(
         r#"
         quantity('1500m').compareTo(quantity('1.5')) == 0 && quantity('1Gi').isGreaterThan(quantity('1G')) && isQuantity('5Mi') && !isQuantity('x')
-        quantity('1').add(quantity('500m')) == quantity('1500m') && quantity('3').sub(1).asInteger() == 2 && quantity('-1').sign() == -1
+        quantity('1').add(quantity('500m')) == quantity('1500m') && quantity('3').sub(1).asInteger() == 2 && sign(quantity('-1')) == -1
         quantity('50k').isInteger() && !quantity('1m').isInteger() && quantity('1.5').asApproximateFloat() == 1.5
         ip('192.168.0.1').family() == 4 && ip('::1').isLoopback() && isIP('10.0.0.1') && !isIP('10.0.0.01') && !isIP('::ffff:1.2.3.4')
         ip.isCanonical('2001:db8::1') && !ip.isCanonical('2001:DB8::1') && string(ip('::1')) == '::1' && ip('8.8.8.8').isGlobalUnicast()
@@ -236,7 +236,6 @@ fn libraries_of_kubernetes() {
         format.dns1123Label().validate('ok') == optional.none() && format.dns1123Label().validate('No!').hasValue() && format.named('uuid').hasValue()
         !format.named('x').hasValue() && format.uuid().validate('123e4567-e89b-12d3-a456-426614174000') == optional.none()
         format.date().validate('2024-02-29') == optional.none() && format.date().validate('2023-02-29').hasValue()
-        image('registry.k8s.io/pause:3.10').tag() == '3.10' && image('nginx').registry() == 'index.docker.io' && isImage('a/b:c') && !isImage('A//b')
         "#,
     );
 }
@@ -295,4 +294,50 @@ fn prepared_fields_count_and_fail_when_they_are_asked_for() {
     assert_eq!(run("true || variables.bad == 1"), (Ok(json!(true)), 0, named(&["bad"])));
     assert_eq!(run("variables.bad == 1").0, Err("broken".to_owned()));
     assert_eq!(run("size(dyn(variables)) == 0").2, None);
+}
+
+#[test]
+fn the_extension_of_lists() {
+    all_true(
+        r#"
+        [1, 2, 3, 4].slice(1, 3) == [2, 3] && self.ports.slice(0, 0) == []
+        [[1], [2, 3], []].flatten() == [1, 2, 3] && [[[1, 2]], [[3]]].flatten() == [[1, 2], [3]]
+        dyn([[1, [2, [3]]]]).flatten(2) == [1, 2, [3]] && dyn([1, [2]]).flatten(0) == dyn([1, [2]])
+        [3, 1, 2].sort() == [1, 2, 3] && self.tags.sort() == ['a', 'b'] && [].sort() == []
+        [duration('2s'), duration('1s')].sort() == [duration('1s'), duration('2s')]
+        self.items.sortBy(e, -e.v).map(e, e.k) == ['y', 'x'] && [1, 2, 3].sortBy(n, n % 2).map(n, n) == [2, 1, 3]
+        lists.range(3) == [0, 1, 2] && lists.range(0) == []
+        [1, 2, 3].reverse() == [3, 2, 1] && self.tags.reverse().size() == 2
+        [1, 2, 2, 3, 1].distinct() == [1, 2, 3] && dyn(['a', 1.0, 1, 'a']).distinct().size() == 2
+        "#,
+    );
+    for (expression, wanted) in [
+        ("[1].slice(-1, 1)", "cannot slice(-1, 1), negative indexes not supported"),
+        ("[1].slice(1, 0)", "cannot slice(1, 0), start index must be less than or equal to end index"),
+        ("[1].slice(0, 2)", "cannot slice(0, 2), list is length 1"),
+        ("dyn([[1]]).flatten(-1)", "level must be non-negative"),
+        ("lists.range(-1)", "lists.range: size must be non-negative, got -1"),
+        ("dyn([1, 'a']).sort()", "list elements must have the same type"),
+    ] {
+        assert!(run(expression).unwrap_err().contains(wanted), "{expression}: {:?}", run(expression));
+    }
+    assert!(run("lists.range(1000000000)").is_err());
+}
+
+#[test]
+fn what_only_some_environments_have() {
+    for (expression, missing) in [
+        ("cel.bind(x, 1, x)", "undeclared reference to 'bind'"),
+        ("jsonpatch.escapeKey('a/b')", "undeclared reference to 'escapeKey'"),
+        ("isImage('a')", "undeclared reference to 'isImage'"),
+        ("quantity('1').sign()", "found no matching overload for 'sign' applied to 'kubernetes.Quantity.()'"),
+        ("quantity('1').mul(2)", "undeclared reference to 'mul'"),
+        ("math.greatest(1, 2)", "undeclared reference to 'greatest'"),
+        ("base64.encode(b'a')", "undeclared reference to 'encode'"),
+        ("'abc'.reverse()", "found no matching overload for 'reverse' applied to 'string.()'"),
+        ("1.sortBy(x, x)", "sortBy can only be applied to a list"),
+    ] {
+        let why = Env::new().compile(expression).map(|_| ()).unwrap_err().to_string();
+        assert!(why.contains(missing), "{expression}: {why}");
+    }
 }

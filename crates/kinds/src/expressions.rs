@@ -125,7 +125,7 @@ pub fn device() -> Env {
             ("capacity", by_domain(Type::QUANTITY)),
         ],
     );
-    Env::new().variable("device", device)
+    Env::new().variable("device", device).bindings()
 }
 
 /// Compiles an expression that must give one of these types. The text is upstream's.

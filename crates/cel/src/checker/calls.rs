@@ -23,7 +23,7 @@ impl Checker<'_, '_, '_> {
         };
         if let Some(name) = target.qualified_name()
             && !self.scopes.iter().any(|(local, _)| **local == *name)
-            && let Some(found) = decls::function(&format!("{}.{function}", name.strip_prefix('.').unwrap_or(&name)))
+            && let Some(found) = self.function(&format!("{}.{function}", name.strip_prefix('.').unwrap_or(&name)))
         {
             return self.resolve(expr, found, None, args, true);
         }
@@ -32,6 +32,11 @@ impl Checker<'_, '_, '_> {
             Some(found) => self.resolve(expr, found, Some(target), args, false),
             None => self.undeclared(expr, function),
         }
+    }
+
+    /// Mutations have a library of their own.
+    fn function(&self, name: &str) -> Option<&'static Function> {
+        decls::function(name).filter(|_| self.env.mutation || !name.starts_with("jsonpatch."))
     }
 
     fn undeclared(&mut self, expr: &Expr, name: &str) {

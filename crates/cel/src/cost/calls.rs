@@ -3,7 +3,7 @@
 use crate::ast::{Expr, Literal, Node};
 use crate::budget::Estimate;
 use crate::cost::{Arg, Coster, EntrySize, UNKNOWN};
-use crate::eval::costs::{PER_CHAR, PER_REGEX_CHAR, times};
+use crate::eval::costs::{LIST, PER_CHAR, PER_REGEX_CHAR, selector, times};
 use crate::library::regex_size;
 use crate::types::Type;
 
@@ -82,7 +82,8 @@ impl Coster<'_> {
         costs: &[Estimate],
     ) -> CallCost {
         let spent = costs.iter().fold(Estimate::fixed(0), |a, b| a.plus(*b));
-        if let Some(found) = self.of_library(function, overload, target, args) {
+        let found = self.of_lists(function, overload, target, args);
+        if let Some(found) = found.or_else(|| self.of_library(function, overload, target, args)) {
             return CallCost { cost: found.cost.plus(spent), size: found.size };
         }
         match (overload, costs) {
@@ -126,6 +127,39 @@ impl Coster<'_> {
         self.known(&path).unwrap_or(UNKNOWN)
     }
 
+    /// The extension of lists: of what is made, or of all pairs where items are compared.
+    fn of_lists(&self, function: &str, overload: &str, target: Option<&Arg<'_>>, args: &[Arg<'_>]) -> Option<CallCost> {
+        let made = |factor: f64, size: Estimate| {
+            let cost = size.scaled(factor).plus(Estimate::fixed(1 + LIST));
+            Some(CallCost { cost, size: Some(size) })
+        };
+        let pairs = |list: &Arg<'_>| {
+            let size = self.size_of(list);
+            let texts = overload.contains("_string_") || overload.contains("_bytes_");
+            made(if texts { 2.0 + PER_CHAR } else { 2.0 }, size.by(size))
+        };
+        let number = |arg: Option<&Arg<'_>>| match arg.map(|a| &a.expr.node) {
+            Some(Node::Literal(Literal::Int(n))) => Some(u64::try_from(*n).unwrap_or(0)),
+            _ => None,
+        };
+        match function {
+            "slice" => {
+                let size = self.size_of(target?);
+                let (from, to) = (number(args.first()).unwrap_or(0), number(args.get(1)).unwrap_or(size.max));
+                made(1.0, Estimate::fixed(to.wrapping_sub(from)))
+            }
+            "lists.range" => made(1.0, Estimate::fixed(number(args.first()).unwrap_or(u64::MAX))),
+            "reverse" => made(1.0, self.size_of(target?)),
+            "flatten" => {
+                let depth = if args.is_empty() { 1 } else { number(args.first()).unwrap_or(u64::MAX) };
+                made(depth as f64, self.size_of(target?))
+            }
+            "distinct" | "sort" => pairs(target?),
+            "@sortByAssociatedKeys" => pairs(args.first()?),
+            _ => None,
+        }
+    }
+
     fn of_library(&self, function: &str, overload: &str, target: Option<&Arg<'_>>, args: &[Arg<'_>]) -> Option<CallCost> {
         let one = Some(Estimate::fixed(1).into());
         let first = args.first();
@@ -133,9 +167,16 @@ impl Coster<'_> {
         match function {
             "check" => Some(Estimate::fixed(350_000).into()),
             "serviceAccount" | "path" | "group" | "resource" | "subresource" | "namespace" | "name" | "allowed" | "reason" | "error"
-            | "errored" | "fieldSelector" | "labelSelector" => one,
+            | "errored" => one,
+            "fieldSelector" | "labelSelector" => {
+                let length = self.size_of(first?);
+                Some(Estimate { min: selector(length.min), max: selector(length.max) }.into())
+            }
             "isSorted" | "sum" | "max" | "min" | "indexOf" | "lastIndexOf" => Some(self.over_list(target?)),
-            "url" => Some(walk(first?).into()),
+            "url" | "jsonpatch.escapeKey" => {
+                let first = first?;
+                Some(CallCost { cost: walk(first), size: Some(self.size_of(first)) })
+            }
             "lowerAscii" | "upperAscii" | "substring" | "trim" => {
                 let target = target?;
                 Some(CallCost { cost: walk(target), size: Some(self.size_of(target)) })

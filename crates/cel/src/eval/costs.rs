@@ -26,6 +26,12 @@ fn bytes(v4: bool) -> u64 {
     if v4 { 4 } else { 16 }
 }
 
+/// Parsing a selector of this many characters, and the list and the requirements it makes.
+pub(crate) fn selector(length: u64) -> u64 {
+    let requirements = times(times(length, 0.5), (LIST + STRUCT) as f64);
+    LIST.saturating_add(times(length, PER_CHAR)).saturating_add(requirements)
+}
+
 /// Rounded up.
 pub(crate) fn times(size: u64, factor: f64) -> u64 {
     let product = (size as f64 * factor).ceil();
@@ -69,6 +75,7 @@ pub(super) fn work_of(function: &str, args: &[Value<'_>]) -> u64 {
     match (function, args) {
         ("_==_" | "_!=_", [a, b]) if a.size().is_some() && b.size().is_some() => weight(a).min(weight(b)),
         ("@in", [_, list]) | ("indexOf" | "lastIndexOf", [list, ..]) => weight(list),
+        ("distinct", [list]) => weight(list).saturating_mul(weight(list)),
         ("sets.contains" | "sets.intersects" | "sets.equivalent", _) => product(args),
         // Lists may be merged by their keys.
         ("_+_", [a @ Value::List(_), b]) => weight(a).saturating_add(weight(b)),
@@ -77,7 +84,29 @@ pub(super) fn work_of(function: &str, args: &[Value<'_>]) -> u64 {
 }
 
 pub(super) fn of_call(function: &str, overload: &str, args: &[Value<'_>], result: Option<&Value<'_>>) -> u64 {
-    of_library(function, overload, args, result).unwrap_or_else(|| of_standard(overload, args))
+    of_lists(function, overload, args, result)
+        .or_else(|| of_library(function, overload, args, result))
+        .unwrap_or_else(|| of_standard(overload, args))
+}
+
+/// The extension of lists, which makes new ones.
+fn of_lists(function: &str, overload: &str, args: &[Value<'_>], result: Option<&Value<'_>>) -> Option<u64> {
+    let made = |factor: f64, size: u64| Some(((size as f64 * factor) as u64).saturating_add(1 + LIST));
+    match (function, args) {
+        ("slice" | "lists.range" | "reverse", _) => made(1.0, result.map_or(0, size)),
+        ("flatten", [list, rest @ ..]) => {
+            let depth = match rest.first() {
+                Some(Value::Int(n)) => (*n).max(0),
+                _ => 1,
+            };
+            made(depth as f64, size(list))
+        }
+        ("distinct" | "sort", [list]) | ("@sortByAssociatedKeys", [_, list]) if overload != "" => {
+            let texts = matches!(list, Value::List(l) if matches!(l.get(0), Some(Value::String(_) | Value::Bytes(_))));
+            made(if texts { 2.0 + PER_CHAR } else { 2.0 }, size(list).saturating_mul(size(list)))
+        }
+        _ => None,
+    }
 }
 
 fn of_library(function: &str, overload: &str, args: &[Value<'_>], result: Option<&Value<'_>>) -> Option<u64> {
@@ -85,6 +114,8 @@ fn of_library(function: &str, overload: &str, args: &[Value<'_>], result: Option
     let walk = |factor: f64| first.map(|a| times(size(a), factor));
     match function {
         "check" => Some(350_000),
+        // Of a text as long as this, so many requirements can be made.
+        "fieldSelector" | "labelSelector" => args.get(1).map(|text| selector(size(text))),
         "isSorted" | "sum" | "max" | "min" | "indexOf" | "lastIndexOf" => Some(first.map_or(0, traversal)),
         "url" | "lowerAscii" | "upperAscii" | "substring" | "trim" | "jsonpatch.escapeKey" => walk(PER_CHAR),
         "replace" | "split" => walk(2.0 * PER_CHAR),

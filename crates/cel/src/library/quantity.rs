@@ -16,7 +16,7 @@ type Outcome<'a> = Result<Value<'a>, EvalError>;
 pub(crate) const ROWS: &[Row] = &[
     ("quantity", make, &[("string_to_quantity", "(string) -> Quantity")]),
     ("isQuantity", |_, a| Ok(Value::Bool(Quantity::parse(str_arg(&a[0])?).is_ok())), &[("is_quantity_string", "(string) -> bool")]),
-    ("sign", |_, a| Ok(Value::Int(order(quantity(&a[0])?, Quantity::ZERO))), &[("quantity_sign", "Quantity.() -> int")]),
+    ("sign", |_, a| Ok(Value::Int(order(quantity(&a[0])?, Quantity::ZERO))), &[("quantity_sign", "(Quantity) -> int")]),
     ("isInteger", |_, a| Ok(Value::Bool(whole(quantity(&a[0])?).is_some())), &[("quantity_is_integer", "Quantity.() -> bool")]),
     ("asInteger", as_integer, &[("quantity_as_integer", "Quantity.() -> int")]),
     (

@@ -29,7 +29,7 @@ fn device() -> Env {
         .field("allowMultipleAllocations", Type::Bool)
         .field("attributes", by_domain(Type::Dyn))
         .field("capacity", by_domain(Type::QUANTITY));
-    Env::new().variable("device", Type::object(device))
+    Env::new().variable("device", Type::object(device)).bindings()
 }
 
 impl Selectors {
