@@ -26,7 +26,6 @@ pub(crate) use format::regex_size;
 pub(crate) use operators::{compare, equal};
 pub(crate) use semver::Version;
 pub(crate) use standard::insert_into;
-pub(crate) use url::Url;
 
 pub(crate) static ROWS: &[&[Row]] = &[
     operators::ROWS,

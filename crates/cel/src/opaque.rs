@@ -3,9 +3,10 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use machinery::go_url::Url;
 use machinery::quantity::Quantity;
 
-use crate::library::{Url, Version};
+use crate::library::Version;
 use crate::types::Type;
 use crate::variables::{Authorizer, AuthzDecision, AuthzRequest};
 

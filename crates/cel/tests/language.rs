@@ -302,13 +302,13 @@ fn the_extension_of_lists() {
         r#"
         [1, 2, 3, 4].slice(1, 3) == [2, 3] && self.ports.slice(0, 0) == []
         [[1], [2, 3], []].flatten() == [1, 2, 3] && [[[1, 2]], [[3]]].flatten() == [[1, 2], [3]]
-        dyn([[1, [2, [3]]]]).flatten(2) == [1, 2, [3]] && dyn([1, [2]]).flatten(0) == dyn([1, [2]])
+        [dyn(1), dyn([dyn(2), dyn([3])])].flatten(2) == [dyn(1), dyn(2), dyn(3)] && [[1], [2]].flatten(0) == [[1], [2]]
         [3, 1, 2].sort() == [1, 2, 3] && self.tags.sort() == ['a', 'b'] && [].sort() == []
         [duration('2s'), duration('1s')].sort() == [duration('1s'), duration('2s')]
         self.items.sortBy(e, -e.v).map(e, e.k) == ['y', 'x'] && [1, 2, 3].sortBy(n, n % 2).map(n, n) == [2, 1, 3]
         lists.range(3) == [0, 1, 2] && lists.range(0) == []
         [1, 2, 3].reverse() == [3, 2, 1] && self.tags.reverse().size() == 2
-        [1, 2, 2, 3, 1].distinct() == [1, 2, 3] && dyn(['a', 1.0, 1, 'a']).distinct().size() == 2
+        [1, 2, 2, 3, 1].distinct() == [1, 2, 3] && [dyn('a'), dyn(1.0), dyn(1), dyn('a')].distinct().size() == 2
         "#,
     );
     for (expression, wanted) in [
@@ -317,7 +317,7 @@ fn the_extension_of_lists() {
         ("[1].slice(0, 2)", "cannot slice(0, 2), list is length 1"),
         ("dyn([[1]]).flatten(-1)", "level must be non-negative"),
         ("lists.range(-1)", "lists.range: size must be non-negative, got -1"),
-        ("dyn([1, 'a']).sort()", "list elements must have the same type"),
+        ("dyn([dyn(1), dyn('a')]).sort()", "list elements must have the same type"),
     ] {
         assert!(run(expression).unwrap_err().contains(wanted), "{expression}: {:?}", run(expression));
     }

@@ -88,6 +88,11 @@ pub trait Strategy: Send + Sync {
         self.validate(ctx, new)
     }
 
+    /// [`Strategy::validate_update`] where judging itself finds what to warn of.
+    fn judge_update(&self, ctx: &Context, new: &Value, old: &Value, _warnings: &mut Vec<String>) -> ErrorList {
+        self.validate_update(ctx, new, old)
+    }
+
     /// Texts for `Warning: 299` headers; `old` is there on update.
     fn warnings(&self, _ctx: &Context, _new: &Value, _old: Option<&Value>) -> Vec<String> {
         Vec::new()

@@ -23,6 +23,6 @@ pub mod volume;
 
 mod object;
 
-pub use object::{create, update, update_with};
+pub use object::{create, judge_update, update, update_with};
 
 pub use machinery::field::{Error, ErrorList, Path};

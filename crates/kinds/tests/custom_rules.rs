@@ -6,10 +6,15 @@ use kinds::apiextensions::rules::{Rules, validate};
 use machinery::structural::Schema;
 use serde_json::{Value, json};
 
-fn errors(schema: &Value, new: &Value, old: Option<&Value>) -> Vec<String> {
+fn judged(schema: &Value, new: &Value, old: Option<&Value>) -> (Vec<String>, Vec<String>) {
     let schema = Schema::parse(schema).unwrap();
     let rules = Rules::of(&schema);
-    validate(&schema, &rules, kinds::custom::object_meta(), new, old).iter().map(ToString::to_string).collect()
+    let (errors, warnings) = validate(&schema, &rules, kinds::custom::object_meta(), new, old);
+    (errors.iter().map(ToString::to_string).collect(), warnings)
+}
+
+fn errors(schema: &Value, new: &Value, old: Option<&Value>) -> Vec<String> {
+    judged(schema, new, old).0
 }
 
 /// The schema of an object with `spec` of these properties and rules.
@@ -25,20 +30,14 @@ fn spec(spec: Value) -> Value {
 fn rules_hold_or_say_what_is_wrong() {
     let ints = json!({"min": {"type": "integer"}, "max": {"type": "integer"}});
     for (rule, wanted) in [
-        (json!({"rule": "self.min <= self.max"}), vec!["spec: Invalid value: \"object\": failed rule: self.min <= self.max"]),
-        (json!({"rule": "self.min <= self.max", "message": " m "}), vec!["spec: Invalid value: \"object\": m"]),
-        (
-            json!({"rule": "self.min <= self.max", "messageExpression": "'min ' + string(self.min)"}),
-            vec!["spec: Invalid value: \"object\": min 5"],
-        ),
-        (json!({"rule": "self.min <= self.max", "messageExpression": "''", "message": "m"}), vec!["spec: Invalid value: \"object\": m"]),
-        (json!({"rule": "self.min <= self.max", "message": "m", "fieldPath": ".min"}), vec!["spec.min: Invalid value: \"object\": m"]),
+        (json!({"rule": "self.min <= self.max"}), vec!["spec: Invalid value: failed rule: self.min <= self.max"]),
+        (json!({"rule": "self.min <= self.max", "message": " m "}), vec!["spec: Invalid value: m"]),
+        (json!({"rule": "self.min <= self.max", "messageExpression": "'min ' + string(self.min)"}), vec!["spec: Invalid value: min 5"]),
+        (json!({"rule": "self.min <= self.max", "messageExpression": "''", "message": "m"}), vec!["spec: Invalid value: m"]),
+        (json!({"rule": "self.min <= self.max", "message": "m", "fieldPath": ".min"}), vec!["spec.min: Invalid value: m"]),
         (json!({"rule": "self.min <= self.max", "message": "m", "reason": "FieldValueForbidden"}), vec!["spec: Forbidden: m"]),
         (json!({"rule": "self.min <= self.max", "message": "m", "reason": "FieldValueRequired"}), vec!["spec: Required value: m"]),
-        (
-            json!({"rule": "self.min <= self.max", "message": "m", "reason": "FieldValueDuplicate"}),
-            vec!["spec: Duplicate value: \"object\""],
-        ),
+        (json!({"rule": "self.min <= self.max", "message": "m", "reason": "FieldValueDuplicate"}), vec!["spec: Duplicate value"]),
         (
             json!({"rule": "self.min / (self.max - 1) == 0"}),
             vec!["spec: Invalid value: \"object\": division by zero evaluating rule: self.min / (self.max - 1) == 0"],
@@ -111,13 +110,13 @@ fn transition_rules_compare_with_what_was() {
     let old = spec(json!({"fixed": "a", "once": "x", "list": [{"k": "1", "v": 5}, {"k": "2", "v": 5}]}));
     for (new, old, wanted) in [
         (json!({"fixed": "b"}), None, vec![]),
-        (json!({"fixed": "b"}), Some(&old), vec!["spec.fixed: Invalid value: \"string\": immutable"]),
-        (json!({"fixed": "a", "once": "y"}), Some(&old), vec!["spec.once: Invalid value: \"string\": set once"]),
+        (json!({"fixed": "b"}), Some(&old), vec!["spec.fixed: Invalid value: \"b\": immutable"]),
+        (json!({"fixed": "a", "once": "y"}), Some(&old), vec!["spec.once: Invalid value: \"y\": set once"]),
         (json!({"once": "y"}), None, vec![]),
         (
             json!({"list": [{"k": "2", "v": 4}, {"k": "1", "v": 6}, {"k": "3", "v": 0}]}),
             Some(&old),
-            vec!["spec.list[0]: Invalid value: \"object\": shrinks"],
+            vec!["spec.list[0]: Invalid value: shrinks"],
         ),
     ] {
         assert_eq!(errors(&schema, &spec(new.clone()), old), wanted, "{new}");
@@ -131,8 +130,9 @@ fn what_an_update_leaves_alone_may_stay_broken() {
         json!([]),
     );
     let old = spec(json!({"a": "long", "b": "x"}));
-    assert_eq!(errors(&schema, &spec(json!({"a": "long", "b": "y"})), Some(&old)), Vec::<String>::new());
-    assert_eq!(errors(&schema, &spec(json!({"a": "longer"})), Some(&old)), ["spec.a: Invalid value: \"string\": long"]);
+    let kept = judged(&schema, &spec(json!({"a": "long", "b": "y"})), Some(&old));
+    assert_eq!(kept, (vec![], vec!["spec.a: Invalid value: \"long\": long".to_owned()]));
+    assert_eq!(errors(&schema, &spec(json!({"a": "longer"})), Some(&old)), ["spec.a: Invalid value: \"longer\": long"]);
 }
 
 #[test]
@@ -165,4 +165,61 @@ fn a_budget_bounds_all_rules_of_an_object() {
         found,
         ["spec: Invalid value: \"object\": validation failed due to running out of cost budget, no further validation rules will be run"]
     );
+}
+
+#[test]
+fn ratcheting_goes_by_what_can_be_told_to_be_the_same() {
+    let small = json!([{"rule": "self.v < 3", "message": "big"}]);
+    let item = json!({"type": "object", "required": ["k"], "properties": {"k": {"type": "string"}, "v": {"type": "integer"}},
+        "x-kubernetes-validations": small});
+    let schema = with_rules(
+        json!({
+            "keyed": {"type": "array", "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["k"], "items": item},
+            "plain": {"type": "array", "items": item},
+            "named": {"type": "object", "additionalProperties": item},
+            "fixed": {"type": "object", "x-kubernetes-map-type": "atomic", "properties": {"in": item}},
+            "grows": {"type": "integer", "x-kubernetes-validations": [
+                {"rule": "self >= oldSelf && self < 3", "message": "shrinks or big"},
+                {"rule": "self / (self - 4) > 0", "message": "m"},
+            ]},
+            "loose": {"x-kubernetes-int-or-string": true, "x-kubernetes-validations": [{"rule": "self > 3", "message": "small"}]},
+        }),
+        json!([]),
+    );
+    let (big, small) = (json!({"k": "a", "v": 5}), json!({"k": "b", "v": 1}));
+    let old =
+        spec(json!({"keyed": [big, small], "plain": [big, small], "named": {"x": big}, "fixed": {"in": big}, "grows": 4, "loose": 1}));
+    for (new, errors, warnings) in [
+        // By its key, wherever it stands.
+        (json!({"keyed": [small, big]}), vec![], vec!["spec.keyed[1]: Invalid value: big"]),
+        (json!({"keyed": [{"k": "b", "v": 4}, big]}), vec!["spec.keyed[0]: Invalid value: big"], vec!["spec.keyed[1]: Invalid value: big"]),
+        (json!({"keyed": [{"k": "new", "v": 4}]}), vec!["spec.keyed[0]: Invalid value: big"], vec![]),
+        // The list as a whole.
+        (json!({"plain": [big, small]}), vec![], vec!["spec.plain[0]: Invalid value: big"]),
+        (json!({"plain": [big]}), vec!["spec.plain[0]: Invalid value: big"], vec![]),
+        (json!({"named": {"x": big, "y": small}}), vec![], vec!["spec.named[x]: Invalid value: big"]),
+        (json!({"named": {"y": big}}), vec!["spec.named[y]: Invalid value: big"], vec![]),
+        (json!({"fixed": {"in": big}}), vec![], vec!["spec.fixed.in: Invalid value: big"]),
+        // Rules of oldSelf, and rules that give no answer, hold for all.
+        (
+            json!({"grows": 4}),
+            vec![
+                "spec.grows: Invalid value: 4: shrinks or big",
+                "spec.grows: Invalid value: \"integer\": division by zero evaluating rule: m",
+            ],
+            vec![],
+        ),
+        (json!({"loose": 1}), vec![], vec!["spec.loose: Invalid value: 1: small"]),
+        (
+            json!({"loose": "1"}),
+            vec![
+                "spec.loose: Invalid value: \"\": 'no such overload': call arguments did not match a supported operator, function or macro signature for rule: small",
+            ],
+            vec![],
+        ),
+    ] {
+        let (found, warned) = judged(&schema, &spec(new.clone()), Some(&old));
+        assert_eq!(found.iter().map(String::as_str).collect::<Vec<_>>(), errors, "{new}");
+        assert_eq!(warned.iter().map(String::as_str).collect::<Vec<_>>(), warnings, "{new}");
+    }
 }

@@ -165,7 +165,7 @@ fn defaults_must_hold_to_their_schema() {
         ),
         (
             json!({"type": "integer", "default": 0, "x-kubernetes-validations": [{"rule": "self > 0", "message": "m"}]}),
-            vec!["@.properties[a].default: Invalid value: \"integer\": m"],
+            vec!["@.properties[a].default: Invalid value: 0: m"],
         ),
         (
             json!({"type": "object", "x-kubernetes-embedded-resource": true, "properties": {

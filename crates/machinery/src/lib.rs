@@ -10,6 +10,8 @@ pub mod defaults;
 pub mod duration;
 pub mod field;
 pub mod fieldselector;
+pub mod go_mail;
+pub mod go_url;
 pub mod gotime;
 pub mod gvk;
 pub mod intstr;

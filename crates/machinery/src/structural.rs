@@ -158,3 +158,8 @@ impl Schema {
 pub fn format_is_known(format: &str) -> bool {
     formats::rule(format).is_some()
 }
+
+/// Whether a text is of a format; `None` for formats nothing is checked for.
+pub fn format_fits(format: &str, text: &str) -> Option<bool> {
+    formats::rule(format).map(|rule| rule(text))
+}

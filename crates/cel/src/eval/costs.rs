@@ -84,13 +84,11 @@ pub(super) fn work_of(function: &str, args: &[Value<'_>]) -> u64 {
 }
 
 pub(super) fn of_call(function: &str, overload: &str, args: &[Value<'_>], result: Option<&Value<'_>>) -> u64 {
-    of_lists(function, overload, args, result)
-        .or_else(|| of_library(function, overload, args, result))
-        .unwrap_or_else(|| of_standard(overload, args))
+    of_lists(function, args, result).or_else(|| of_library(function, overload, args, result)).unwrap_or_else(|| of_standard(overload, args))
 }
 
 /// The extension of lists, which makes new ones.
-fn of_lists(function: &str, overload: &str, args: &[Value<'_>], result: Option<&Value<'_>>) -> Option<u64> {
+fn of_lists(function: &str, args: &[Value<'_>], result: Option<&Value<'_>>) -> Option<u64> {
     let made = |factor: f64, size: u64| Some(((size as f64 * factor) as u64).saturating_add(1 + LIST));
     match (function, args) {
         ("slice" | "lists.range" | "reverse", _) => made(1.0, result.map_or(0, size)),
@@ -101,7 +99,7 @@ fn of_lists(function: &str, overload: &str, args: &[Value<'_>], result: Option<&
             };
             made(depth as f64, size(list))
         }
-        ("distinct" | "sort", [list]) | ("@sortByAssociatedKeys", [_, list]) if overload != "" => {
+        ("distinct" | "sort", [list]) | ("@sortByAssociatedKeys", [_, list]) => {
             let texts = matches!(list, Value::List(l) if matches!(l.get(0), Some(Value::String(_) | Value::Bytes(_))));
             made(if texts { 2.0 + PER_CHAR } else { 2.0 }, size(list).saturating_mul(size(list)))
         }

@@ -3,16 +3,14 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-use machinery::names;
+use machinery::go_url::Url;
+use machinery::{names, structural};
 
 use crate::decls::Row;
 use crate::error::EvalError;
-use crate::library::{Url, str_arg};
+use crate::library::str_arg;
 use crate::opaque::Opaque;
 use crate::regexes::Regexes;
-use crate::time;
 use crate::value::Value;
 
 type Outcome<'a> = Result<Value<'a>, EvalError>;
@@ -84,25 +82,15 @@ fn problems(format: &str, text: &str) -> Vec<Cow<'static, str>> {
         "dns1123SubdomainPrefix" => names::dns1123_subdomain(&names::mask_trailing_dash(text)),
         "dns1035LabelPrefix" => names::dns1035_label(&names::mask_trailing_dash(text)),
         "labelValue" => names::label_value(text),
-        "uri" => Url::parse(text).err().map(Cow::Owned).into_iter().collect(),
-        "uuid" => unless(is_uuid(text), "does not match the UUID format"),
-        "byte" => unless(STANDARD.decode(text).is_ok() && !text.is_empty(), "invalid base64"),
-        "date" => unless(time::parse_timestamp(&format!("{text}T00:00:00Z")).is_some(), "invalid date"),
-        _ => unless(time::parse_timestamp(text).is_some(), "invalid datetime"),
+        "uri" => Url::parse_request_uri(text).err().map(Cow::Owned).into_iter().collect(),
+        "uuid" => unless(fits(format, text), "does not match the UUID format"),
+        "byte" => unless(fits(format, text), "invalid base64"),
+        "date" => unless(fits(format, text), "invalid date"),
+        _ => unless(fits(format, text), "invalid datetime"),
     }
 }
 
-/// Hexadecimal digits in groups of 8, 4, 4, 4, 12; the dashes may be left out.
-fn is_uuid(text: &str) -> bool {
-    let mut rest = text.as_bytes();
-    for (i, len) in [8, 4, 4, 4, 12].into_iter().enumerate() {
-        if i > 0 {
-            rest = rest.strip_prefix(b"-").unwrap_or(rest);
-        }
-        match rest.split_at_checked(len) {
-            Some((group, tail)) if group.iter().all(u8::is_ascii_hexdigit) => rest = tail,
-            _ => return false,
-        }
-    }
-    rest.is_empty()
+/// These are the formats of schemas.
+fn fits(format: &str, text: &str) -> bool {
+    structural::format_fits(format, text) == Some(true)
 }

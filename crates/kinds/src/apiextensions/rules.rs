@@ -65,9 +65,10 @@ fn node(schema: &Schema, root: bool) -> Option<Node> {
 
 impl Rules {
     /// The last of all checks: what was found before decides whether rules can rely on the schema.
-    pub fn check(&self, schema: &Schema, new: &Value, old: Option<&Value>, errors: &mut ErrorList) {
+    /// Answers what an update is warned of: rules that do not hold where it has changed nothing.
+    pub fn check(&self, schema: &Schema, new: &Value, old: Option<&Value>, errors: &mut ErrorList) -> Vec<String> {
         if self.is_empty() {
-            return;
+            return Vec::new();
         }
         if errors.iter().any(blocks) {
             const NOT_CHECKED: &str =
@@ -78,18 +79,20 @@ impl Rules {
                 value: "null".to_owned(),
                 detail: NOT_CHECKED.to_owned(),
             });
-            return;
+            return Vec::new();
         }
         let mut budget = cel::Budget::new(cel::RUNTIME_BUDGET);
-        errors.extend(self.evaluate(schema, new, old, &mut budget));
+        let (found, warnings) = self.evaluate(schema, new, old, &mut budget);
+        errors.extend(found);
+        warnings
     }
 }
 
 /// Everything but its own metadata and its scale that a custom resource must hold to.
-pub fn validate(schema: &Schema, rules: &Rules, meta: ObjectMeta<'_>, new: &Value, old: Option<&Value>) -> ErrorList {
+pub fn validate(schema: &Schema, rules: &Rules, meta: ObjectMeta<'_>, new: &Value, old: Option<&Value>) -> (ErrorList, Vec<String>) {
     let mut errors = schema.validate(meta, new, old);
-    rules.check(schema, new, old, &mut errors);
-    errors
+    let warnings = rules.check(schema, new, old, &mut errors);
+    (errors, warnings)
 }
 
 /// Errors after which rules could meet values that are not of their types.

@@ -69,7 +69,7 @@ impl Strategy for CustomResources {
 
     fn validate(&self, _ctx: &Context, object: &Value) -> ErrorList {
         let mut errors = self.type_meta(object);
-        errors.extend(validate(&self.schema, &self.rules, self.scale.as_ref(), object, None));
+        errors.extend(validate(&self.schema, &self.rules, self.scale.as_ref(), object, None, &mut Vec::new()));
         errors
     }
 
@@ -86,9 +86,13 @@ impl Strategy for CustomResources {
         }
     }
 
-    fn validate_update(&self, _ctx: &Context, new: &Value, old: &Value) -> ErrorList {
+    fn validate_update(&self, ctx: &Context, new: &Value, old: &Value) -> ErrorList {
+        self.judge_update(ctx, new, old, &mut Vec::new())
+    }
+
+    fn judge_update(&self, _ctx: &Context, new: &Value, old: &Value, warnings: &mut Vec<String>) -> ErrorList {
         let mut errors = self.type_meta(new);
-        errors.extend(validate(&self.schema, &self.rules, self.scale.as_ref(), new, Some(old)));
+        errors.extend(validate(&self.schema, &self.rules, self.scale.as_ref(), new, Some(old), warnings));
         errors
     }
 
@@ -139,8 +143,12 @@ impl Strategy for Status {
         }
     }
 
-    fn validate_update(&self, _ctx: &Context, new: &Value, old: &Value) -> ErrorList {
-        validate(&self.schema, &self.rules, self.scale.as_ref(), new, Some(old))
+    fn validate_update(&self, ctx: &Context, new: &Value, old: &Value) -> ErrorList {
+        self.judge_update(ctx, new, old, &mut Vec::new())
+    }
+
+    fn judge_update(&self, _ctx: &Context, new: &Value, old: &Value, warnings: &mut Vec<String>) -> ErrorList {
+        validate(&self.schema, &self.rules, self.scale.as_ref(), new, Some(old), warnings)
     }
 }
 
@@ -150,14 +158,21 @@ fn content(object: &Value) -> Option<Map<String, Value>> {
     Some(map)
 }
 
-fn validate(schema: &Schema, rules: &Rules, scale: Option<&ScalePaths>, object: &Value, old: Option<&Value>) -> ErrorList {
+fn validate(
+    schema: &Schema,
+    rules: &Rules,
+    scale: Option<&ScalePaths>,
+    object: &Value,
+    old: Option<&Value>,
+    warnings: &mut Vec<String>,
+) -> ErrorList {
     let mut errors = schema.validate(object_meta(), object, old);
     if let Some(scale) = scale {
         replicas(object, &scale.spec_replicas, &mut errors);
         replicas(object, &scale.status_replicas, &mut errors);
         label_selector(object, scale, &mut errors);
     }
-    rules.check(schema, object, old, &mut errors);
+    warnings.extend(rules.check(schema, object, old, &mut errors));
     errors
 }
 

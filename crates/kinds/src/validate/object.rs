@@ -27,9 +27,15 @@ pub fn update(resource: &Resource, ctx: &Context, new: &Value, old: &Value) -> E
 
 /// As [`update`], through a subresource with a strategy of its own.
 pub fn update_with(resource: &Resource, strategy: &dyn Strategy, ctx: &Context, new: &Value, old: &Value) -> ErrorList {
+    judge_update(resource, strategy, ctx, new, old).0
+}
+
+/// As [`update_with`], with what the client is warned of.
+pub fn judge_update(resource: &Resource, strategy: &dyn Strategy, ctx: &Context, new: &Value, old: &Value) -> (ErrorList, Vec<String>) {
+    let mut warnings = Vec::new();
     let first = strategy.validate_first(new);
     if !first.is_empty() {
-        return first;
+        return (first, warnings);
     }
     let rules = strategy.meta_rules();
     let (path, null) = (Path::new("metadata"), Value::Null);
@@ -41,8 +47,8 @@ pub fn update_with(resource: &Resource, strategy: &dyn Strategy, ctx: &Context, 
     if rules.create_on_update {
         errors.extend(meta(resource, new));
     }
-    errors.extend(strategy.validate_update(ctx, new, old));
-    errors
+    errors.extend(strategy.judge_update(ctx, new, old, &mut warnings));
+    (errors, warnings)
 }
 
 fn meta(resource: &Resource, object: &Value) -> ErrorList {

@@ -195,7 +195,8 @@ async fn once(ctx: &Ctx, target: &Target, change: &mut Change, old: Arc<Value>, 
         metadata::next_generation(resource, &mut value, &old);
     }
     metadata_mut(&mut value).insert("resourceVersion".into(), json!(object::resource_version(&old)));
-    let errors = kinds::validate::update_with(resource, strategy, &context, &value, &old);
+    let (errors, judged) = kinds::validate::judge_update(resource, strategy, &context, &value, &old);
+    warnings.extend(judged);
     if !errors.is_empty() {
         return Err(StatusError::invalid(&resource.stored_kind(), &target.name, &errors).into());
     }

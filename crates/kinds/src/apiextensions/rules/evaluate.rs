@@ -4,9 +4,9 @@
 use std::collections::BTreeMap;
 
 use cel::{Budget, ErrorKind, EvalError, Program, Variables};
-use machinery::field::{Error, go_quote};
+use machinery::field::{Error, ErrorType, go_quote, go_value};
 use machinery::structural::{ListType, Place, Schema};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use super::compile::Compiled;
 use super::{Node, Rules};
@@ -17,23 +17,24 @@ const MESSAGE_BYTES_MAX: usize = 5 * 1024;
 const OUT_OF_BUDGET: &str = "validation failed due to running out of cost budget, no further validation rules will be run";
 
 impl Rules {
-    /// Errors of an object whose types are sound. After the budget is spent no rule is run any more.
-    pub fn evaluate(&self, schema: &Schema, new: &Value, old: Option<&Value>, budget: &mut Budget) -> ErrorList {
+    /// Errors of an object whose types are sound, and those that count for nothing, because the value has not changed, as warnings.
+    /// After the budget is spent no rule is run any more.
+    pub fn evaluate(&self, schema: &Schema, new: &Value, old: Option<&Value>, budget: &mut Budget) -> (ErrorList, Vec<String>) {
         let same = old.map_or(Same::Unknown, |old| Same::If(new, old));
         self.walk(schema, new, At { old, same, place: Place::root(), top: true }, budget)
     }
 
     /// Errors of a default, which stands somewhere and replaces itself; nothing is forgiven it for that.
     pub fn evaluate_default(&self, schema: &Schema, default: &Value, place: Place<'_>, budget: &mut Budget) -> ErrorList {
-        self.walk(schema, default, At { old: Some(default), same: Same::Never, place, top: true }, budget)
+        self.walk(schema, default, At { old: Some(default), same: Same::Never, place, top: true }, budget).0
     }
 
-    fn walk(&self, schema: &Schema, new: &Value, at: At<'_>, budget: &mut Budget) -> ErrorList {
-        let mut walk = Walk { budget, errors: ErrorList::new(), stopped: false };
+    fn walk(&self, schema: &Schema, new: &Value, at: At<'_>, budget: &mut Budget) -> (ErrorList, Vec<String>) {
+        let mut walk = Walk { budget, errors: ErrorList::new(), warnings: Vec::new(), stopped: false };
         if let Some(node) = &self.root {
             walk.node(node, schema, new, at);
         }
-        walk.errors
+        (walk.errors, walk.warnings)
     }
 }
 
@@ -74,6 +75,8 @@ struct At<'a> {
 struct Walk<'b> {
     budget: &'b mut Budget,
     errors: ErrorList,
+    /// Errors that are forgiven.
+    warnings: Vec<String>,
     stopped: bool,
 }
 
@@ -160,7 +163,7 @@ impl Walk<'_> {
         }
         match program.eval(&variables, self.budget) {
             Ok(value) if value.as_bool() == Some(true) => {}
-            Ok(_) => self.broken(compiled, kind, &variables, at),
+            Ok(_) => self.broken(compiled, kind, new, at),
             Err(error) => self.failed(compiled, kind, &error, at),
         }
     }
@@ -186,33 +189,47 @@ impl Walk<'_> {
     }
 
     /// A rule that does not hold.
-    fn broken<'a>(&mut self, compiled: &'a Compiled, kind: &str, variables: &Variables<'a>, at: At<'a>) {
+    fn broken(&mut self, compiled: &Compiled, kind: &str, new: &Value, at: At<'_>) {
         let below = compiled.field_path.as_str();
         let place = if below.is_empty() { at.place } else { at.place.child(below) };
         let (text, stop) = match compiled.message.as_ref().and_then(|m| m.as_ref().ok()) {
             None => (None, false),
-            Some(program) => self.message(program, &compiled.rule.message_expression, variables),
+            Some(program) => self.message(program, &compiled.rule.message_expression, new, at.old),
         };
         self.stopped |= stop;
-        if !compiled.uses_old_self && at.same.holds() {
-            return;
-        }
         let detail = text.unwrap_or_else(|| match compiled.rule.message.trim() {
             "" => format!("failed rule: {}", shown(compiled)),
             message => message.to_owned(),
         });
-        let reason = if stop { "" } else { compiled.rule.reason.as_str() };
-        self.errors.push(place.with(|p| match reason {
-            "FieldValueForbidden" => Error::forbidden(p, detail),
-            "FieldValueRequired" => Error::required(p, detail),
-            "FieldValueDuplicate" => Error::duplicate(p, &json!(kind)),
-            _ => Error::invalid_str(p, kind, detail),
-        }));
+        // Lists and objects are not shown.
+        let value = if matches!(kind, "object" | "array") { String::new() } else { go_value(new) };
+        let error = place.with(|p| {
+            let error = |kind: ErrorType, value: String, detail: String| Error { kind, field: p.to_string(), value, detail };
+            match compiled.rule.reason.as_str() {
+                _ if stop => Error::invalid_str(p, kind, detail),
+                "FieldValueForbidden" => Error::forbidden(p, detail),
+                "FieldValueRequired" => Error::required(p, detail),
+                "FieldValueDuplicate" => error(ErrorType::Duplicate, value, String::new()),
+                _ => error(ErrorType::Invalid, value, detail),
+            }
+        });
+        if !compiled.uses_old_self && at.same.holds() {
+            self.warnings.push(error.to_string());
+        } else {
+            self.errors.push(error);
+        }
     }
 
     /// The text an expression makes, and whether to stop: then the text says why.
-    fn message<'a>(&mut self, program: &'a Program, expression: &str, variables: &Variables<'a>) -> (Option<String>, bool) {
-        let text = match program.eval(variables, self.budget) {
+    ///
+    /// Here `oldSelf` is never optional, whatever the rule says: what takes it for one fails, as upstream's does.
+    fn message(&mut self, program: &Program, expression: &str, new: &Value, old: Option<&Value>) -> (Option<String>, bool) {
+        let mut variables = Variables::new();
+        variables.json("self", new);
+        if let Some(old) = old {
+            variables.json("oldSelf", old);
+        }
+        let text = match program.eval(&variables, self.budget) {
             Ok(value) => value.as_str().map(|text| text.trim().to_owned()),
             Err(error) => match error.kind {
                 ErrorKind::Evaluation => None,
