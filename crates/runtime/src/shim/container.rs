@@ -14,11 +14,30 @@ use crate::cgroup::Cgroup;
 
 /// Bytes kept for a slow attached client; the container's stream is not read further meanwhile.
 const CHUNK_BYTES: usize = 16 * 1024;
+/// Of an interactive container, so much is kept of each stream for whoever attaches first.
+const KEPT_BYTES_MAX: usize = 64 * 1024;
 
 /// A client that sees a copy of a stream.
 struct Sink {
     pipe: OwnedFd,
     pending: Vec<u8>,
+}
+
+/// What an interactive container said before anybody listened: its client attaches only when it is seen to run.
+#[derive(Default)]
+struct Kept {
+    bytes: Vec<u8>,
+    /// There was more than is kept.
+    cut: bool,
+}
+
+impl Kept {
+    fn push(&mut self, data: &[u8]) {
+        self.bytes.extend_from_slice(data);
+        let over = self.bytes.len().saturating_sub(KEPT_BYTES_MAX);
+        self.cut |= over > 0;
+        self.bytes.drain(..over);
+    }
 }
 
 /// One output stream of a container: read here, logged, copied to who is attached.
@@ -27,12 +46,19 @@ pub struct Output {
     stream: Stream,
     splitter: LineSplitter,
     sinks: Vec<Sink>,
+    /// Until somebody attaches.
+    kept: Option<Kept>,
 }
 
 impl Output {
-    fn new(fd: OwnedFd, stream: Stream) -> io::Result<Self> {
+    fn new(fd: OwnedFd, stream: Stream, keep: bool) -> io::Result<Self> {
         set_nonblocking(&fd)?;
-        Ok(Self { fd: Some(fd), stream, splitter: LineSplitter::default(), sinks: Vec::new() })
+        Ok(Self { fd: Some(fd), stream, splitter: LineSplitter::default(), sinks: Vec::new(), kept: keep.then(Kept::default) })
+    }
+
+    /// Whether somebody who attaches now sees anything, or all there was.
+    fn tells(&self) -> bool {
+        self.fd.is_some() || self.kept.as_ref().is_some_and(|kept| !kept.cut)
     }
 
     /// Whether a slow client keeps this stream from being read.
@@ -45,8 +71,9 @@ impl Output {
         self.sinks.iter().filter(|sink| !sink.pending.is_empty()).map(|sink| &sink.pipe)
     }
 
-    /// Sends what clients are behind by. Clients that went away are dropped.
+    /// Sends what clients are behind by. Clients that went away are dropped, and, after the end, who has all.
     pub fn flush(&mut self) {
+        let open = self.fd.is_some();
         self.sinks.retain_mut(|sink| {
             while !sink.pending.is_empty() {
                 match rustix::io::write(&sink.pipe, &sink.pending) {
@@ -55,7 +82,7 @@ impl Output {
                     Err(_) => return false,
                 }
             }
-            true
+            open
         });
     }
 
@@ -75,6 +102,9 @@ impl Output {
             self.splitter.push(data, |line, full| format_entry(&mut entries, &time, stream, line, full));
             log.write(&entries);
         }
+        if let Some(kept) = &mut self.kept {
+            kept.push(data);
+        }
         for sink in &mut self.sinks {
             sink.pending.extend_from_slice(data);
         }
@@ -91,7 +121,6 @@ impl Output {
         }
         self.fd = None;
         self.flush();
-        self.sinks.clear();
         false
     }
 
@@ -107,9 +136,9 @@ impl Output {
     fn attach(&mut self) -> io::Result<OwnedFd> {
         let (read, write) = pipe()?;
         set_nonblocking(&write)?;
-        if self.fd.is_some() {
-            self.sinks.push(Sink { pipe: write, pending: Vec::new() });
-        }
+        let pending = self.kept.take().map(|kept| kept.bytes).unwrap_or_default();
+        self.sinks.push(Sink { pipe: write, pending });
+        self.flush();
         Ok(read)
     }
 }
@@ -148,8 +177,8 @@ impl Container {
             Stdio::Terminal
         } else {
             let (stdout, stderr) = (pipe().map_err(io)?, pipe().map_err(io)?);
-            outputs.push(Output::new(stdout.0, Stream::Stdout).map_err(io)?);
-            outputs.push(Output::new(stderr.0, Stream::Stderr).map_err(io)?);
+            outputs.push(Output::new(stdout.0, Stream::Stdout, spec.stdin_once).map_err(io)?);
+            outputs.push(Output::new(stderr.0, Stream::Stderr, spec.stdin_once).map_err(io)?);
             let mut read = None;
             if spec.stdin {
                 let ends = pipe().map_err(io)?;
@@ -162,7 +191,7 @@ impl Container {
             eprintln!("container {}: {warning}", spec.id);
         }
         if let Some(master) = &terminal {
-            outputs.push(Output::new(master.try_clone().map_err(io)?, Stream::Stdout).map_err(io)?);
+            outputs.push(Output::new(master.try_clone().map_err(io)?, Stream::Stdout, spec.stdin_once).map_err(io)?);
         }
         let state = ContainerState { id: spec.id.clone(), pid, started_ns: now_ns(), identity, exit: None };
         Ok(Self {
@@ -198,8 +227,12 @@ impl Container {
         exit
     }
 
-    /// Descriptors for a client: output streams, then input if any.
+    /// Descriptors for a client: output streams, then input if any. An error after the end, when there is nothing to tell: the
+    /// client then takes the log.
     pub fn attach(&mut self) -> io::Result<(Vec<OwnedFd>, bool)> {
+        if self.state.exit.is_some() && !self.outputs.iter().all(Output::tells) {
+            return Err(io::Error::other("container is in CONTAINER_EXITED state"));
+        }
         let mut descriptors = self.outputs.iter_mut().map(Output::attach).collect::<io::Result<Vec<_>>>()?;
         let input = match (&self.terminal, &self.stdin) {
             (Some(master), _) => Some(master.try_clone()?),
@@ -222,4 +255,58 @@ fn write_exit(dir: &Path, exit: &Exit) -> io::Result<()> {
     let temporary = dir.join("exit.json.new");
     std::fs::write(&temporary, serde_json::to_vec(exit)?)?;
     std::fs::rename(&temporary, dir.join("exit.json"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read as _, Write as _};
+
+    use super::*;
+
+    fn output(keep: bool) -> (Output, std::fs::File) {
+        let (read, write) = pipe().unwrap();
+        (Output::new(read, Stream::Stdout, keep).unwrap(), write.into())
+    }
+
+    fn rest(output: &mut Output, client: OwnedFd) -> Vec<u8> {
+        let (mut seen, mut client, mut chunk) = (Vec::new(), std::fs::File::from(client), vec![0; 4096]);
+        loop {
+            output.flush();
+            match client.read(&mut chunk).unwrap() {
+                0 => return seen,
+                count => seen.extend_from_slice(&chunk[..count]),
+            }
+        }
+    }
+
+    #[test]
+    fn what_was_said_before_somebody_attached_is_told_once() {
+        let (mut output, mut program) = output(true);
+        program.write_all(b"early ").unwrap();
+        output.drain(&mut None, 4);
+        let (first, second) = (output.attach().unwrap(), output.attach().unwrap());
+        program.write_all(b"late").unwrap();
+        drop(program);
+        output.drain(&mut None, 4);
+        assert_eq!(rest(&mut output, first), b"early late");
+        assert_eq!(rest(&mut output, second), b"late");
+        assert!(!output.tells(), "nothing is left for a third one");
+    }
+
+    #[test]
+    fn it_is_told_after_the_end_too_unless_it_was_too_much() {
+        for (bytes, tells) in [(KEPT_BYTES_MAX, true), (KEPT_BYTES_MAX + 1, false)] {
+            let (mut output, mut program) = output(true);
+            let writer = std::thread::spawn(move || program.write_all(&vec![b'x'; bytes]).unwrap());
+            while output.fd.is_some() {
+                output.drain(&mut None, 4);
+            }
+            writer.join().unwrap();
+            assert_eq!(output.tells(), tells);
+            let client = output.attach().unwrap();
+            assert_eq!(rest(&mut output, client).len(), KEPT_BYTES_MAX);
+        }
+        let (plain, _program) = output(false);
+        assert!(plain.kept.is_none(), "only interactive containers keep anything");
+    }
 }

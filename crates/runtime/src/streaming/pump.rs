@@ -7,8 +7,13 @@ use bytes::Bytes;
 use futures::{Stream, StreamExt};
 use serde::Deserialize;
 
+use tokio_util::sync::CancellationToken;
+
 use super::descriptor::Descriptor;
 use super::session::Session;
+
+/// How long a command's output may be silent after its end.
+const SILENCE: std::time::Duration = std::time::Duration::from_millis(500);
 
 /// What a client says.
 pub enum Input {
@@ -67,12 +72,24 @@ pub fn last_words(outcome: &Result<Option<i32>, String>, as_status: bool) -> Vec
     text.as_bytes().to_vec()
 }
 
-async fn copy_out(from: Option<Arc<Descriptor>>, channel: Channel, to: &impl Output) {
+/// Copies until the stream ends. After the command's end a process left behind may hold the stream open: then the copy ends
+/// when nothing came for a while, however long the client takes to read what did.
+async fn copy_out(from: Option<Arc<Descriptor>>, channel: Channel, to: &impl Output, ended: &CancellationToken) {
     let Some(from) = from else { return };
     let mut chunk = vec![0; 16 * 1024];
-    while let Ok(count) = from.read(&mut chunk).await {
-        if count == 0 || !to.send(channel, &chunk[..count]).await {
-            return;
+    loop {
+        let silence = async {
+            ended.cancelled().await;
+            tokio::time::sleep(SILENCE).await;
+        };
+        let read = tokio::select! {
+            biased;
+            read = from.read(&mut chunk) => read,
+            () = silence => return tracing::debug!("a process left behind holds the command's output"),
+        };
+        match read {
+            Ok(count) if count > 0 && to.send(channel, &chunk[..count]).await => {}
+            _ => return,
         }
     }
 }
@@ -106,33 +123,61 @@ pub async fn pump(mut session: Session, inputs: impl Stream<Item = Input>, to: &
     let (stdout, stderr) = (session.stdout.take(), session.stderr.take());
     let (stdin, terminal) = (session.stdin.take(), session.terminal.take());
     let is_exec = session.pid != 0;
+    let ended = CancellationToken::new();
     let input = copy_in(inputs, stdin, terminal);
-    let output = async { tokio::join!(copy_out(stdout, Channel::Stdout, to), copy_out(stderr, Channel::Stderr, to)) };
+    let output = async { tokio::join!(copy_out(stdout, Channel::Stdout, to, &ended), copy_out(stderr, Channel::Stderr, to, &ended)) };
     tokio::pin!(input, output);
-    let mut output_open = true;
-    loop {
+    let (mut code, mut output_open) = (None, is_exec);
+    while output_open || code.is_none() {
         tokio::select! {
             biased;
             () = &mut input => return Err("the client left".into()),
-            _ = &mut output, if output_open => {
+            _ = &mut output, if output_open || !is_exec => {
                 output_open = false;
                 if !is_exec {
                     return Ok(None);
                 }
             }
-            code = session.wait(), if is_exec => {
-                if output_open && tokio::time::timeout(std::time::Duration::from_millis(500), &mut output).await.is_err() {
-                    tracing::debug!("a process left behind holds the command's output");
-                }
-                return code.map_err(|e| e.to_string());
+            end = session.wait(), if is_exec && code.is_none() => {
+                code = Some(end);
+                ended.cancel();
             }
         }
     }
+    code.unwrap_or(Ok(None)).map_err(|e| e.to_string())
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write as _;
+    use std::os::unix::net::UnixStream as StdUnixStream;
+
     use super::*;
+
+    /// A client that takes its time over every piece.
+    struct Slow(std::sync::Mutex<usize>);
+
+    impl Output for Slow {
+        async fn send(&self, _: Channel, data: &[u8]) -> bool {
+            tokio::time::sleep(std::time::Duration::from_millis(400)).await;
+            *self.0.lock().unwrap() += data.len();
+            true
+        }
+    }
+
+    #[tokio::test]
+    async fn a_slow_client_gets_all_that_was_written_before_the_end() {
+        let (read, write) = rustix::pipe::pipe().unwrap();
+        let (end, mut theirs) = StdUnixStream::pair().unwrap();
+        // A process left behind holds the other one.
+        let _held = rustix::io::dup(&write).unwrap();
+        std::fs::File::from(write).write_all(&[b'x'; 60_000]).unwrap();
+        theirs.write_all(&crate::shim::frame::encode(&crate::shim::protocol::Response::Exited { code: 3 }).unwrap()).unwrap();
+        let session = Session::of_parts(1, None, Some(Arc::new(Descriptor::new(read).unwrap())), end).unwrap();
+        let client = Slow(std::sync::Mutex::default());
+        let outcome = tokio::time::timeout(std::time::Duration::from_secs(20), pump(session, futures::stream::pending(), &client)).await;
+        assert_eq!((outcome.unwrap(), *client.0.lock().unwrap()), (Ok(Some(3)), 60_000));
+    }
 
     #[test]
     fn ends_are_told_as_upstream_tells_them() {

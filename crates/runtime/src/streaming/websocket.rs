@@ -31,6 +31,8 @@ const ERROR: u8 = 3;
 const RESIZE: u8 = 4;
 const CLOSE: u8 = 255;
 const MESSAGE_BYTES_MAX: usize = 1 << 20;
+/// How long a client may take to read the last words.
+const LEAVE: std::time::Duration = std::time::Duration::from_secs(10);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
@@ -100,7 +102,7 @@ pub async fn run(server: &Arc<Server>, upgraded: Upgraded, ticket: Ticket, proto
     if let (Ticket::PortForward { sandbox, .. }, Protocol::Tunnel) = (&ticket, protocol) {
         return super::forward::tunnel(server, sandbox, socket).await;
     }
-    let (sink, source) = socket.split();
+    let (sink, mut source) = socket.split();
     let (send, receive) = mpsc::channel(16);
     if let Ticket::PortForward { sandbox, ports } = ticket {
         let writer = write(sink, receive, protocol);
@@ -109,7 +111,7 @@ pub async fn run(server: &Arc<Server>, upgraded: Upgraded, ticket: Ticket, proto
     }
     let work = async {
         let outcome = match session(server, &ticket).await {
-            Ok(session) => pump::pump(session, inputs(source, protocol), &Sender(&send)).await,
+            Ok(session) => pump::pump(session, inputs(&mut source, protocol), &Sender(&send)).await,
             Err(text) => Err(text),
         };
         let last = pump::last_words(&outcome, protocol.tells_status());
@@ -119,6 +121,11 @@ pub async fn run(server: &Arc<Server>, upgraded: Upgraded, ticket: Ticket, proto
             }
         }
         drop(send);
+        // A socket that is closed with input unread takes back what was sent last: the client closes it.
+        let said = async { while source.next().await.is_some_and(|said| said.is_ok()) {} };
+        if tokio::time::timeout(LEAVE, said).await.is_err() {
+            tracing::debug!("the client of a stream does not leave");
+        }
     };
     tokio::join!(write(sink, receive, protocol), work);
 }
@@ -148,7 +155,7 @@ impl pump::Output for Sender<'_> {
 }
 
 /// What a client says, until it leaves.
-fn inputs(source: SplitStream<Socket>, protocol: Protocol) -> impl Stream<Item = Input> {
+fn inputs(source: &mut SplitStream<Socket>, protocol: Protocol) -> impl Stream<Item = Input> {
     let said = source.take_while(|received| std::future::ready(received.is_ok()));
     said.filter_map(move |received| std::future::ready(received.ok().and_then(|m| input(m, protocol))))
 }
