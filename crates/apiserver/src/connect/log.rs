@@ -25,7 +25,7 @@ const REFUSAL_BYTES_MAX: usize = 50_000;
 
 pub async fn serve(call: Call, target: Target) -> Result<Answer, StatusError> {
     let options = Options::parse(&call.query)?;
-    options.validate(&target.name)?;
+    options.validate(&target.name, call.api.config.features.enabled("PodLogsQuerySplitStreams"))?;
     let pod = pod::read(&call.api, &target).await?;
     let container = pod::container(&pod, call.query.text("container"))?;
     // Upstream answers an empty stream for a pod that is nowhere yet.
@@ -85,7 +85,11 @@ struct Options {
     since_time: Option<String>,
     tail_lines: Option<i64>,
     limit_bytes: Option<i64>,
+    stream: Option<String>,
 }
+
+/// What `stream` may be.
+const STREAMS: [&str; 3] = ["All", "Stderr", "Stdout"];
 
 impl Options {
     fn parse(query: &Query) -> Result<Self, StatusError> {
@@ -112,11 +116,12 @@ impl Options {
             since_time,
             tail_lines: number("tailLines")?,
             limit_bytes: number("limitBytes")?,
+            stream: query.get("stream").map(str::to_owned),
         })
     }
 
     /// Upstream's `ValidatePodLogOptions`.
-    fn validate(&self, name: &str) -> Result<(), StatusError> {
+    fn validate(&self, name: &str, streams: bool) -> Result<(), StatusError> {
         let mut errors = Vec::new();
         let mut least = |field: &str, value: Option<i64>, least: i64, why: &str| {
             if let Some(value) = value.filter(|v| *v < least) {
@@ -129,6 +134,18 @@ impl Options {
             least("sinceSeconds", self.since_seconds, 1, "must be greater than 0");
         } else if self.since_seconds.is_some() {
             errors.push(field::Error::forbidden(&Path::new(""), "at most one of `sinceTime` or `sinceSeconds` may be specified"));
+        }
+        if let Some(stream) = &self.stream {
+            let path = Path::new("stream");
+            if !streams {
+                errors.push(field::Error::forbidden(&path, "may not be specified"));
+            } else if !STREAMS.contains(&stream.as_str()) {
+                errors.push(field::Error::not_supported(&path, &json!(stream), &STREAMS));
+            }
+            if streams && stream != "All" && self.tail_lines.is_some() {
+                let why = "`tailLines` and specific `stream` are mutually exclusive for now";
+                errors.push(field::Error::forbidden(&Path::new(""), why));
+            }
         }
         if errors.is_empty() {
             return Ok(());
@@ -147,6 +164,7 @@ impl Options {
         for (name, value) in [("sinceSeconds", self.since_seconds), ("tailLines", self.tail_lines), ("limitBytes", self.limit_bytes)] {
             pairs.extend(value.map(|v| format!("{name}={v}")));
         }
+        pairs.extend(self.stream.as_ref().map(|s| format!("stream={}", encode(s))));
         pairs.extend(self.since_time.as_ref().map(|t| format!("sinceTime={}", encode(t))));
         if pairs.is_empty() {
             return String::new();
@@ -163,7 +181,7 @@ mod tests {
     #[test]
     fn options_are_checked_and_passed_on() {
         let parse = |text: &str| Options::parse(&Query::parse(text));
-        let check = |text: &str| parse(text).and_then(|o| o.validate("p")).err().map(|e| (e.code, e.message));
+        let check = |text: &str| parse(text).and_then(|o| o.validate("p", false)).err().map(|e| (e.code, e.message));
         let asked = Query::parse("follow&tailLines=5&sinceTime=2024-01-02T03:04:05.6%2B01:00&previous=false");
         assert_eq!(Options::parse(&asked).unwrap().query(&asked), "?follow=true&sinceTime=2024-01-02T02%3A04%3A05Z&tailLines=5");
         assert_eq!(check("tailLines=0&limitBytes=1&sinceSeconds=1"), None);
@@ -172,6 +190,14 @@ mod tests {
         assert_eq!(check("sinceSeconds=0"), invalid("sinceSeconds: Invalid value: 0: must be greater than 0"));
         let both = "sinceSeconds=1&sinceTime=2024-01-02T03:04:05Z";
         assert!(check(both).unwrap().1.contains("at most one of `sinceTime` or `sinceSeconds` may be specified"));
+        assert_eq!(check("stream=All"), invalid("stream: Forbidden: may not be specified"));
+        let gated = |text: &str| parse(text).and_then(|o| o.validate("p", true)).err().map(|e| (e.code, e.message));
+        assert_eq!((gated("stream=All&tailLines=1"), gated("stream=Stderr"), gated("tailLines=1")), (None, None, None));
+        assert_eq!(gated("stream=x"), invalid("stream: Unsupported value: \"x\": supported values: \"All\", \"Stderr\", \"Stdout\""));
+        let tail = gated("stream=Stdout&tailLines=1");
+        assert_eq!(tail, invalid("<nil>: Forbidden: `tailLines` and specific `stream` are mutually exclusive for now"));
+        let one = Query::parse("stream=Stderr");
+        assert_eq!(Options::parse(&one).unwrap().query(&one), "?stream=Stderr");
         assert_eq!(check("limitBytes=x"), Some((400, "strconv.ParseInt: parsing \"x\": invalid syntax".to_owned())));
     }
 }
