@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::metrics::table::Desc;
+use crate::metrics::Desc;
 use crate::state::Api;
 
 /// How often files are looked at.

@@ -3,15 +3,17 @@
 //! Both give the same `kube::Client`, so that no component knows where the API server runs.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{Request, Response};
-use kube::client::Body;
+use kube::client::{Body, ClientBuilder};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use tower::{BoxError, Service};
 
-use crate::{Error, Result};
+use crate::metrics::Layer;
+use crate::{Error, Registry, Result};
 
 /// A client over a tower service of this process, such as the API server's own. Must be called within a tokio runtime.
 pub fn in_process<S, B>(service: S) -> Client
@@ -68,11 +70,26 @@ pub async fn from_kubeconfig(path: &Path) -> Result<Client> {
 
 /// As [`from_kubeconfig`], with the component's name as user agent.
 pub async fn from_kubeconfig_named(path: &Path, component: &'static str) -> Result<Client> {
-    let shown = path.display().to_string();
-    let kubeconfig = Kubeconfig::read_from(path).map_err(|source| Error::Kubeconfig { path: shown.clone(), source })?;
-    let mut config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
-        .await
-        .map_err(|source| Error::Kubeconfig { path: shown.clone(), source })?;
+    let config = read(path, component).await?;
+    Client::try_from(config).map_err(|source| failed(path, source))
+}
+
+/// As [`from_kubeconfig_named`]; its requests are counted.
+pub async fn from_kubeconfig_metered(path: &Path, component: &'static str, registry: Arc<Registry>) -> Result<Client> {
+    let config = read(path, component).await?;
+    let host = config.cluster_url.authority().map(ToString::to_string).unwrap_or_default();
+    let builder = ClientBuilder::try_from(config).map_err(|source| failed(path, source))?;
+    Ok(builder.with_layer(&Layer(registry, host)).build())
+}
+
+fn failed(path: &Path, source: kube::Error) -> Error {
+    Error::Client { path: path.display().to_string(), source: Box::new(source) }
+}
+
+async fn read(path: &Path, component: &'static str) -> Result<Config> {
+    let failed = |source| Error::Kubeconfig { path: path.display().to_string(), source };
+    let kubeconfig = Kubeconfig::read_from(path).map_err(failed)?;
+    let mut config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.map_err(failed)?;
     config.headers.push((http::header::USER_AGENT, http::HeaderValue::from_static(component)));
-    Client::try_from(config).map_err(|source| Error::Client { path: shown, source: Box::new(source) })
+    Ok(config)
 }

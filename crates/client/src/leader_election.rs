@@ -1,6 +1,7 @@
 //! Leader election by a Lease, with upstream's `leaderelection` rules: a holder renews, others take over when the lease
 //! has not changed for its duration as seen by their own clock.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
@@ -10,6 +11,8 @@ use kube::api::{ObjectMeta, PostParams};
 use kube::{Api, Client};
 use tokio::time::Instant;
 
+use crate::Registry;
+use crate::metrics::LEADER;
 use crate::time::{Clock, Entropy};
 
 /// What to hold, and how fast. [`Election::new`] has upstream's times.
@@ -22,6 +25,8 @@ pub struct Election {
     pub lease_duration: Duration,
     pub renew_deadline: Duration,
     pub retry_period: Duration,
+    /// Where it is told whether this process leads.
+    pub metrics: Option<Arc<Registry>>,
 }
 
 impl Election {
@@ -33,6 +38,15 @@ impl Election {
             lease_duration: Duration::from_secs(15),
             renew_deadline: Duration::from_secs(10),
             retry_period: Duration::from_secs(2),
+            metrics: None,
+        }
+    }
+}
+
+impl Election {
+    fn tell(&self, leads: bool) {
+        if let Some(metrics) = &self.metrics {
+            metrics.set(&LEADER, &[&self.name], f64::from(u8::from(leads)));
         }
     }
 }
@@ -50,6 +64,7 @@ pub struct Leadership {
 
 impl Leadership {
     pub fn new(client: Client, election: Election, clock: Clock, entropy: Entropy) -> Self {
+        election.tell(false);
         let leases = Api::namespaced(client, &election.namespace);
         Self { election, leases, clock, entropy, seen: None }
     }
@@ -60,6 +75,7 @@ impl Leadership {
             match self.try_hold().await {
                 Ok(true) => {
                     tracing::info!(lease = %self.election.name, identity = %self.election.identity, "became leader");
+                    self.election.tell(true);
                     return;
                 }
                 Ok(false) => {}
@@ -73,6 +89,11 @@ impl Leadership {
 
     /// Renews the lease and returns when it is lost. The caller must stop leading then. Cancel safe.
     pub async fn hold(&mut self) {
+        self.renew().await;
+        self.election.tell(false);
+    }
+
+    async fn renew(&mut self) {
         let mut renewed = Instant::now();
         loop {
             tokio::time::sleep(self.election.retry_period).await;
@@ -91,6 +112,7 @@ impl Leadership {
 
     /// Gives the lease up, so that another can take it at once.
     pub async fn release(&mut self) -> kube::Result<()> {
+        self.election.tell(false);
         let Some(mut lease) = self.leases.get_opt(&self.election.name).await? else { return Ok(()) };
         let Some(spec) = lease.spec.as_mut().filter(|spec| spec.holder_identity.as_deref() == Some(&self.election.identity)) else {
             return Ok(());

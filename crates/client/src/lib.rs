@@ -8,13 +8,15 @@ mod connect;
 mod events;
 mod informer;
 mod leader_election;
+pub mod metrics;
 mod time;
 
-pub use connect::{from_kubeconfig, from_kubeconfig_named, in_process, in_process_as, in_process_named};
+pub use connect::{from_kubeconfig, from_kubeconfig_metered, from_kubeconfig_named, in_process, in_process_as, in_process_named};
 pub use events::{EventRecorder, EventType, Happening};
 pub use informer::{Change, Informer, Informers, ObjectKey, Scope, Subscription, Watchable, index_name};
 pub use kube::Client;
 pub use leader_election::{Election, Leadership};
+pub use telemetry::metrics::Registry;
 pub use time::{Clock, Entropy};
 
 /// What can go wrong in making or using a client. Failed requests are retried inside informers and recorders.

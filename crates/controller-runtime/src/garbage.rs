@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::Config;
 use crate::execute::{Executor, Stop};
+use crate::meter::queue_name;
 use crate::namespaces::discover;
 use crate::queue::Queue;
 use crate::trimmed::Trimmed;
@@ -95,7 +96,7 @@ type Changes = SelectAll<BoxStream<'static, (Arc<str>, Change<Meta>)>>;
 pub async fn run(informers: Informers, executor: Executor, config: Arc<Config>, counts: Arc<Counts>, cancel: CancellationToken) {
     let mut graph = Graph::new(counts);
     let mut changes: Changes = SelectAll::new();
-    let mut queue: Queue<Node> = Queue::new();
+    let mut queue: Queue<Node> = Queue::metered(queue_name(NAME), config.metrics.as_ref());
     let mut passes: JoinSet<(Node, Result<bool, Stop>)> = JoinSet::new();
     let mut look_for_kinds = Instant::now();
     let workers = config.workers.max(1);

@@ -7,6 +7,7 @@
 mod caches;
 mod execute;
 mod garbage;
+mod meter;
 mod namespaces;
 mod queue;
 mod trimmed;
@@ -14,7 +15,7 @@ mod worker;
 
 use std::sync::Arc;
 
-use client::{Client, Clock, Election, Entropy, EventRecorder, Informers, Leadership};
+use client::{Client, Clock, Election, Entropy, EventRecorder, Informers, Leadership, Registry};
 use controllers::TABLE;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -36,6 +37,8 @@ pub struct Config {
     pub disabled: Vec<String>,
     /// Informers to share with other components of this process.
     pub informers: Option<Informers>,
+    /// Where the queues are counted.
+    pub metrics: Option<Arc<Registry>>,
 }
 
 impl Default for Config {
@@ -48,6 +51,7 @@ impl Default for Config {
             election: None,
             disabled: Vec::new(),
             informers: None,
+            metrics: None,
         }
     }
 }

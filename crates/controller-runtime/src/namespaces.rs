@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use crate::Config;
 use crate::caches::Caches;
 use crate::execute::{Executor, Stop};
+use crate::meter::queue_name;
 use crate::queue::Queue;
 
 pub const NAME: &str = namespace::NAME;
@@ -39,7 +40,7 @@ pub async fn discover(client: &Client, verbs: &[&str]) -> kube::Result<Vec<(ApiR
 
 pub async fn run(caches: Arc<Caches>, executor: Executor, config: Arc<Config>, cancel: CancellationToken) {
     let mut changes = caches.watch(Watch::Namespaces(|_, namespace| vec![controllers::meta::key(namespace)]));
-    let mut queue: Queue<Key> = Queue::new();
+    let mut queue: Queue<Key> = Queue::metered(queue_name(NAME), config.metrics.as_ref());
     loop {
         while let Some(key) = queue.start(Instant::now()) {
             let result = tokio::select! {

@@ -2,9 +2,12 @@
 //! Synchronous; time is an argument.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
+
+use crate::meter::Meter;
 
 /// First and longest wait after failures, as upstream's `ItemExponentialFailureRateLimiter`.
 const FIRST_WAIT: Duration = Duration::from_millis(5);
@@ -20,6 +23,7 @@ pub struct Queue<K> {
     delayed: BTreeSet<(Instant, K)>,
     due: BTreeMap<K, Instant>,
     failures: BTreeMap<K, u32>,
+    meter: Option<Meter<K>>,
 }
 
 impl<K: Ord + Clone> Queue<K> {
@@ -32,13 +36,22 @@ impl<K: Ord + Clone> Queue<K> {
             delayed: BTreeSet::new(),
             due: BTreeMap::new(),
             failures: BTreeMap::new(),
+            meter: None,
         }
+    }
+
+    /// The same, counted under a name.
+    pub fn metered(name: &str, registry: Option<&Arc<client::Registry>>) -> Self {
+        Self { meter: registry.map(|registry| Meter::new(name, registry)), ..Self::new() }
     }
 
     pub fn add(&mut self, key: K) {
         if self.running.contains(&key) {
             self.dirty.insert(key);
         } else if self.waiting.insert(key.clone()) {
+            if let Some(meter) = &mut self.meter {
+                meter.added(&key);
+            }
             self.ready.push_back(key);
         }
     }
@@ -68,7 +81,22 @@ impl<K: Ord + Clone> Queue<K> {
         let key = self.ready.pop_front()?;
         self.waiting.remove(&key);
         self.running.insert(key.clone());
+        if let Some(meter) = &mut self.meter {
+            meter.started(&key);
+        }
         Some(key)
+    }
+
+    /// Tells how long what is worked on has been.
+    pub fn look(&mut self) {
+        if let Some(meter) = &mut self.meter {
+            meter.look();
+        }
+    }
+
+    /// Whether [`Self::look`] has anything to tell now and then.
+    pub fn is_watched(&self) -> bool {
+        self.meter.as_ref().is_some_and(Meter::is_busy)
     }
 
     /// When to look again.
@@ -79,6 +107,9 @@ impl<K: Ord + Clone> Queue<K> {
     /// Ends the work on a key. After a failure it comes again, later each time.
     pub fn finish(&mut self, key: K, failed: bool, again_at: Option<Instant>, now: Instant) {
         self.running.remove(&key);
+        if let Some(meter) = &mut self.meter {
+            meter.finished(&key, failed);
+        }
         if failed {
             let failures = self.failures.entry(key.clone()).or_insert(0);
             let wait = FIRST_WAIT.saturating_mul(2_u32.saturating_pow(*failures)).min(LONGEST_WAIT);
@@ -124,6 +155,35 @@ mod tests {
             queue.finish("a", true, None, start);
             assert_eq!(queue.next_due(), Some(start + Duration::from_millis(wait)));
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn keys_are_counted_under_upstreams_names() {
+        let registry = Arc::new(client::Registry::new(&[client::metrics::ALL]));
+        let mut queue = Queue::metered("deployment", Some(&registry));
+        let has = |line: &str| {
+            let (name, text) = (line.replace('{', "{name=\"deployment\""), registry.text());
+            assert!(text.lines().any(|l| l == name), "{name}\n{text}");
+        };
+        queue.add("a");
+        queue.add("b");
+        tokio::time::advance(Duration::from_secs(2)).await;
+        assert_eq!(queue.start(Instant::now()), Some("a"));
+        tokio::time::advance(Duration::from_millis(500)).await;
+        has("workqueue_depth{} 1");
+        has("workqueue_adds_total{} 2");
+        has("workqueue_queue_duration_seconds_sum{} 2");
+        queue.finish("a", true, None, Instant::now());
+        has("workqueue_work_duration_seconds_sum{} 0.5");
+        has("workqueue_retries_total{} 1");
+        assert_eq!(queue.start(Instant::now()), Some("b"));
+        tokio::time::advance(Duration::from_secs(3)).await;
+        queue.look();
+        has("workqueue_unfinished_work_seconds{} 3");
+        has("workqueue_longest_running_processor_seconds{} 3");
+        queue.finish("b", false, None, Instant::now());
+        queue.look();
+        has("workqueue_longest_running_processor_seconds{} 0");
     }
 
     #[tokio::test]

@@ -18,7 +18,11 @@ use crate::Config;
 use crate::caches::Caches;
 use crate::execute::{Executor, Stop};
 use crate::garbage::Counts;
+use crate::meter::queue_name;
 use crate::queue::Queue;
+
+/// How often it is told how long keys have been worked on: as upstream's.
+const LOOK_EVERY: std::time::Duration = std::time::Duration::from_millis(500);
 
 /// What a pass over a key came to.
 struct Pass {
@@ -105,12 +109,17 @@ pub async fn run(
     let mut changes = select_all(controller.watches.iter().map(|watch| caches.watch(*watch)));
     let workers = config.workers.max(1);
     let shared = Arc::new(Shared { controller, caches, executor, config, counts, started: Instant::now() });
-    let mut queue: Queue<Key> = Queue::new();
+    let mut queue: Queue<Key> = Queue::metered(queue_name(controller.name), shared.config.metrics.as_ref());
     let mut failures: BTreeMap<Key, Failure> = BTreeMap::new();
     let mut memories: BTreeMap<Key, Value> = BTreeMap::new();
     let mut passes: JoinSet<Pass> = JoinSet::new();
     let mut counting = Counting::default();
+    let mut looked = Instant::now();
     loop {
+        if queue.is_watched() && looked.elapsed() >= LOOK_EVERY {
+            queue.look();
+            looked = Instant::now();
+        }
         while passes.len() < workers
             && let Some(key) = queue.start(Instant::now())
         {
@@ -137,6 +146,7 @@ pub async fn run(
             keys = counting.fewer() => keys.into_iter().for_each(|key| queue.add(key)),
             Some(keys) = changes.next() => keys.into_iter().for_each(|key| queue.add(key)),
             () = tokio::time::sleep_until(due), if passes.len() < workers => {}
+            () = tokio::time::sleep(LOOK_EVERY), if queue.is_watched() => {}
         }
     }
     // A pass may be between two actions; each is harmless alone, so waiting for the rest gains nothing.

@@ -1,9 +1,10 @@
-//! OpenTelemetry traces, as much as a server that answers requests needs: the trace context of a request's headers, whether
+//! What a component tells of itself: its [`metrics`], and OpenTelemetry traces, as much as a server that answers requests needs: the trace context of a request's headers, whether
 //! to sample, one span per request, and an exporter that sends them over OTLP. Called by the API server's chain; the
-//! `opentelemetry` crates would be many times this size.
+//! `opentelemetry` crates would be many times this size. Metrics are every component's.
 
 mod context;
 mod export;
+pub mod metrics;
 
 pub use context::{Context, Sampler};
 pub use export::{Exporter, Span, run};

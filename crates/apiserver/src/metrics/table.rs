@@ -1,35 +1,6 @@
 //! What can be counted: upstream's names, labels and buckets. Requests' own families are in `requests`.
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    Counter,
-    Gauge,
-    Histogram,
-}
-
-/// One metric.
-#[derive(Debug)]
-pub struct Desc {
-    pub name: &'static str,
-    pub help: &'static str,
-    pub stability: &'static str,
-    pub kind: Kind,
-    pub labels: &'static [&'static str],
-    /// Upper bounds, without the infinite one; none but for histograms.
-    pub buckets: &'static [f64],
-}
-
-/// A static for each row, and `ALL` of them.
-macro_rules! table {
-    ($($id:ident $kind:ident $stability:ident $name:literal [$($label:literal)*] [$($bucket:literal)*] $help:literal)*) => {
-        $(pub static $id: Desc = Desc {
-            name: $name, help: $help, stability: stringify!($stability), kind: Kind::$kind, labels: &[$($label),*], buckets: &[$($bucket),*],
-        };)*
-        pub static ALL: &[&Desc] = &[$(&$id),*];
-    };
-}
-
-table! {
+telemetry::metrics_table! {
     ADMISSION_CONTROLLER_DURATION Histogram STABLE "apiserver_admission_controller_admission_duration_seconds"
         ["name" "operation" "rejected" "type"] [0.005 0.025 0.1 0.5 1.0 2.5]
         "Time taken by an admission plugin."

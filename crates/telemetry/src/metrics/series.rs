@@ -50,7 +50,8 @@ impl Histogram {
         self.counts.iter().map(|c| c.load(Ordering::Relaxed)).sum()
     }
 
-    pub(super) fn text(&self, out: &mut String, name: &str, labels: &str) {
+    /// The samples of a histogram.
+    pub fn text(&self, out: &mut String, name: &str, labels: &str) {
         let mut total = 0;
         for (count, bound) in self.counts.iter().zip(self.bounds) {
             total += count.load(Ordering::Relaxed);
