@@ -1,18 +1,25 @@
 //! What the fuzz targets (`fuzz/src/bin`) attack in this crate and is no part of its interface. Only there when built for
 //! fuzzing; nothing else calls it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use http::header::{ACCEPT, HeaderName, HeaderValue};
 use http::{HeaderMap, Method};
+use hyper_util::rt::TokioIo;
+use rustls::ServerConnection;
+use rustls_pki_types::CertificateDer;
+use tokio_util::sync::CancellationToken;
 
 use crate::audit::policy::{Level, Policy};
 use crate::authn::options::RequestHeader;
-use crate::authn::{impersonate, request_header};
+use crate::authn::{Origin, Peer, impersonate, request_header, x509};
 use crate::http::Query;
 use crate::http::negotiate::{kinds, negotiate};
 use crate::http::query::{decode, encode};
+use crate::pki::{self, Grant, Pki};
 use crate::request::RequestInfo;
+use crate::{Config, Handle, Server, listen, tls};
 
 /// An audit policy, and what it says of some requests.
 pub fn audit_policy(bytes: &[u8]) {
@@ -86,4 +93,81 @@ pub fn request(text: &str) {
     request_header::strip(&RequestHeader::default(), &mut stripped);
     let believed = ["x-remote-user", "x-remote-uid", "x-remote-group"];
     assert!(stripped.keys().all(|name| !believed.contains(&name.as_str()) && !name.as_str().starts_with("x-remote-extra-")));
+}
+
+/// Where a target keeps keys from run to run; the directory of another process would be written at the same time.
+fn place() -> PathBuf {
+    std::env::temp_dir().join(format!("skiff-fuzz-{}", std::process::id()))
+}
+
+/// A whole server, which nobody but the fuzzer reaches.
+struct Front {
+    runtime: tokio::runtime::Runtime,
+    server: Handle,
+}
+
+impl Front {
+    fn open() -> Self {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let mut config = Config::new(place());
+        config.bind_address = std::net::Ipv4Addr::LOCALHOST.into();
+        config.secure_port = 0;
+        let server = runtime.block_on(Server::start(config, Arc::new(store::Embedded::in_memory()))).expect("a server");
+        Self { runtime, server }
+    }
+}
+
+/// A connection of somebody unknown who says `said` and leaves, as it is after the handshake; what it is told goes nowhere.
+pub fn http(said: &[u8]) {
+    thread_local!(static FRONT: Front = Front::open());
+    FRONT.with(|front| {
+        let io = tokio::io::join(std::io::Cursor::new(said.to_vec()), tokio::io::sink());
+        let origin = Origin::Network(Arc::new(Peer::new(Vec::new(), None)));
+        front.runtime.block_on(async {
+            listen::serve_io(TokioIo::new(io), front.server.api().clone(), origin, CancellationToken::new()).await;
+            // What the connection has begun ends, too.
+            for _ in 0..8 {
+                tokio::task::yield_now().await;
+            }
+        });
+    });
+}
+
+/// What somebody says before and in the handshake.
+pub fn tls(said: &[u8]) {
+    thread_local!(static CONFIG: Arc<rustls::ServerConfig> = {
+        let pki = Pki::open(&place()).expect("keys");
+        let identity = pki.serving("fuzz", "fuzz", &[], &["localhost".to_owned()]).expect("a certificate");
+        let verifier = tls::verifier([pki.ca.der().expect("a CA")]).expect("a verifier");
+        Arc::new(tls::server_config_of(&tls::Offer::new(&[], "").expect("everything"), &identity, verifier).expect("a configuration"))
+    });
+    let mut connection = ServerConnection::new(CONFIG.with(Arc::clone)).expect("a connection");
+    let mut said = said;
+    while !said.is_empty() && connection.wants_read() {
+        if connection.read_tls(&mut said).is_err() || connection.process_new_packets().is_err() {
+            break;
+        }
+        while connection.wants_write() {
+            connection.write_tls(&mut std::io::sink()).expect("a sink takes all");
+        }
+    }
+    assert!(connection.is_handshaking(), "nobody shakes hands by chance");
+}
+
+/// A client's certificate, and a request for one.
+pub fn certificate(der: &[u8]) {
+    thread_local!(static PKI: Pki = Pki::open(&place()).expect("keys"));
+    let certificate = CertificateDer::from(der.to_vec());
+    if let Some(user) = x509::user_of(&certificate) {
+        assert_eq!(x509::common_name(&certificate), Some(user.name));
+    }
+    let request = pki::service_account::pem("CERTIFICATE REQUEST", der);
+    for pem in [request.as_bytes(), der] {
+        drop(std::hint::black_box(pki::request_common_name(pem)));
+        let usages = ["client auth".to_owned()];
+        let grant = Grant { usages: &usages, not_before: 0, not_after: 1 << 31 };
+        if let Err(why) = PKI.with(|pki| pki.ca.sign_request(pem, &grant)) {
+            assert!(!why.is_empty());
+        }
+    }
 }

@@ -1,7 +1,7 @@
 //! Requests for keys and values, and what their answers say. Pure.
 
 use bytes::Bytes;
-use store::{Error, Expect, KeyValue, Result, Revision};
+use store::{Error, Event, Expect, KeyValue, Result, Revision};
 
 use crate::etcdserverpb::compare::{CompareResult, CompareTarget, TargetUnion};
 use crate::etcdserverpb::request_op::Request;
@@ -10,7 +10,7 @@ use crate::etcdserverpb::{
     Compare, DeleteRangeRequest, PutRequest, RangeRequest, RequestOp, ResponseHeader, ResponseOp, TxnRequest, TxnResponse,
 };
 use crate::keys::Keys;
-use crate::mvccpb;
+use crate::mvccpb::{self, event::EventType};
 
 pub fn revision_of(header: Option<&ResponseHeader>) -> Revision {
     Revision(header.map_or(0, |h| number(h.revision)))
@@ -31,6 +31,15 @@ pub fn item(keys: &Keys, kv: mvccpb::KeyValue) -> Result<KeyValue> {
         mod_revision: Revision(number(kv.mod_revision)),
         create_revision: Revision(number(kv.create_revision)),
     })
+}
+
+/// What a watch says of a key; nothing, where it names none.
+pub fn event(keys: &Keys, event: mvccpb::Event) -> Result<Option<Event>> {
+    let gone = event.r#type() == EventType::Delete;
+    let Some(kv) = event.kv else { return Ok(None) };
+    let value = item(keys, kv)?;
+    let previous = event.prev_kv.map(|kv| item(keys, kv)).transpose()?;
+    Ok(Some(Event { revision: value.mod_revision, key: value.key.clone(), value: (!gone).then_some(value), previous }))
 }
 
 /// A write under its condition; where that does not hold, the answer is what is there.

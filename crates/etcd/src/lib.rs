@@ -5,6 +5,8 @@ mod compactor;
 mod endpoints;
 mod engine;
 mod errors;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod keys;
 mod kv;
 mod leases;

@@ -20,7 +20,6 @@ use crate::etcdserverpb::watch_request::RequestUnion;
 use crate::etcdserverpb::{RangeRequest, WatchCreateRequest, WatchProgressRequest, WatchRequest, WatchResponse};
 use crate::keys::prefix_end;
 use crate::kv;
-use crate::mvccpb::event::EventType;
 use crate::watching::Wanted;
 
 /// How often etcd is asked how far the watch is, as long as somebody wants to know: as upstream does.
@@ -185,7 +184,7 @@ impl Watch {
             return Ok(self.progress(kv::revision_of(answer.header.as_ref())));
         }
         for event in answer.events {
-            let event = self.event(event).map_err(Ended::Final)?;
+            let event = kv::event(&self.shared.keys, event).map_err(Ended::Final)?;
             self.fragments.extend(event.filter(|e| e.revision > self.seen));
         }
         if answer.fragment || self.fragments.is_empty() {
@@ -203,14 +202,6 @@ impl Watch {
         }
         self.seen = revision;
         Some(WatchItem::Progress(revision))
-    }
-
-    fn event(&self, event: crate::mvccpb::Event) -> Result<Option<Event>> {
-        let gone = event.r#type() == EventType::Delete;
-        let Some(kv) = event.kv else { return Ok(None) };
-        let value = kv::item(&self.shared.keys, kv)?;
-        let previous = event.prev_kv.map(|kv| kv::item(&self.shared.keys, kv)).transpose()?;
-        Ok(Some(Event { revision: value.mod_revision, key: value.key.clone(), value: (!gone).then_some(value), previous }))
     }
 }
 
