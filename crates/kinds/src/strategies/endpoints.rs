@@ -8,7 +8,7 @@ use super::service::non_special;
 use crate::columns::{age, name};
 use crate::strategy::{Context, Strategy};
 use crate::validate::equal::semantic;
-use crate::validate::rules::{dns_label, dns_subdomain, named, one_of, port, qualified};
+use crate::validate::rules::{dns_label, dns_subdomain, legacy_ip, named, one_of, port, qualified};
 use crate::validate::tree::{int, int0, is_empty, list, list_mut, opt, opt_s, s, set_default, strings};
 
 const PROTOCOLS: [&str; 3] = ["SCTP", "TCP", "UDP"];
@@ -18,6 +18,20 @@ pub struct Endpoints;
 impl Strategy for Endpoints {
     fn warnings(&self, _ctx: &Context, new: &Value, _old: Option<&Value>) -> Vec<String> {
         crate::warnings::endpoints(new)
+    }
+
+    fn validate_update(&self, ctx: &Context, new: &Value, old: &Value) -> ErrorList {
+        // What does not change may be what older servers let pass.
+        let errors = self.validate(ctx, new);
+        let same = |errors: &ErrorList| {
+            !errors.is_empty()
+                && semantic(
+                    Some(&json!({"subsets": new.get("subsets")})),
+                    Some(&json!({"subsets": old.get("subsets")})),
+                    "core.v1.Endpoints",
+                )
+        };
+        if same(&errors) { ErrorList::new() } else { errors }
     }
 
     fn validate(&self, _ctx: &Context, object: &Value) -> ErrorList {
@@ -47,7 +61,7 @@ impl Strategy for Endpoints {
 }
 
 fn endpoint_address(v: &Value, p: &Path<'_>, e: &mut ErrorList) {
-    e.extend(names_net::ip_legacy(&p.child("ip"), s(v, "ip"), false));
+    legacy_ip(&p.child("ip"), s(v, "ip"), &[], e);
     if !s(v, "hostname").is_empty() {
         dns_label(&p.child("hostname"), s(v, "hostname"), e);
     }
@@ -148,27 +162,12 @@ impl Strategy for EndpointSlices {
     }
 
     fn validate(&self, _ctx: &Context, object: &Value) -> ErrorList {
-        let mut e = ErrorList::new();
-        let (ty, at) = (s(object, "addressType"), Path::new("addressType"));
-        match ty {
-            "" => e.push(Error::required(&at, "")),
-            ty => one_of(&at, ty, &["FQDN", "IPv4", "IPv6"], &mut e),
-        }
-        slice_ports(object, &mut e);
-        let at = Path::new("endpoints");
-        let endpoints = list(object, "endpoints");
-        if endpoints.len() > 1000 {
-            e.push(Error::too_many(&at, endpoints.len(), 1000));
-            return e;
-        }
-        for (i, v) in endpoints.iter().enumerate() {
-            endpoint(v, ty, &at.index(i), &mut e);
-        }
-        e
+        slice(object, &[])
     }
 
-    fn validate_update(&self, ctx: &Context, new: &Value, old: &Value) -> ErrorList {
-        let mut e = self.validate(ctx, new);
+    fn validate_update(&self, _ctx: &Context, new: &Value, old: &Value) -> ErrorList {
+        let kept: Vec<&str> = list(old, "endpoints").iter().flat_map(|v| strings(v, "addresses")).collect();
+        let mut e = slice(new, &kept);
         if s(new, "addressType") != s(old, "addressType") {
             e.push(Error::invalid_str(&Path::new("addressType"), s(new, "addressType"), "field is immutable"));
         }
@@ -184,7 +183,28 @@ impl Strategy for EndpointSlices {
     }
 }
 
-fn endpoint(v: &Value, ty: &str, p: &Path<'_>, e: &mut ErrorList) {
+/// `kept` are addresses that were there before.
+fn slice(object: &Value, kept: &[&str]) -> ErrorList {
+    let mut e = ErrorList::new();
+    let (ty, at) = (s(object, "addressType"), Path::new("addressType"));
+    match ty {
+        "" => e.push(Error::required(&at, "")),
+        ty => one_of(&at, ty, &["FQDN", "IPv4", "IPv6"], &mut e),
+    }
+    slice_ports(object, &mut e);
+    let at = Path::new("endpoints");
+    let endpoints = list(object, "endpoints");
+    if endpoints.len() > 1000 {
+        e.push(Error::too_many(&at, endpoints.len(), 1000));
+        return e;
+    }
+    for (i, v) in endpoints.iter().enumerate() {
+        endpoint(v, ty, kept, &at.index(i), &mut e);
+    }
+    e
+}
+
+fn endpoint(v: &Value, ty: &str, kept: &[&str], p: &Path<'_>, e: &mut ErrorList) {
     let at = p.child("addresses");
     let addresses = list(v, "addresses");
     if addresses.is_empty() {
@@ -196,10 +216,9 @@ fn endpoint(v: &Value, ty: &str, p: &Path<'_>, e: &mut ErrorList) {
         let at = at.index(i);
         match ty {
             "IPv4" | "IPv6" => {
-                let errors = names_net::ip_legacy(&at, address, false);
-                let good = errors.is_empty();
-                e.extend(errors);
-                if good {
+                let before = e.len();
+                legacy_ip(&at, address, kept, e);
+                if e.len() == before {
                     if names_net::is_v6_text(address) != (ty == "IPv6") {
                         e.push(Error::invalid_str(&at, address, format!("must be an {ty} address")));
                     }

@@ -8,7 +8,7 @@ use super::workload::{StatusOnly, keep_status, reset_status};
 use crate::columns::{age, name};
 use crate::strategy::{Context, MetaRules, Strategy};
 use crate::validate::conditions::segment;
-use crate::validate::rules::{dns_subdomain, immutable, named, port};
+use crate::validate::rules::{dns_subdomain, immutable, legacy_ip, named, port};
 use crate::validate::tree::{at, has, int0, list, opt, opt_s, s, set, strings};
 
 const CLASS_ANNOTATION: &str = "kubernetes.io/ingress.class";
@@ -202,13 +202,15 @@ fn backend(v: &Value, p: &Path<'_>, e: &mut ErrorList) {
     }
 }
 
-fn status(new: &Value, _old: &Value, e: &mut ErrorList) {
+fn status(new: &Value, old: &Value, e: &mut ErrorList) {
     let balancer = Path::new("status.loadBalancer");
     let points = balancer.child("ingress");
+    let before = at(old, "status.loadBalancer").map_or(&[][..], |lb| list(lb, "ingress"));
+    let kept: Vec<&str> = before.iter().map(|one| s(one, "ip")).collect();
     for (i, v) in at(new, "status.loadBalancer").map_or(&[][..], |lb| list(lb, "ingress")).iter().enumerate() {
         let p = points.index(i);
         if !s(v, "ip").is_empty() {
-            e.extend(names_net::ip_legacy(&p.child("ip"), s(v, "ip"), false));
+            legacy_ip(&p.child("ip"), s(v, "ip"), &kept, e);
         }
         let h = s(v, "hostname");
         if !h.is_empty() {

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::columns::{age, name};
 use crate::strategy::{Context, Strategy};
-use crate::validate::rules::{named, one_of, port};
+use crate::validate::rules::{legacy_cidr, named, one_of, port};
 use crate::validate::selector::{label_selector, label_selector_at};
 use crate::validate::tree::{at, has, int, is_empty, list, opt, opt_s, s, set, strings};
 
@@ -41,39 +41,51 @@ impl Strategy for NetworkPolicies {
     }
 
     fn validate(&self, _ctx: &Context, object: &Value) -> ErrorList {
-        let (mut e, empty, p) = (ErrorList::new(), json!({}), Path::new("spec"));
-        let v = opt(object, "spec").unwrap_or(&empty);
-        label_selector(opt(v, "podSelector").unwrap_or(&empty), &p.child("podSelector"), &mut e);
-        for (key, peers) in [("ingress", "from"), ("egress", "to")] {
-            let rules = p.child(key);
-            for (i, rule) in list(v, key).iter().enumerate() {
-                let p = rules.index(i);
-                let ports = p.child("ports");
-                for (j, given) in list(rule, "ports").iter().enumerate() {
-                    policy_port(given, &ports.index(j), &mut e);
-                }
-                let at = p.child(peers);
-                for (j, given) in list(rule, peers).iter().enumerate() {
-                    peer(given, &at.index(j), &mut e);
-                }
-            }
-        }
-        let types: Vec<&str> = strings(v, "policyTypes").collect();
-        let at = p.child("policyTypes");
-        if types.len() > 2 {
-            e.push(Error::invalid(&at, &json!(types), "may not specify more than two policyTypes"));
-            return e;
-        }
-        for (i, ty) in types.iter().enumerate() {
-            one_of(&at.index(i), ty, &["Ingress", "Egress"], &mut e);
-        }
-        e
+        spec(object, &[])
+    }
+
+    fn validate_update(&self, _ctx: &Context, new: &Value, old: &Value) -> ErrorList {
+        // A network that stood anywhere in the old policy may stand anywhere in the new one.
+        let rules = ["ingress", "egress"].into_iter().flat_map(|key| at(old, "spec").map_or(&[][..], |v| list(v, key)));
+        let peers = rules.flat_map(|rule| list(rule, "from").iter().chain(list(rule, "to")));
+        let kept = peers.filter_map(|peer| opt(peer, "ipBlock")).flat_map(|b| std::iter::once(s(b, "cidr")).chain(strings(b, "except")));
+        spec(new, &kept.collect::<Vec<_>>())
     }
 
     fn cells(&self, o: &Value, now: i64) -> Option<Vec<Value>> {
         let selector = crate::columns::apps::selector(Some(at(o, "spec.podSelector").unwrap_or(&json!({}))));
         Some(vec![name(o), selector, age(o, now)])
     }
+}
+
+fn spec(object: &Value, kept: &[&str]) -> ErrorList {
+    let (mut e, empty, p) = (ErrorList::new(), json!({}), Path::new("spec"));
+    let v = opt(object, "spec").unwrap_or(&empty);
+    label_selector(opt(v, "podSelector").unwrap_or(&empty), &p.child("podSelector"), &mut e);
+    for (key, peers) in [("ingress", "from"), ("egress", "to")] {
+        let rules = p.child(key);
+        for (i, rule) in list(v, key).iter().enumerate() {
+            let p = rules.index(i);
+            let ports = p.child("ports");
+            for (j, given) in list(rule, "ports").iter().enumerate() {
+                policy_port(given, &ports.index(j), &mut e);
+            }
+            let at = p.child(peers);
+            for (j, given) in list(rule, peers).iter().enumerate() {
+                peer(given, kept, &at.index(j), &mut e);
+            }
+        }
+    }
+    let types: Vec<&str> = strings(v, "policyTypes").collect();
+    let at = p.child("policyTypes");
+    if types.len() > 2 {
+        e.push(Error::invalid(&at, &json!(types), "may not specify more than two policyTypes"));
+        return e;
+    }
+    for (i, ty) in types.iter().enumerate() {
+        one_of(&at.index(i), ty, &["Ingress", "Egress"], &mut e);
+    }
+    e
 }
 
 fn policy_port(v: &Value, p: &Path<'_>, e: &mut ErrorList) {
@@ -103,11 +115,11 @@ fn policy_port(v: &Value, p: &Path<'_>, e: &mut ErrorList) {
     }
 }
 
-fn peer(v: &Value, p: &Path<'_>, e: &mut ErrorList) {
+fn peer(v: &Value, kept: &[&str], p: &Path<'_>, e: &mut ErrorList) {
     label_selector_at(v, "podSelector", p, e);
     label_selector_at(v, "namespaceSelector", p, e);
     if let Some(block) = opt(v, "ipBlock") {
-        ip_block(block, &p.child("ipBlock"), e);
+        ip_block(block, kept, &p.child("ipBlock"), e);
     }
     match ["podSelector", "namespaceSelector", "ipBlock"].iter().filter(|key| has(v, key)).count() {
         0 => e.push(Error::required(p, "must specify a peer")),
@@ -116,18 +128,18 @@ fn peer(v: &Value, p: &Path<'_>, e: &mut ErrorList) {
     }
 }
 
-fn ip_block(v: &Value, p: &Path<'_>, e: &mut ErrorList) {
+fn ip_block(v: &Value, kept: &[&str], p: &Path<'_>, e: &mut ErrorList) {
     let at_cidr = p.child("cidr");
     if s(v, "cidr").is_empty() {
         e.push(Error::required(&at_cidr, ""));
         return;
     }
-    e.extend(names_net::cidr_legacy(&at_cidr, s(v, "cidr"), false));
+    legacy_cidr(&at_cidr, s(v, "cidr"), kept, e);
     let Some((whole, bits)) = names_net::parse_cidr_sloppy(s(v, "cidr")) else { return };
     let at_except = p.child("except");
     for (i, except) in strings(v, "except").enumerate() {
         let p = at_except.index(i);
-        e.extend(names_net::cidr_legacy(&p, except, false));
+        legacy_cidr(&p, except, kept, e);
         let Some((part, part_bits)) = names_net::parse_cidr_sloppy(except) else { continue };
         let inside = whole.is_ipv4() == part.is_ipv4() && names_net::masked(part, bits.min(part_bits)) == names_net::masked(whole, bits);
         if !inside || bits >= part_bits {

@@ -8,9 +8,9 @@ use super::workload::{StatusOnly, keep_status};
 use crate::columns::{age, name};
 use crate::strategy::{Context, Strategy};
 use crate::validate::resources;
-use crate::validate::rules::{named, one_of, resource_entries};
+use crate::validate::rules::{legacy_cidr, named, one_of, resource_entries};
 use crate::validate::scheduling::TAINT_EFFECTS;
-use crate::validate::tree::{at, flag, has, is_empty, list, opt, remove, s, same, set, strings};
+use crate::validate::tree::{at, flag, has, is_empty, list, opt, remove, s, set, strings};
 
 static NULL: Value = Value::Null;
 
@@ -77,7 +77,7 @@ impl Strategy for Nodes {
         let p = spec.child("podCIDRs");
         let cidrs: Vec<&str> = strings(v, "podCIDRs").collect();
         for (i, cidr) in cidrs.iter().enumerate() {
-            e.extend(names_net::cidr_legacy(&p.index(i), cidr, false));
+            legacy_cidr(&p.index(i), cidr, &[], &mut e);
         }
         if let Some((i, bad)) =
             cidrs.iter().enumerate().find(|(_, c)| names_net::parse_cidr_sloppy(c).is_none()).filter(|_| cidrs.len() > 1)
@@ -100,15 +100,24 @@ impl Strategy for Nodes {
         let mut e = self.validate(ctx, new);
         let p = Path::new("spec");
         let (n, o) = (opt(new, "spec").unwrap_or(&NULL), opt(old, "spec").unwrap_or(&NULL));
-        if !is_empty(o, "podCIDRs") && !same(opt(n, "podCIDRs"), opt(o, "podCIDRs")) {
-            e.push(Error::forbidden(&p.child("podCIDRs"), "node updates may not change podCIDR except from \"\" to valid"));
-        }
+        // Once for each that is another, or once where there are more or fewer.
+        let (now, before) = (list(n, "podCIDRs"), list(o, "podCIDRs"));
+        let changed = match before.len() {
+            0 => 0,
+            count if count != now.len() => 1,
+            _ => now.iter().zip(before).filter(|(a, b)| a != b).count(),
+        };
+        let text = "node updates may not change podCIDR except from \"\" to valid";
+        e.extend((0..changed).map(|_| Error::forbidden(&p.child("podCIDRs"), text)));
         if !s(o, "providerID").is_empty() && s(n, "providerID") != s(o, "providerID") {
             e.push(Error::forbidden(&p.child("providerID"), "node updates may not change providerID except from \"\" to valid"));
         }
         // Upstream looks at taints once more here.
         let meta = Path::new("metadata");
         taints(n, &meta.child("taints"), &mut e);
+        if s(n, "externalID") != s(o, "externalID") {
+            e.push(Error::forbidden(&p.child("externalID"), "may not be updated"));
+        }
         e
     }
 

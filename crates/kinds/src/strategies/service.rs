@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::workload::{StatusOnly, keep_status};
 use crate::strategy::{Context, Strategy};
 use crate::validate::go;
-use crate::validate::rules::{dns_label, dns_subdomain, labels, named, one_of, port, port_or_name, qualified};
+use crate::validate::rules::{dns_label, dns_subdomain, labels, legacy_cidr, legacy_ip, named, one_of, port, port_or_name, qualified};
 use crate::validate::tree::{has, int, int0, is_empty, list, list_mut, opt, opt_s, remove, s, set, set_default, strings};
 
 const FAMILIES: [&str; 2] = ["IPv4", "IPv6"];
@@ -93,46 +93,26 @@ impl Strategy for Services {
     }
 
     fn validate(&self, _ctx: &Context, object: &Value) -> ErrorList {
-        let (mut e, empty, p) = (ErrorList::new(), json!({}), Path::new("spec"));
-        let v = opt(object, "spec").unwrap_or(&empty);
-        if is_empty(v, "ports") && !headless(v) && s(v, "type") != "ExternalName" {
-            e.push(Error::required(&p.child("ports"), ""));
-        }
-        by_type(v, &p, &mut e);
-        ports(v, &p, &mut e);
-        if !s(v, "selector").is_empty() || has(v, "selector") {
-            labels(v, "selector", &p, &mut e);
-        }
-        affinity(v, &p, &mut e);
-        let at = p.child("externalIPs");
-        for (i, ip) in strings(v, "externalIPs").enumerate() {
-            let errors = names_net::ip_legacy(&at.index(i), ip, false);
-            if errors.is_empty() {
-                non_special(ip, &at.index(i), &mut e);
-            }
-            e.extend(errors);
-        }
-        match s(v, "type") {
-            "" => e.push(Error::required(&p.child("type"), "")),
-            ty => one_of(&p.child("type"), ty, &TYPES, &mut e),
-        }
-        load_balancer(v, &p, &mut e);
-        policies(v, &p, &mut e);
-        families(v, &p, &mut e);
+        let mut e = ErrorList::new();
+        whole(object, None, &mut e);
         e
     }
 
-    fn validate_update(&self, ctx: &Context, new: &Value, old: &Value) -> ErrorList {
+    fn validate_update(&self, _ctx: &Context, new: &Value, old: &Value) -> ErrorList {
         let mut e = ErrorList::new();
         let (empty, p) = (json!({}), Path::new("spec"));
         let (n, o) = (opt(new, "spec").unwrap_or(&empty), opt(old, "spec").unwrap_or(&empty));
         update::primary(n, o, &p, &mut e);
+        update::families(n, o, &p, &mut e);
         if s(n, "type") == "LoadBalancer" && s(o, "type") == "LoadBalancer" && opt(n, "loadBalancerClass") != opt(o, "loadBalancerClass") {
             let class = opt(n, "loadBalancerClass").unwrap_or(&Value::Null);
             e.push(Error::invalid(&p.child("loadBalancerClass"), class, "may not change once set"));
         }
         balancer_class(n, &p, &mut e);
-        e.extend(self.validate(ctx, new));
+        if needs_health_check(n) && needs_health_check(o) && int0(n, "healthCheckNodePort") != int0(o, "healthCheckNodePort") {
+            e.push(Error::forbidden(&p.child("healthCheckNodePort"), "field is immutable"));
+        }
+        whole(new, Some(old), &mut e);
         e
     }
 
@@ -145,26 +125,75 @@ impl Strategy for Services {
     }
 }
 
+/// `validateService`; what stood in the old one is not judged by stricter rules.
+fn whole(object: &Value, old: Option<&Value>, e: &mut ErrorList) {
+    let (empty, p) = (json!({}), Path::new("spec"));
+    let v = opt(object, "spec").unwrap_or(&empty);
+    let before = old.and_then(|old| opt(old, "spec")).unwrap_or(&empty);
+    topology_annotations(object, e);
+    if is_empty(v, "ports") && !headless(v) && s(v, "type") != "ExternalName" {
+        e.push(Error::required(&p.child("ports"), ""));
+    }
+    by_type(v, &p, e);
+    ports(v, &p, e);
+    if has(v, "selector") {
+        labels(v, "selector", &p, e);
+    }
+    affinity(v, &p, e);
+    families(v, &p, e);
+    let (at, kept) = (p.child("externalIPs"), strings(before, "externalIPs").collect::<Vec<_>>());
+    for (i, ip) in strings(v, "externalIPs").enumerate() {
+        let problems = e.len();
+        legacy_ip(&at.index(i), ip, &kept, e);
+        if e.len() == problems {
+            non_special(ip, &at.index(i), e);
+        }
+    }
+    match s(v, "type") {
+        "" => e.push(Error::required(&p.child("type"), "")),
+        ty => one_of(&p.child("type"), ty, &TYPES, e),
+    }
+    ports_together(v, &p, e);
+    source_ranges(object, old, e);
+    load_balancer(v, &p, e);
+    policies(v, &p, e);
+}
+
+/// The annotation has an old name, and both may not say different things.
+fn topology_annotations(object: &Value, e: &mut ErrorList) {
+    const MODE: &str = "service.kubernetes.io/topology-mode";
+    const HINTS: &str = "service.kubernetes.io/topology-aware-hints";
+    let of = |key: &str| annotation(object, key);
+    if let (Some(mode), Some(hints)) = (of(MODE), of(HINTS))
+        && mode != hints
+    {
+        let meta = Path::new("metadata");
+        let text = format!("must match annotations[{HINTS}] when both are specified");
+        e.push(Error::invalid_str(&meta.child("annotations").key(MODE), mode, text));
+    }
+}
+
+fn annotation<'a>(object: &'a Value, key: &str) -> Option<&'a str> {
+    crate::validate::tree::at(object, "metadata.annotations").and_then(|a| opt_s(a, key))
+}
+
+fn needs_health_check(v: &Value) -> bool {
+    s(v, "type") == "LoadBalancer" && s(v, "externalTrafficPolicy") == "Local"
+}
+
 fn headless(v: &Value) -> bool {
     s(v, "clusterIP") == "None" || strings(v, "clusterIPs").next() == Some("None")
 }
 
 fn by_type(v: &Value, p: &Path<'_>, e: &mut ErrorList) {
     match s(v, "type") {
-        "LoadBalancer" => {
-            let at = p.child("ports");
-            for (i, port) in list(v, "ports").iter().enumerate() {
-                if !matches!(s(port, "protocol"), "TCP" | "UDP" | "SCTP" | "") {
-                    e.push(Error::not_supported(&at.index(i).child("protocol"), &json!(s(port, "protocol")), &["SCTP", "TCP", "UDP"]));
-                }
-            }
-            no_headless("LoadBalancer", v, p, e);
-        }
+        "LoadBalancer" => no_headless("LoadBalancer", v, p, e),
         "NodePort" => no_headless("NodePort", v, p, e),
         "ExternalName" => {
-            if !is_empty(v, "clusterIPs") {
-                let ips: Vec<&str> = strings(v, "clusterIPs").collect();
-                e.push(Error::invalid(&p.child("clusterIPs"), &json!(ips), "may not be set for ExternalName services"));
+            for key in ["clusterIPs", "ipFamilies", "ipFamilyPolicy"] {
+                if has(v, key) && (key == "ipFamilyPolicy" || !is_empty(v, key)) {
+                    e.push(Error::forbidden(&p.child(key), "may not be set for ExternalName services"));
+                }
             }
             let name = s(v, "externalName");
             let name = name.strip_suffix('.').unwrap_or(name);
@@ -191,9 +220,20 @@ fn ports(v: &Value, p: &Path<'_>, e: &mut ErrorList) {
     for (i, one) in all.iter().enumerate() {
         service_port(one, all.len() > 1, &mut seen, &at.index(i), e);
     }
+}
+
+/// What ports may not be beside each other, and for the type.
+fn ports_together(v: &Value, p: &Path<'_>, e: &mut ErrorList) {
+    let (at, all) = (p.child("ports"), list(v, "ports"));
     for (i, one) in all.iter().enumerate() {
         if s(v, "type") == "ClusterIP" && int0(one, "nodePort") != 0 {
             e.push(Error::forbidden(&at.index(i).child("nodePort"), "may not be used when `type` is 'ClusterIP'"));
+        }
+    }
+    for (i, one) in all.iter().enumerate().filter(|(_, one)| int0(one, "nodePort") != 0) {
+        let same = |o: &Value| int0(o, "nodePort") == int0(one, "nodePort") && s(o, "protocol") == s(one, "protocol");
+        if all[..i].iter().any(same) {
+            e.push(Error::duplicate(&at.index(i).child("nodePort"), &one["nodePort"]));
         }
     }
     for (i, one) in all.iter().enumerate() {
@@ -280,26 +320,44 @@ pub fn non_special(ip: &str, p: &Path<'_>, e: &mut ErrorList) {
     }
 }
 
-fn load_balancer(v: &Value, p: &Path<'_>, e: &mut ErrorList) {
+const ONLY_BALANCED: &str = "may only be used when `type` is 'LoadBalancer'";
+
+/// Who may come in: a field, or where that is empty, an annotation from before it.
+fn source_ranges(object: &Value, old: Option<&Value>, e: &mut ErrorList) {
+    const KEY: &str = "service.beta.kubernetes.io/load-balancer-source-ranges";
+    let (empty, p, meta) = (json!({}), Path::new("spec"), Path::new("metadata"));
+    let v = opt(object, "spec").unwrap_or(&empty);
     let balanced = s(v, "type") == "LoadBalancer";
-    let only = "may only be used when `type` is 'LoadBalancer'";
     if !is_empty(v, "loadBalancerSourceRanges") {
         let at = p.child("LoadBalancerSourceRanges");
         if !balanced {
-            e.push(Error::forbidden(&at, only));
+            e.push(Error::forbidden(&at, ONLY_BALANCED));
         }
+        let before = old.and_then(|old| opt(old, "spec")).unwrap_or(&empty);
+        let kept: Vec<&str> = strings(before, "loadBalancerSourceRanges").map(str::trim).collect();
         for (i, range) in strings(v, "loadBalancerSourceRanges").enumerate() {
-            e.extend(names_net::cidr_legacy(&at.index(i), range.trim(), false).into_iter().map(|mut error| {
-                error.value = machinery::field::go_quote(range);
-                error
-            }));
+            legacy_cidr(&at.index(i), range.trim(), &kept, e);
+        }
+    } else if let Some(ranges) = annotation(object, KEY) {
+        let annotations = meta.child("annotations");
+        let at = annotations.key(KEY);
+        if !balanced {
+            e.push(Error::forbidden(&at, ONLY_BALANCED));
+        }
+        if old.and_then(|old| annotation(old, KEY)) != Some(ranges) && !ranges.trim().is_empty() {
+            ranges.trim().split(',').for_each(|range| legacy_cidr(&at, range.trim(), &[], e));
         }
     }
+}
+
+fn load_balancer(v: &Value, p: &Path<'_>, e: &mut ErrorList) {
+    let balanced = s(v, "type") == "LoadBalancer";
+    let only = ONLY_BALANCED;
     if has(v, "allocateLoadBalancerNodePorts") && !balanced {
         e.push(Error::forbidden(&p.child("allocateLoadBalancerNodePorts"), only));
     }
     if balanced && !has(v, "allocateLoadBalancerNodePorts") {
-        e.push(Error::required(&p.child("allocateLoadBalancerNodePorts"), ""));
+        e.push(Error::required(&Path::new("allocateLoadBalancerNodePorts"), ""));
     }
     balancer_class(v, p, e);
 }
@@ -319,7 +377,7 @@ fn policies(v: &Value, p: &Path<'_>, e: &mut ErrorList) {
     let at = p.child("externalTrafficPolicy");
     if external.is_empty() {
         if reachable {
-            e.push(Error::required(&at, "must be specified for externally-accessible services"));
+            e.push(Error::required(&at, ""));
         }
     } else if !reachable {
         e.push(Error::invalid_str(&at, external, "may only be set for externally-accessible services"));
@@ -327,10 +385,11 @@ fn policies(v: &Value, p: &Path<'_>, e: &mut ErrorList) {
         one_of(&at, external, &["Cluster", "Local"], e);
     }
     let check = int0(v, "healthCheckNodePort");
-    let needs_check = s(v, "type") == "LoadBalancer" && external == "Local";
-    if check != 0 && !needs_check {
+    if check != 0 && !needs_health_check(v) {
         let text = "may only be set when `type` is 'LoadBalancer' and `externalTrafficPolicy` is 'Local'";
         e.push(Error::invalid(&p.child("healthCheckNodePort"), &json!(check), text));
+    } else if check != 0 {
+        port(&p.child("healthCheckNodePort"), check, e);
     }
     match opt_s(v, "internalTrafficPolicy") {
         None => {
@@ -349,12 +408,8 @@ fn policies(v: &Value, p: &Path<'_>, e: &mut ErrorList) {
 fn families(v: &Value, p: &Path<'_>, e: &mut ErrorList) {
     let ips: Vec<&str> = strings(v, "clusterIPs").collect();
     let families: Vec<&str> = strings(v, "ipFamilies").collect();
+    // Those have none, and are told so elsewhere.
     if s(v, "type") == "ExternalName" {
-        for key in ["ipFamilies", "ipFamilyPolicy"] {
-            if !is_empty(v, key) {
-                e.push(Error::invalid(&p.child(key), &v[key], "may not be set for ExternalName services"));
-            }
-        }
         return;
     }
     let at = p.child("clusterIPs");
@@ -363,7 +418,9 @@ fn families(v: &Value, p: &Path<'_>, e: &mut ErrorList) {
         if !ips.is_empty() {
             e.push(Error::invalid(&at, &json!(ips), "must be empty when `clusterIP` is not specified"));
         }
-    } else if ips.is_empty() || ips[0] != single {
+    } else if ips.is_empty() {
+        e.push(Error::required(&at, ""));
+    } else if ips[0] != single {
         e.push(Error::invalid(&at, &json!(ips), "first value must match `clusterIP`"));
     }
     let at = p.child("ipFamilies");
@@ -378,37 +435,39 @@ fn families(v: &Value, p: &Path<'_>, e: &mut ErrorList) {
     if let Some(policy) = opt_s(v, "ipFamilyPolicy") {
         one_of(&p.child("ipFamilyPolicy"), policy, &POLICIES, e);
     }
+    cluster_ips(&ips, &families, p, e);
+}
+
+fn cluster_ips(ips: &[&str], families: &[&str], p: &Path<'_>, e: &mut ErrorList) {
     let at = p.child("clusterIPs");
-    if ips.first() == Some(&"None") && ips.len() > 1 {
-        e.push(Error::invalid(&at, &json!(ips), "'None' must be the first and only value"));
-    }
+    let before = e.len();
     for (i, ip) in ips.iter().enumerate() {
-        if *ip == "None" {
-            continue;
-        }
-        let errors = names_net::ip_legacy(&at.index(i), ip, false);
-        let good = errors.is_empty();
-        e.extend(errors);
-        if good && let Some(family) = families.get(i).filter(|f| FAMILIES.contains(f)) {
-            let v6 = names_net::is_v6_text(ip);
-            if v6 != (*family == "IPv6") {
-                let text = format!("expected an {family} value as indicated by `ipFamilies[{i}]`");
-                e.push(Error::invalid_str(&at.index(i), ip, text));
+        if i == 0 && *ip == "None" {
+            if ips.len() > 1 {
+                e.push(Error::invalid(&at, &json!(ips), "'None' must be the first and only value"));
             }
+        } else {
+            legacy_ip(&at.index(i), ip, &[], e);
         }
     }
+    let unreadable = e.len() != before;
     if ips.len() > 2 {
         e.push(Error::invalid(&at, &json!(ips), "may only hold up to 2 values"));
     }
-    if ips.len() == 2 && names_net::parse_ip_sloppy(ips[0]).is_some() && names_net::parse_ip_sloppy(ips[1]).is_some() {
-        let same = names_net::is_v6_text(ips[0]) == names_net::is_v6_text(ips[1]);
-        if same {
-            e.push(Error::invalid(&at, &json!(ips), "may specify no more than one IP for each IP family"));
+    if unreadable {
+        return;
+    }
+    if ips.len() > 1 && (ips.iter().all(|ip| names_net::is_v6_text(ip)) || !ips.iter().any(|ip| names_net::is_v6_text(ip))) {
+        e.push(Error::invalid(&at, &json!(ips), "may specify no more than one IP for each IP family"));
+    }
+    for (i, (ip, family)) in ips.iter().zip(families).enumerate().filter(|(_, (ip, family))| **ip != "None" && FAMILIES.contains(family)) {
+        if names_net::is_v6_text(ip) != (*family == "IPv6") {
+            e.push(Error::invalid_str(&at.index(i), ip, format!("expected an {family} value as indicated by `ipFamilies[{i}]`")));
         }
     }
 }
 
-fn status(new: &Value, _old: &Value, e: &mut ErrorList) {
+fn status(new: &Value, old: &Value, e: &mut ErrorList) {
     let (empty, p) = (json!({}), Path::new("status"));
     let (spec, status) = (opt(new, "spec").unwrap_or(&empty), opt(new, "status").unwrap_or(&empty));
     let at = p.child("loadBalancer");
@@ -418,10 +477,12 @@ fn status(new: &Value, _old: &Value, e: &mut ErrorList) {
         e.push(Error::forbidden(&ingress_at, "may only be used when `spec.type` is 'LoadBalancer'"));
         return;
     }
+    let before = crate::validate::tree::at(old, "status.loadBalancer").map_or(&[][..], |lb| list(lb, "ingress"));
+    let kept: Vec<&str> = before.iter().map(|one| s(one, "ip")).collect();
     for (i, one) in ingress.iter().enumerate() {
         let at = ingress_at.index(i);
         if !s(one, "ip").is_empty() {
-            e.extend(names_net::ip_legacy(&at.child("ip"), s(one, "ip"), false));
+            legacy_ip(&at.child("ip"), s(one, "ip"), &kept, e);
             if opt_s(one, "ipMode").is_none() {
                 e.push(Error::required(&at.child("ipMode"), "must be specified when `ip` is set"));
             }

@@ -100,6 +100,16 @@ pub fn port_or_name(v: Option<&Value>, path: &Path<'_>, e: &mut ErrorList) {
     }
 }
 
+/// An address in a field older than strict parsing (`IsValidIPForLegacyField`): strict, but for what was there before.
+pub fn legacy_ip(path: &Path<'_>, value: &str, kept: &[&str], e: &mut ErrorList) {
+    e.extend(machinery::names_net::ip_legacy(path, value, !kept.contains(&value)));
+}
+
+/// The same of a network (`IsValidCIDRForLegacyField`).
+pub fn legacy_cidr(path: &Path<'_>, value: &str, kept: &[&str], e: &mut ErrorList) {
+    e.extend(machinery::names_net::cidr_legacy(path, value, !kept.contains(&value)));
+}
+
 /// A label map in a spec.
 pub fn labels(v: &Value, key: &str, p: &Path<'_>, e: &mut ErrorList) {
     machinery::metadata::labels(v.get(key), &p.child(key), e);

@@ -57,6 +57,37 @@ pub fn primary(n: &Value, o: &Value, p: &Path<'_>, e: &mut ErrorList) {
     }
 }
 
+/// `validateUpgradeDowngradeIPFamilies`: of the families, too, the second may come and go. Upstream shows the addresses in two
+/// of the errors.
+pub fn families(n: &Value, o: &Value, p: &Path<'_>, e: &mut ErrorList) {
+    let elsewhere = |v: &Value| s(v, "type") == "ExternalName";
+    if elsewhere(n) || elsewhere(o) || headless(n) != headless(o) || headless(n) {
+        return;
+    }
+    let root = p.child("ipFamilies");
+    let at = root.index(0);
+    let (now, before) = (list(n, "ipFamilies"), list(o, "ipFamilies"));
+    let shown = |key: &str| opt(n, key).unwrap_or(&Value::Null).clone();
+    let first_changed = !now.is_empty() && !before.is_empty() && now[0] != before[0];
+    if now.len() == before.len() {
+        for _ in now.iter().zip(before).filter(|(a, b)| a != b) {
+            e.push(Error::invalid(&at, &shown("ipFamilies"), "may not change once set"));
+        }
+        return;
+    }
+    let fewer = now.len() < before.len();
+    if fewer && is_empty(n, "clusterIPs") {
+        e.push(Error::invalid(&at, &shown("ipFamilies"), "primary ipFamily can not be unset"));
+    }
+    if first_changed {
+        e.push(Error::invalid(&at, &shown("clusterIPs"), "may not change once set"));
+    }
+    if fewer && now.len() == 1 && s(n, "ipFamilyPolicy") != "SingleStack" {
+        let text = "must be set to 'SingleStack' when releasing the secondary ipFamily";
+        e.push(Error::invalid(&p.child("ipFamilyPolicy"), &shown("ipFamilyPolicy"), text));
+    }
+}
+
 /// Values the server chose stay where the client leaves them out (`patchAllocatedValues`).
 pub fn keep_allocated(new: &mut Value, old: &Value) {
     let empty = json!({});
