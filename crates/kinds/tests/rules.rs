@@ -51,7 +51,6 @@ fn check_create(rows: Vec<(&str, Value, &[&str])>) {
 }
 
 /// Made with the first change, then the second; of the subresource of a name, where one is given.
-#[expect(dead_code, reason = "rows follow")]
 fn check_update(rows: Vec<(&str, &str, Value, Value, &[&str])>) {
     for (kind, sub, first, second, wanted) in rows {
         let (row, mut old, _) = created(kind, &first);
@@ -259,6 +258,198 @@ fn pods_of_windows_and_linux() {
             "Pod",
             pod(json!({}), json!({"os": {"name": "linux"}, "securityContext": {"windowsOptions": {}}})),
             &["spec.securityContext.windowsOptions: Forbidden: windows options cannot be set for a linux pod"],
+        ),
+    ]);
+}
+
+#[test]
+fn services() {
+    let spec = |v: Value| {
+        let mut all = json!({"ports": [{"port": 80}]});
+        all.as_object_mut().unwrap().extend(v.as_object().cloned().unwrap());
+        json!({ "spec": all })
+    };
+    check_create(vec![
+        (
+            "Service",
+            spec(
+                json!({"type": "ExternalName", "externalName": "x", "clusterIP": "10.96.0.9", "ipFamilies": ["IPv4"], "ipFamilyPolicy": "SingleStack"}),
+            ),
+            &[
+                "spec.clusterIPs: Forbidden: may not be set for ExternalName services",
+                "spec.ipFamilies: Forbidden: may not be set for ExternalName services",
+                "spec.ipFamilyPolicy: Forbidden: may not be set for ExternalName services",
+            ],
+        ),
+        (
+            "Service",
+            spec(json!({"type": "LoadBalancer", "loadBalancerSourceRanges": ["10.0.0.1/8", " 10.0.0.0/8"]})),
+            &["spec.LoadBalancerSourceRanges[0]: Invalid value: \"10.0.0.1/8\": must not have bits set beyond the prefix length"],
+        ),
+        (
+            "Service",
+            json!({"metadata": {"annotations": {"service.beta.kubernetes.io/load-balancer-source-ranges": "x"}}, "spec": {"ports": [{"port": 80}]}}),
+            &[
+                "metadata.annotations[service.beta.kubernetes.io/load-balancer-source-ranges]: Forbidden: may only be used when `type` is 'LoadBalancer'",
+                "metadata.annotations[service.beta.kubernetes.io/load-balancer-source-ranges]: Invalid value: \"x\": must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)",
+            ],
+        ),
+        (
+            "Service",
+            json!({"metadata": {"annotations": {"service.kubernetes.io/topology-mode": "Auto", "service.kubernetes.io/topology-aware-hints": "auto"}}}),
+            &[
+                "metadata.annotations[service.kubernetes.io/topology-mode]: Invalid value: \"Auto\": must match annotations[service.kubernetes.io/topology-aware-hints] when both are specified",
+            ],
+        ),
+        (
+            "Service",
+            spec(json!({"externalIPs": ["010.0.0.1", "127.0.0.1"]})),
+            &[
+                "spec.externalIPs[0]: Invalid value: \"010.0.0.1\": must not have leading 0s",
+                "spec.externalIPs[1]: Invalid value: \"127.0.0.1\": may not be in the loopback range (127.0.0.0/8, ::1/128)",
+            ],
+        ),
+    ]);
+    let balanced = || spec(json!({"type": "LoadBalancer", "externalTrafficPolicy": "Local", "healthCheckNodePort": 31000}));
+    check_update(vec![
+        (
+            "Service",
+            "",
+            balanced(),
+            json!({"spec": {"healthCheckNodePort": 31001}}),
+            &["spec.healthCheckNodePort: Forbidden: field is immutable"],
+        ),
+        (
+            "Service",
+            "",
+            spec(json!({"clusterIP": "10.96.0.9", "ipFamilies": ["IPv4", "IPv6"], "ipFamilyPolicy": "PreferDualStack"})),
+            json!({"spec": {"ipFamilies": ["IPv4"]}}),
+            &[
+                "spec.ipFamilyPolicy: Invalid value: \"PreferDualStack\": must be set to 'SingleStack' when releasing the secondary ipFamily",
+            ],
+        ),
+    ]);
+}
+
+#[test]
+fn addresses_that_were_there_before() {
+    let policy = |cidr: &str| json!({"spec": {"ingress": [{"from": [{"ipBlock": {"cidr": cidr}}]}]}});
+    let strict = "spec.ingress[0].from[0].ipBlock.cidr: Invalid value: \"010.0.0.0/8\": must not have leading 0s in IP or prefix length";
+    check_create(vec![("NetworkPolicy", policy("010.0.0.0/8"), &[strict])]);
+    check_update(vec![
+        ("NetworkPolicy", "", policy("010.0.0.0/8"), policy("010.0.0.0/8"), &[]),
+        ("NetworkPolicy", "", policy("10.0.0.0/8"), policy("010.0.0.0/8"), &[strict]),
+        (
+            "Node",
+            "",
+            json!({"spec": {"externalID": "a"}}),
+            json!({"spec": {"externalID": "b"}}),
+            &["spec.externalID: Forbidden: may not be updated"],
+        ),
+    ]);
+}
+
+#[test]
+fn limits_and_quotas() {
+    let limit = |v: Value| json!({"spec": {"limits": [v]}});
+    check_create(vec![
+        (
+            "LimitRange",
+            limit(json!({"type": "Pod", "max": {"pods": "1"}, "default": {"cpu": "1"}})),
+            &[
+                "spec.limits[0].max[pods]: Invalid value: \"pods\": must be a standard resource for containers",
+                "spec.limits[0].default: Forbidden: may not be specified when `type` is 'Pod'",
+            ],
+        ),
+        (
+            "LimitRange",
+            limit(json!({"type": "PersistentVolumeClaim", "max": {"cpu": "1"}})),
+            &["spec.limits[0].limits: Required value: either minimum or maximum storage value is required, but neither was provided"],
+        ),
+        (
+            "LimitRange",
+            limit(
+                json!({"type": "Container", "max": {"cpu": "1"}, "min": {"cpu": "500m"}, "default": {"cpu": "2"}, "maxLimitRequestRatio": {"cpu": "3"}}),
+            ),
+            &[
+                "spec.limits[0].defaultRequest[cpu]: Invalid value: \"2\": default request value 2 is greater than max value 1",
+                "spec.limits[0].default[cpu]: Invalid value: \"1\": default value 2 is greater than max value 1",
+                "spec.limits[0].maxLimitRequestRatio[cpu]: Invalid value: \"3\": ratio 3 is greater than max/min = 2.000000",
+            ],
+        ),
+        (
+            "LimitRange",
+            limit(json!({"type": "Container", "default": {"a.b/c": "2"}, "defaultRequest": {"a.b/c": "1"}})),
+            &["spec.limits[0].defaultRequest[a.b/c]: Invalid value: \"1\": default value 2 must equal to defaultRequest value 1 in a.b/c"],
+        ),
+        (
+            "ResourceQuota",
+            json!({"spec": {"hard": {"cpu": "1"}, "scopeSelector": {"matchExpressions": [{"scopeName": "BestEffort", "operator": "Exists"}]}}}),
+            &[
+                "spec.scopeSelector.matchExpressions: Invalid value: {\"MatchExpressions\":[{\"ScopeName\":\"BestEffort\",\"Operator\":\"Exists\",\"Values\":null}]}: unsupported scope applied to resource",
+            ],
+        ),
+    ]);
+}
+
+#[test]
+fn what_kubelets_report() {
+    let ended = |rules: Value| {
+        let mut pod = pod(json!({"restartPolicy": "Never", "restartPolicyRules": rules}), json!({"restartPolicy": "Never"}));
+        pod["status"] = json!({"qosClass": "BestEffort", "containerStatuses": [{"name": "c", "state": {"terminated": {"exitCode": 3}}}]});
+        pod
+    };
+    let running = || json!({"status": {"containerStatuses": [{"name": "c", "state": {"running": {}}}]}});
+    let stays = "status.containerStatuses[0].state: Forbidden: may not be transitioned to non-terminated state";
+    let rule = |action: &str, operator: &str| json!([{"action": action, "exitCodes": {"operator": operator, "values": [3]}}]);
+    let plain = |status: Value| {
+        let mut pod = pod(json!({}), json!({}));
+        pod["status"] = status;
+        pod
+    };
+    check_update(vec![
+        ("Pod", "status", ended(json!([])), running(), &[stays]),
+        ("Pod", "status", ended(rule("Restart", "NotIn")), running(), &[stays]),
+        ("Pod", "status", ended(rule("Restart", "In")), running(), &[]),
+        ("Pod", "status", ended(rule("RestartAllContainers", "NotIn")), running(), &[]),
+        (
+            "Pod",
+            "status",
+            plain(json!({"qosClass": "BestEffort"})),
+            json!({"status": {"hostIPs": [{"ip": "10.0.0.1"}]}}),
+            &["status.hostIPs[0].ip: Invalid value: \"10.0.0.1\": must be equal to `hostIP`"],
+        ),
+        (
+            "Pod",
+            "status",
+            plain(json!({"qosClass": "BestEffort"})),
+            json!({"status": {"podIP": "10.0.0.1", "podIPs": [{"ip": "10.0.0.2"}]}}),
+            &[],
+        ),
+    ]);
+}
+
+#[test]
+fn pods_are_resized() {
+    let amounts = |key: &str, cpu: &str| json!({"resources": {key: {"cpu": cpu}}});
+    check_update(vec![
+        (
+            "Pod",
+            "resize",
+            pod(amounts("requests", "1"), json!({})),
+            json!({"spec": {"containers": [{"name": "c", "resizePolicy": [{"resourceName": "cpu", "restartPolicy": "RestartContainer"}]}]}}),
+            &[
+                "spec: Invalid value: \"Burstable\": Pod QOS Class may not change as a result of resizing",
+                "spec.containers[0].resources.requests: Forbidden: resource requests cannot be removed",
+                "spec: Forbidden: only cpu and memory resources are mutable",
+            ],
+        ),
+        (
+            "Pod",
+            "resize",
+            pod(amounts("requests", "1"), amounts("requests", "2")),
+            json!({"spec": {"resources": {"requests": {"cpu": null, "memory": "1Gi"}}}}),
+            &["spec.resources.requests: Forbidden: pod-level resource requests cannot be removed"],
         ),
     ]);
 }

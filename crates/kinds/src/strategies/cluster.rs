@@ -2,6 +2,7 @@
 
 use machinery::field::{Error, ErrorList, Path};
 use machinery::names;
+use machinery::quantity::Quantity;
 use serde_json::{Value, json};
 
 use super::workload::{StatusOnly, keep_status};
@@ -175,7 +176,10 @@ impl Strategy for ResourceQuotas {
 
     fn validate_update(&self, ctx: &Context, new: &Value, old: &Value) -> ErrorList {
         let mut e = self.validate(ctx, new);
-        if !same_at(new, old, "spec.scopes") {
+        let set = |o: &'_ Value| -> std::collections::BTreeSet<String> {
+            at(o, "spec").map_or_else(Default::default, |v| strings(v, "scopes").map(str::to_owned).collect())
+        };
+        if set(new) != set(old) {
             e.push(Error::invalid(&Path::new("spec").child("scopes"), at(new, "spec.scopes").unwrap_or(&NULL), IMMUTABLE));
         }
         e
@@ -242,7 +246,7 @@ fn scope_selector(v: &Value, p: &Path<'_>, e: &mut ErrorList) {
             e.push(Error::invalid_str(&at_all.child("scopeName"), scope, "unsupported scope"));
         }
         for _ in 0..outside_scope(v, scope) {
-            e.push(Error::invalid(&root, selector, OTHER_RESOURCE));
+            e.push(crate::validate::go::invalid(&at_all, selector, "core.v1.ScopeSelector", OTHER_RESOURCE));
         }
         if EXISTS_ONLY.contains(&scope) && operator != "Exists" {
             let text = "must be 'Exists' when scope is any of ResourceQuotaScopeTerminating, ResourceQuotaScopeNotTerminating, ResourceQuotaScopeBestEffort, ResourceQuotaScopeNotBestEffort or ResourceQuotaScopeCrossNamespacePodAffinity";
@@ -264,9 +268,8 @@ fn scope_selector(v: &Value, p: &Path<'_>, e: &mut ErrorList) {
     }
     for pair in [["BestEffort", "NotBestEffort"], ["Terminating", "NotTerminating"]] {
         if pair.iter().all(|scope| scopes.contains(scope)) {
-            let shown = opt(selector, "matchExpressions").unwrap_or(&NULL);
-            let types = "[]core.v1.ScopedResourceSelectorRequirement";
-            e.push(crate::validate::go::invalid(&root, shown, types, "conflicting scopes"));
+            // Upstream shows the other field.
+            e.push(Error::invalid(&at_all, opt(v, "scopes").unwrap_or(&NULL), "conflicting scopes"));
         }
     }
 }
@@ -368,53 +371,93 @@ fn limit_type(ty: &str, p: &Path<'_>, e: &mut ErrorList) {
 }
 
 fn limit(v: &Value, p: &Path<'_>, e: &mut ErrorList) {
-    let container = s(v, "type") == "Container";
+    let ty = s(v, "type");
     let mut keys: Vec<&str> = Vec::new();
     for field in MAPS {
         let root = p.child(field);
-        for (key, _) in entries(v, field) {
-            if container {
-                resources::container_name(key, &root.key(key), e);
-            } else {
-                resources::name(key, &root.key(key), e);
+        if ty == "PersistentVolumeClaim" && field == "maxLimitRequestRatio" {
+            bounded_storage(v, p, e);
+        }
+        if ty == "Pod" && field.starts_with("default") {
+            if !is_empty(v, field) {
+                e.push(Error::forbidden(&root, "may not be specified when `type` is 'Pod'"));
             }
+            continue;
+        }
+        for (key, _) in entries(v, field) {
+            let rule = if matches!(ty, "Pod" | "Container") { resources::container_name } else { resources::name };
+            rule(key, &root.key(key), e);
             if !keys.contains(&key.as_str()) {
                 keys.push(key);
             }
         }
     }
-    if s(v, "type") == "Pod" {
-        for key in ["default", "defaultRequest"] {
-            if map(v, key).is_some_and(|m| !m.is_empty()) {
-                e.push(Error::forbidden(&p.child(key), "may not be specified when `type` is 'Pod'"));
-            }
-        }
-    }
-    let get = |field: &str, key: &str| opt(v, field).and_then(|m| quantity_at(m, key));
     for key in keys {
-        let (max, min) = (get("max", key), get("min", key));
-        let (default, request, ratio) = (get("default", key), get("defaultRequest", key), get("maxLimitRequestRatio", key));
-        for (low, high, field, low_name, high_name) in [
-            (min, max, "min", "min", "max"),
-            (min, request, "defaultRequest", "min", "default request"),
-            (request, max, "defaultRequest", "default request", "max"),
-            (request, default, "defaultRequest", "default request", "default limit"),
-            (min, default, "default", "minimum", "default"),
-            (default, max, "default", "default", "max"),
-        ] {
-            if let (Some(a), Some(b)) = (low, high)
-                && a > b
-            {
-                let shown = if field == "defaultRequest" && low_name == "min" { b } else { a };
-                let text = format!("{low_name} value {a} is greater than {high_name} value {b}");
-                e.push(Error::invalid_str(&p.child(field).key(key), &shown.to_string(), text));
-            }
-        }
-        if let Some(ratio) = ratio {
-            let root = p.child("maxLimitRequestRatio");
-            if ratio.nano_value() < 1_000_000_000 {
-                e.push(Error::invalid_str(&root.key(key), &ratio.to_string(), format!("ratio {ratio} is less than 1")));
-            }
+        limits_of(v, key, p, e);
+    }
+}
+
+fn bounded_storage(v: &Value, p: &Path<'_>, e: &mut ErrorList) {
+    if !["min", "max"].iter().any(|field| opt(v, field).is_some_and(|m| m.get("storage").is_some())) {
+        let text = "either minimum or maximum storage value is required, but neither was provided";
+        e.push(Error::required(&p.child("limits"), text));
+    }
+}
+
+/// The amounts of one resource beside each other.
+fn limits_of(v: &Value, key: &str, p: &Path<'_>, e: &mut ErrorList) {
+    // Those of pods are not read.
+    let read = |field: &str| !(s(v, "type") == "Pod" && field.starts_with("default"));
+    let get = |field: &str| opt(v, field).filter(|_| read(field)).and_then(|m| quantity_at(m, key));
+    let (max, min, default, request) = (get("max"), get("min"), get("default"), get("defaultRequest"));
+    // Which of the two the error shows, upstream decides from case to case.
+    for (low, high, field, names, shows_low) in [
+        (min, max, "min", ["min", "max"], true),
+        (min, request, "defaultRequest", ["min", "default request"], false),
+        (request, max, "defaultRequest", ["default request", "max"], true),
+        (request, default, "defaultRequest", ["default request", "default limit"], true),
+        (min, default, "default", ["min", "default"], true),
+        (default, max, "default", ["default", "max"], false),
+    ] {
+        if let (Some(a), Some(b)) = (low, high)
+            && a > b
+        {
+            let text = format!("{} value {a} is greater than {} value {b}", names[0], names[1]);
+            let shown = if shows_low { a } else { b };
+            e.push(Error::invalid_str(&p.child(field).key(key), &shown.to_string(), text));
         }
     }
+    if let Some(ratio) = get("maxLimitRequestRatio") {
+        limit_ratio(ratio, min, max, &p.child("maxLimitRequestRatio").key(key), e);
+    }
+    if let (Some(default), Some(request)) = (default, request)
+        && default != request
+        && !resources::overcommit_allowed(key)
+    {
+        let text = format!("default value {default} must equal to defaultRequest value {request} in {key}");
+        e.push(Error::invalid_str(&p.child("defaultRequest").key(key), &request.to_string(), text));
+    }
+}
+
+fn limit_ratio(ratio: Quantity, min: Option<Quantity>, max: Option<Quantity>, p: &Path<'_>, e: &mut ErrorList) {
+    if ratio.nano_value() < 1_000_000_000 {
+        e.push(Error::invalid_str(p, &ratio.to_string(), format!("ratio {ratio} is less than 1")));
+    }
+    let (Some(min), Some(max)) = (min, max) else { return };
+    // In thousandths, where they are small enough.
+    let small = [ratio, min, max].iter().all(|q| q.value() < i64::MAX / 1000);
+    let (own, min, max) = if small {
+        (as_float(ratio.milli_value()) / 1000.0, min.milli_value(), max.milli_value())
+    } else {
+        (as_float(ratio.value()), min.value(), max.value())
+    };
+    let most = as_float(max) / as_float(min);
+    if own > most {
+        e.push(Error::invalid_str(p, &ratio.to_string(), format!("ratio {ratio} is greater than max/min = {most:.6}")));
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "upstream divides as float64")]
+fn as_float(n: i64) -> f64 {
+    n as f64
 }

@@ -38,6 +38,9 @@ impl Strategy for Pods {
                 set(spec, "terminationGracePeriodSeconds", 1);
             }
         }
+        if let Some(status) = object.get_mut("status").filter(|status| status.is_object()) {
+            status::link_addresses(status);
+        }
     }
 
     fn warnings(&self, _ctx: &Context, new: &Value, old: Option<&Value>) -> Vec<String> {

@@ -130,7 +130,7 @@ pub fn amount(name: &str, q: Quantity, p: &Path<'_>, e: &mut ErrorList) {
 }
 
 /// Whether a request may be smaller than its limit.
-fn overcommit_allowed(name: &str) -> bool {
+pub fn overcommit_allowed(name: &str) -> bool {
     is_native(name) && !is_huge_pages(name)
 }
 

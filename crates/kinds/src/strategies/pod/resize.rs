@@ -4,7 +4,6 @@ use machinery::field::{Error, ErrorList, Path};
 use serde_json::{Value, json};
 
 use crate::validate::equal::semantic;
-use crate::validate::go;
 use crate::validate::tree::{at, entries, has, is_empty, keep, list, list_mut, opt, s, set};
 
 use crate::validate::template::MIRROR;
@@ -62,17 +61,46 @@ pub fn validate(new: &Value, old: &Value) -> ErrorList {
     if !supported(old) {
         e.push(Error::forbidden(&p, "Pod running on node without support for resize"));
     }
-    let ordered = ordering(ns, os, &p, &mut e);
-    if ordered {
-        containers(ns, os, &p, &mut e);
-        removed(opt(ns, "resources"), opt(os, "resources"), &p.child("resources"), &mut e);
+    let mut munged = ns.clone();
+    pod_level(ns, os, &mut munged, &p, &mut e);
+    if at(old, "status").is_some_and(|st| !is_empty(st, "nodeAllocatableResourceClaimStatuses")) {
+        e.push(Error::forbidden(&p, "pods with node allocatable resource claims cannot be resized"));
     }
-    let munged = munge(ns, os);
-    if !semantic(Some(&munged), Some(os), "core.v1.PodSpec") {
-        let text = format!("only cpu and memory resources are mutable\n{}", go::diff(&munged, os, "core.v1.PodSpec"));
-        e.push(Error::forbidden(&p, text));
+    if !ordering(ns, os, &p, &mut e) {
+        return e;
+    }
+    containers(ns, os, &mut munged, &p, &mut e);
+    if e.is_empty() && !semantic(Some(&munged), Some(os), "core.v1.PodSpec") {
+        e.push(Error::forbidden(&p, ONLY));
     }
     e
+}
+
+const ONLY: &str = "only cpu and memory resources are mutable";
+
+/// `validatePodLevelResourcesResize`; in `munged`, cpu and memory are put back.
+fn pod_level(ns: &Value, os: &Value, munged: &mut Value, p: &Path<'_>, e: &mut ErrorList) {
+    const TYPE: &str = "core.v1.ResourceRequirements";
+    let set = |spec: &Value| opt(spec, "resources").is_some_and(|r| !is_empty(r, "requests") || !is_empty(r, "limits"));
+    if !set(ns) && !set(os) {
+        return;
+    }
+    let own = p.child("resources");
+    let before = opt(os, "resources");
+    if before.is_some() && !has(ns, "resources") {
+        e.push(Error::forbidden(&own, "pod-level resources cannot be removed"));
+        return;
+    }
+    if before.is_some() {
+        removed(opt(ns, "resources"), before, "pod-level resource", &own, e);
+    }
+    put_back(munged, os);
+    if before.is_none() && opt(munged, "resources").is_some_and(|r| ["requests", "limits", "claims"].iter().all(|key| is_empty(r, key))) {
+        crate::validate::tree::remove(munged, "resources");
+    }
+    if !semantic(opt(munged, "resources"), before, TYPE) {
+        e.push(Error::forbidden(p, format!("{ONLY} at pod-level")));
+    }
 }
 
 /// A node that can resize says what its running containers have.
@@ -99,47 +127,54 @@ fn ordering(ns: &Value, os: &Value, p: &Path<'_>, e: &mut ErrorList) -> bool {
     fine
 }
 
-fn containers(ns: &Value, os: &Value, p: &Path<'_>, e: &mut ErrorList) {
-    for key in KINDS {
+fn containers(ns: &Value, os: &Value, munged: &mut Value, p: &Path<'_>, e: &mut ErrorList) {
+    for key in ["initContainers", "containers"] {
         let root = p.child(key);
         for (i, (new, old)) in list(ns, key).iter().zip(list(os, key)).enumerate() {
             let own = root.index(i);
-            let here = own.child("resources");
-            let (now, before) = (opt(new, "resources"), opt(old, "resources"));
-            if key == "initContainers" && s(old, "restartPolicy") != "Always" {
-                if !semantic(now, before, "core.v1.ResourceRequirements") {
-                    e.push(Error::forbidden(&here, "resources for non-sidecar init containers are immutable"));
-                }
+            removed(opt(new, "resources"), opt(old, "resources"), "resource", &own.child("resources"), e);
+        }
+    }
+    for key in KINDS {
+        let root = p.child(key);
+        for (i, (c, old)) in list_mut(munged, key).iter_mut().zip(list(os, key)).enumerate() {
+            let changed = !semantic(Some(c), Some(old), "core.v1.Container");
+            if !has(c, "resources") {
+                set(c, "resources", json!({}));
+            }
+            put_back(c, old);
+            // Claims are not put back, nor left.
+            if let Some(resources) = c.get_mut("resources") {
+                crate::validate::tree::remove(resources, "claims");
+            }
+            let differs = !semantic(Some(c), Some(old), "core.v1.Container");
+            if key == "containers" {
+                e.extend(differs.then(|| Error::forbidden(p, ONLY)));
                 continue;
             }
-            removed(now, before, &here, e);
+            if differs {
+                let text = "only cpu and memory resources for init or sidecar containers are mutable";
+                e.push(Error::forbidden(&root.index(i), text));
+            }
+            if changed && s(c, "restartPolicy") != "Always" {
+                let restarting = list(c, "resizePolicy").iter().filter(|policy| s(policy, "restartPolicy") == "RestartContainer").count();
+                let text = "non-sidecar init containers with a resize policy of RestartContainer cannot be resized";
+                e.extend((0..restarting).map(|_| Error::forbidden(&root.index(i), text)));
+            }
         }
     }
 }
 
 /// What was asked for once cannot be taken back.
-fn removed(now: Option<&Value>, before: Option<&Value>, p: &Path<'_>, e: &mut ErrorList) {
+fn removed(now: Option<&Value>, before: Option<&Value>, what: &str, p: &Path<'_>, e: &mut ErrorList) {
     let empty = json!({});
     let (now, before) = (now.unwrap_or(&empty), before.unwrap_or(&empty));
-    for (key, text) in [("requests", "resource requests cannot be removed"), ("limits", "resource limits cannot be removed")] {
+    for key in ["requests", "limits"] {
         let left = opt(now, key).unwrap_or(&Value::Null);
         if entries(before, key).any(|(name, _)| left.get(name).is_none()) {
-            e.push(Error::forbidden(&p.child(key), text));
+            e.push(Error::forbidden(&p.child(key), format!("{what} {key} cannot be removed")));
         }
     }
-}
-
-/// The new spec with cpu, memory and resize policies put back.
-fn munge(ns: &Value, os: &Value) -> Value {
-    let mut out = ns.clone();
-    for key in KINDS {
-        for (c, old) in list_mut(&mut out, key).iter_mut().zip(list(os, key)) {
-            put_back(c, old);
-            keep(c, old, "resizePolicy");
-        }
-    }
-    put_back(&mut out, os);
-    out
 }
 
 fn put_back(holder: &mut Value, old: &Value) {

@@ -3,7 +3,7 @@
 use machinery::field::{Error, ErrorList, Path};
 use serde_json::{Value, json};
 
-use crate::validate::rules::{IMMUTABLE, dns_label, dns_subdomain, one_of, qualified};
+use crate::validate::rules::{IMMUTABLE, dns_label, dns_subdomain, legacy_ip, one_of, qualified};
 use crate::validate::tree::{at, has, int, int0, is_empty, keep, list, list_mut, opt, opt_s, s, set};
 
 /// Clients that know no observed generations leave those of before (`preserveOldObservedGeneration`).
@@ -47,12 +47,17 @@ pub fn validate(new: &Value, old: &Value) -> ErrorList {
     let empty = json!({});
     let (ns, os) = (opt(new, "status").unwrap_or(&empty), opt(old, "status").unwrap_or(&empty));
     let spec = opt(new, "spec").unwrap_or(&empty);
+    crate::validate::template::annotation_updates(new, old, &mut e);
+    conditions(ns, &p, &mut e);
     let nominated = s(ns, "nominatedNodeName");
-    if !nominated.is_empty() {
-        dns_subdomain(&p.child("nominatedNodeName"), nominated, &mut e);
+    if !nominated.is_empty() && nominated != s(os, "nominatedNodeName") {
+        let at = p.child("nominatedNodeName");
+        dns_subdomain(&at, nominated, &mut e);
+        if opt(old, "spec").is_some_and(|spec| !s(spec, "nodeName").is_empty()) {
+            e.push(Error::forbidden(&at, "may not be set on pods that are already bound to a node"));
+        }
     }
     observed(ns, &p, &mut e);
-    conditions(ns, &p, &mut e);
     if s(ns, "qosClass") != s(os, "qosClass") {
         e.push(Error::invalid_str(&p.child("qosClass"), s(ns, "qosClass"), IMMUTABLE));
     }
@@ -61,12 +66,12 @@ pub fn validate(new: &Value, old: &Value) -> ErrorList {
         ("initContainerStatuses", "initContainers"),
         ("ephemeralContainerStatuses", "ephemeralContainers"),
     ] {
-        restarts(ns, os, spec, key, of, &p, &mut e);
+        restarts(ns, os, opt(old, "spec").unwrap_or(&empty), key, of, &p, &mut e);
     }
     claim_statuses(ns, spec, &p, &mut e);
     extended_claim(ns, spec, &p, &mut e);
-    for (key, single) in [("podIPs", "podIP"), ("hostIPs", "hostIP")] {
-        addresses(ns, key, single, &p, &mut e);
+    for key in ["podIPs", "hostIPs"] {
+        addresses(ns, os, key, &p, &mut e);
     }
     for key in ["containerStatuses", "initContainerStatuses", "ephemeralContainerStatuses"] {
         users(ns, spec, key, &p, &mut e);
@@ -126,13 +131,26 @@ fn extended_claim(ns: &Value, spec: &Value, p: &Path<'_>, e: &mut ErrorList) {
     if is_empty(status, "requestMappings") {
         e.push(Error::required(&mappings, "at least one request mapping is required"));
     }
-    for (i, mapping) in list(status, "requestMappings").iter().enumerate() {
-        let name = s(mapping, "containerName");
-        if !list(spec, "initContainers").iter().chain(list(spec, "containers")).any(|c| s(c, "name") == name) {
-            let text = "must match the name of an entry in spec.initContainers.name or spec.containers.name";
-            e.push(Error::invalid_str(&mappings.index(i).child("containerName"), name, text));
+    const KEYS: [&str; 3] = ["containerName", "resourceName", "requestName"];
+    let all = list(status, "requestMappings");
+    for (i, mapping) in all.iter().enumerate() {
+        let own = mappings.index(i);
+        let (name, resource) = (s(mapping, "containerName"), s(mapping, "resourceName"));
+        match list(spec, "containers").iter().chain(list(spec, "initContainers")).find(|c| s(c, "name") == name) {
+            None => {
+                let text = "must match the name of an entry in spec.initContainers.name or spec.containers.name";
+                e.push(Error::invalid_str(&own.child("containerName"), name, text));
+            }
+            Some(c) if crate::validate::tree::at(c, "resources.requests").is_some_and(|r| r.get(resource).is_some()) => {}
+            Some(_) => {
+                let text = "must match the extended resource name of an entry in spec.initContainers.resources.requests or spec.containers.resources.requests";
+                e.push(Error::invalid_str(&own.child("resourceName"), resource, text));
+            }
         }
         dns_label(&at.child("requestName"), s(mapping, "requestName"), e);
+        if all[..i].iter().any(|other| KEYS.iter().all(|key| s(other, key) == s(mapping, key))) {
+            e.extend(KEYS.iter().map(|key| Error::duplicate(&own.child(key), &json!(s(mapping, key)))));
+        }
     }
     match s(status, "resourceClaimName") {
         "" => e.push(Error::required(&at.child("resourceClaimName"), "")),
@@ -175,9 +193,14 @@ fn allocated(ns: &Value, spec: &Value, key: &str, of: &str, p: &Path<'_>, e: &mu
         let resources_at = own.child("allocatedResourcesStatus");
         for (j, resource) in list(status, "allocatedResourcesStatus").iter().enumerate() {
             let here = resources_at.index(j);
-            if container.is_some_and(|c| !asked(c, s(resource, "name"))) {
-                let text = "must match one of the container's resource requests";
-                e.push(Error::invalid_str(&here.child("name"), s(resource, "name"), text));
+            let name = s(resource, "name");
+            if container.is_some_and(|c| !asked(c, name)) {
+                let text = if name.starts_with("claim:") {
+                    "must match one of the container's resource claims in a format 'claim:<claimName>/<request>' or 'claim:<claimName>' if request is empty"
+                } else {
+                    "must match one of the container's resource requests"
+                };
+                e.push(Error::invalid_str(&here.child("name"), name, text));
             }
             let items = here.child("resources");
             let mut seen: Vec<&str> = Vec::new();
@@ -199,58 +222,88 @@ fn allocated(ns: &Value, spec: &Value, key: &str, of: &str, p: &Path<'_>, e: &mu
 
 /// Whether a container asks for a resource by its name, or for a device claim.
 fn asked(container: &Value, name: &str) -> bool {
-    if let Some(claim) = name.strip_prefix("claim:") {
-        return opt(container, "resources").is_some_and(|r| {
-            list(r, "claims")
-                .iter()
-                .any(|c| claim == s(c, "name") || claim.split_once('/').is_some_and(|(n, r)| n == s(c, "name") && r == s(c, "request")))
-        });
-    }
-    at(container, "resources.requests").is_some_and(|r| r.get(name).is_some())
+    let Some(claim) = name.strip_prefix("claim:") else {
+        return at(container, "resources.requests").is_some_and(|r| r.get(name).is_some());
+    };
+    let named = |c: &Value| match s(c, "request") {
+        "" => claim == s(c, "name"),
+        request => claim.split_once('/') == Some((s(c, "name"), request)),
+    };
+    opt(container, "resources").is_some_and(|r| list(r, "claims").iter().any(named))
 }
 
-/// A container that never restarts stays terminated.
+/// A container that never restarts stays terminated. Where a rule restarts all containers, any may run again.
 fn restarts(ns: &Value, os: &Value, spec: &Value, key: &str, of: &str, p: &Path<'_>, e: &mut ErrorList) {
-    // Ephemeral containers never restart.
-    let policy = if of == "ephemeralContainers" { "Never" } else { s(spec, "restartPolicy") };
-    if policy == "Always" {
+    let ephemeral = of == "ephemeralContainers";
+    let all_restart = |c: &Value| list(c, "restartPolicyRules").iter().any(|rule| s(rule, "action") == "RestartAllContainers");
+    if !ephemeral && ["containers", "initContainers"].iter().any(|key| list(spec, key).iter().any(all_restart)) {
         return;
     }
     let at_list = p.child(key);
     for (i, old) in list(os, key).iter().enumerate() {
-        let ended = at(old, "state.terminated");
-        let Some(ended) = ended else { continue };
-        if policy == "OnFailure" && int(ended, "exitCode").unwrap_or(0) != 0 {
-            continue;
-        }
+        let Some(ended) = at(old, "state.terminated") else { continue };
+        let new = list(ns, key).iter().find(|n| s(n, "name") == s(old, "name") && at(n, "state.terminated").is_none());
         let own = list(spec, of).iter().find(|c| s(c, "name") == s(old, "name"));
-        if own.is_some_and(|c| s(c, "restartPolicy") == "Always" || !is_empty(c, "restartPolicyRules")) {
-            continue;
-        }
-        let new = list(ns, key).iter().find(|n| s(n, "name") == s(old, "name"));
-        if new.is_some_and(|n| at(n, "state.terminated").is_none()) {
-            let at = at_list.index(i);
-            e.push(Error::forbidden(&at.child("state"), "may not be transitioned to non-terminated state"));
+        let allowed = !ephemeral && own.is_some_and(|c| should_restart(c, spec, int(ended, "exitCode").unwrap_or(0)));
+        if new.is_some() && !allowed {
+            e.push(Error::forbidden(&at_list.index(i).child("state"), "may not be transitioned to non-terminated state"));
         }
     }
 }
 
-fn addresses(ns: &Value, key: &str, single: &str, p: &Path<'_>, e: &mut ErrorList) {
-    let at = p.child(key);
-    let ips: Vec<&str> = list(ns, key).iter().map(|v| s(v, "ip")).collect();
-    for (i, ip) in ips.iter().enumerate() {
-        e.extend(machinery::names_net::ip_legacy(&at.index(i), ip, false));
-    }
-    if ips.len() > 1 {
-        let families: Vec<bool> = ips.iter().map(|ip| machinery::names_net::is_v6_text(ip)).collect();
-        if ips.len() > 2 || families[0] == families[1] {
-            let text = "may specify no more than one IP for each IP family";
-            e.push(crate::validate::go::invalid(&at, &ns[key], if key == "podIPs" { "[]core.v1.PodIP" } else { "[]core.v1.HostIP" }, text));
+/// `ContainerShouldRestart`: by its rules, else its own policy, else the pod's.
+fn should_restart(container: &Value, spec: &Value, exit_code: i64) -> bool {
+    let fits = |rule: &Value| {
+        let Some(codes) = opt(rule, "exitCodes") else { return false };
+        let named = list(codes, "values").iter().any(|code| code.as_i64() == Some(exit_code));
+        match s(codes, "operator") {
+            "In" => named,
+            "NotIn" => !named,
+            _ => false,
         }
+    };
+    if list(container, "restartPolicyRules").iter().any(fits) {
+        return true;
     }
-    if let (Some(first), false) = (ips.first(), s(ns, single).is_empty())
-        && *first != s(ns, single)
-    {
-        e.push(Error::invalid_str(&at.index(0).child("ip"), first, format!("must be equal to `{single}`")));
+    match opt_s(container, "restartPolicy").unwrap_or_else(|| s(spec, "restartPolicy")) {
+        "Always" => true,
+        "OnFailure" => exit_code != 0,
+        _ => false,
+    }
+}
+
+/// A pod's addresses, and its node's, whose single field must be the first of the list.
+fn addresses(ns: &Value, os: &Value, key: &str, p: &Path<'_>, e: &mut ErrorList) {
+    let at = p.child(key);
+    let of = |status| list(status, key).iter().map(|v| s(v, "ip")).collect::<Vec<_>>();
+    let (ips, kept) = (of(ns), of(os));
+    if let Some(first) = ips.first().filter(|first| key == "hostIPs" && **first != s(ns, "hostIP")) {
+        e.push(Error::invalid_str(&at.index(0).child("ip"), first, "must be equal to `hostIP`"));
+    }
+    for (i, ip) in ips.iter().enumerate() {
+        legacy_ip(&at.index(i), ip, &kept, e);
+    }
+    if ips.len() < 2 {
+        return;
+    }
+    if let Some(bad) = ips.iter().position(|ip| machinery::names_net::parse_ip_sloppy(ip).is_none()) {
+        e.push(Error::internal(&at, format!("failed to check for dual stack with error:invalid IP[{bad}]: {}", ips[bad])));
+    }
+    let families: Vec<bool> = ips.iter().map(|ip| machinery::names_net::is_v6_text(ip)).collect();
+    if ips.len() > 2 || families[0] == families[1] {
+        let text = "may specify no more than one IP for each IP family";
+        e.push(crate::validate::go::invalid(&at, &ns[key], if key == "podIPs" { "[]core.v1.PodIP" } else { "[]core.v1.HostIP" }, text));
+    }
+}
+
+/// Of `podIP` and `podIPs`, kubelets of before knew only the first, and it wins (`Convert_v1_PodStatus_To_core_PodStatus`).
+pub fn link_addresses(status: &mut Value) {
+    let own = s(status, "podIP").to_owned();
+    let first = list(status, "podIPs").first().map(|v| s(v, "ip").to_owned());
+    match first {
+        Some(first) if own.is_empty() => set(status, "podIP", first),
+        Some(first) if first == own => {}
+        None if own.is_empty() => {}
+        _ => set(status, "podIPs", json!([{ "ip": own }])),
     }
 }
