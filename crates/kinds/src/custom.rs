@@ -7,6 +7,8 @@ pub mod columns;
 pub mod conditions;
 mod strategy;
 
+pub use strategy::go_type;
+
 use std::sync::Arc;
 
 use machinery::decode::DecodeError;

@@ -236,12 +236,11 @@ async fn a_webhook_converts_between_versions_in_one_call() {
     let list = cluster.ok("GET", other, &Value::Null).await;
     let specs: Vec<&Value> = list["items"].as_array().unwrap().iter().map(|i| &i["spec"]["b"]).collect();
     assert_eq!(specs, ["one", "three", "2"], "{list}");
-    for (name, why) in [("bad", "cannot do that"), ("liar", "must have the same UID")] {
+    for (name, why) in [("bad", " failed: cannot do that"), ("liar", " returned invalid ")] {
         cluster.ok("POST", THINGS, &thing("v1", name, &json!({"a": "x"}))).await;
         let failed = cluster.get(&format!("{other}/{name}")).await;
         assert_eq!(failed.code, 500, "{}", failed.body);
-        assert!(failed.message().starts_with("conversion webhook for g.io/v1, Kind=Thing failed: "), "{}", failed.body);
-        assert!(failed.message().contains(why), "{}", failed.body);
+        assert!(failed.message().starts_with(&format!("conversion webhook for g.io/v1, Kind=Thing{why}")), "{}", failed.body);
         // A list with one such object fails as a whole, and works again without it.
         let failed = cluster.get(other).await;
         assert!(failed.code == 500 && failed.message().contains(why), "{}", failed.body);
@@ -362,4 +361,28 @@ async fn a_deleted_definition_takes_its_objects_along_and_can_be_made_again() {
     assert_eq!(cluster.ask("POST", DEFINITIONS, &one).await.code, 201);
     let list = cluster.ask("GET", THINGS, &Value::Null).await;
     assert_eq!((list.code, &list.body["items"]), (200, &json!([])), "{}", list.body);
+}
+
+#[tokio::test]
+async fn an_update_is_warned_of_what_it_leaves_broken() {
+    let cluster = Cluster::start().await;
+    let with = |rules: Value| {
+        let spec =
+            json!({"type": "object", "properties": {"a": {"type": "string", "x-kubernetes-validations": rules}, "b": {"type": "string"}}});
+        version("v1", true, &json!({"type": "object", "properties": {"spec": spec}}))
+    };
+    cluster.ok("POST", DEFINITIONS, &definition(&json!([with(json!([]))]))).await;
+    cluster.ok("POST", THINGS, &thing("v1", "t", &json!({"a": "long"}))).await;
+    let patch = json!({"spec": {"versions": [with(json!([{"rule": "self.size() < 3", "message": "too long"}]))]}});
+    cluster.ask_as("PATCH", &format!("{DEFINITIONS}/things.g.io"), "application/merge-patch+json", &patch).await;
+    let path = format!("{THINGS}/t");
+    let kept = cluster.ask_as("PATCH", &path, "application/merge-patch+json", &json!({"spec": {"b": "x"}})).await;
+    assert_eq!((kept.code, kept.warnings()), (200, vec![r#"spec.a: Invalid value: \"long\": too long"#.to_owned()]), "{}", kept.body);
+    let refused = cluster.ask_as("PATCH", &path, "application/merge-patch+json", &json!({"spec": {"a": "longer"}})).await;
+    assert_eq!(
+        (refused.code, &refused.body["details"]["causes"][0]["message"]),
+        (422, &json!("Invalid value: \"longer\": too long")),
+        "{}",
+        refused.body
+    );
 }

@@ -164,7 +164,7 @@ fn approval(definition: &Value) -> Option<Value> {
 }
 
 fn is_url(text: &str) -> bool {
-    text.split_once("://").is_some_and(|(scheme, rest)| !scheme.is_empty() && !rest.is_empty() && !rest.starts_with('/'))
+    machinery::go_url::Url::parse_request_uri(text).is_ok_and(|url| !url.host.is_empty() && !url.scheme.is_empty())
 }
 
 /// A condition without its time.
