@@ -29,7 +29,7 @@ struct Machine {
 }
 
 /// The program; `SKIFF_TEST_ETCD` names another one than that of the path, to try another version.
-fn etcd() -> String {
+pub fn etcd() -> String {
     std::env::var("SKIFF_TEST_ETCD").unwrap_or_else(|_| "etcd".to_owned())
 }
 
@@ -59,6 +59,15 @@ fn ip(netns: &NetNs, arguments: &str) -> Result<()> {
 impl Fleet {
     /// Machines on a bridge, with a running etcd cluster.
     pub fn start() -> Result<Self> {
+        let mut fleet = Self::bare()?;
+        for at in 0..MACHINES {
+            fleet.run_etcd(at)?;
+        }
+        Ok(fleet)
+    }
+
+    /// Machines on a bridge.
+    pub fn bare() -> Result<Self> {
         let dir = tempfile::Builder::new().prefix("skiff-fleet-").tempdir()?;
         let hub = NetNs::anonymous()?;
         ip(&hub, "link set lo up")?;
@@ -76,10 +85,17 @@ impl Fleet {
             ip(&netns, "route add default via 10.99.0.254")?;
             fleet.machines.push(Machine { netns, processes: BTreeMap::new() });
         }
-        for at in 0..MACHINES {
-            fleet.run_etcd(at)?;
-        }
         Ok(fleet)
+    }
+
+    /// Gives a machine one more address; whoever knew another machine by it learns anew.
+    pub fn take_address(&self, at: usize, address: &str) -> Result<()> {
+        ip(&self.machines[at].netns, &format!("address add {address}/24 dev eth0"))?;
+        ip(&self.hub, "neigh flush dev bridge")?;
+        for other in (0..MACHINES).filter(|other| *other != at) {
+            ip(&self.machines[other].netns, "neigh flush dev eth0")?;
+        }
+        Ok(())
     }
 
     pub fn address(at: usize) -> String {
@@ -132,9 +148,14 @@ impl Fleet {
         self.dir.path().join(format!("{name}{at}.log"))
     }
 
+    /// All that a program said.
+    pub fn said(&self, at: usize, name: &str) -> String {
+        fs::read_to_string(self.log_path(at, name)).unwrap_or_default()
+    }
+
     /// The end of what a program said, for a failure's message.
     pub fn log(&self, at: usize, name: &str) -> String {
-        let text = fs::read_to_string(self.log_path(at, name)).unwrap_or_default();
+        let text = self.said(at, name);
         let lines: Vec<&str> = text.lines().collect();
         lines[lines.len().saturating_sub(30)..].join("\n")
     }

@@ -221,7 +221,7 @@ impl Cluster {
     /// kill -9 the leader: its log says that it leads.
     fn depose(&mut self, run: &Run, name: &str) -> Result<Duration> {
         let before = self.holder(run, name)?;
-        let leader = (0..MACHINES).find(|at| self.fleet.log(*at, name).contains(&before));
+        let leader = (0..MACHINES).find(|at| self.fleet.said(*at, name).contains(&before));
         let leader = leader.with_context(|| format!("no log of {name} mentions {before}: {}", self.fleet.log(0, name)))?;
         self.fleet.kill(leader, name)?;
         let began = Instant::now();

@@ -23,8 +23,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::instance::{Dirs, Instance, make_private, write_atomically};
 use crate::node::{self, Clients, NodeSetup};
-use crate::roles::kube_apiserver::{open_store, write_admin_kubeconfig};
+use crate::roles::kube_apiserver::write_admin_kubeconfig;
 use crate::roles::{kube_controller_manager, settle, stop_on_signal};
+use crate::snapshots::Datastore;
 use crate::supervisor::{EXIT_HOPELESS, error_file};
 use crate::{control, hello_image, own_objects};
 
@@ -101,20 +102,22 @@ fn daemon(dirs: &Dirs, snapshots: &crate::snapshots::Flags) -> Result<Started> {
         let fallback = first_node_address(&instance)?;
         let network_instance = network::Instance::new(&instance.id);
         let addresses = network::ensure_node_address(&host, &network_instance, fallback).await.context("finding this machine's address")?;
-        let store = open_store(&dirs.data.join("store")).map_err(|e| e.context(Hopeless))?;
+        // An etcd cluster may answer later.
+        let lasting = |e: anyhow::Error| if instance.etcd.is_some() { e } else { e.context(Hopeless) };
+        let datastore = Datastore::open(instance.etcd.as_ref(), &dirs.data).await.map_err(lasting)?;
         if let Some(plan) = snapshots.plan(&dirs.data).map_err(|e| e.context(Hopeless))? {
-            let (store, cancel) = (store.clone(), cancel.clone());
+            let (datastore, cancel) = (datastore.clone(), cancel.clone());
             tasks.spawn(async move {
-                plan.run(store, cancel.clone()).await;
+                plan.run(datastore, cancel.clone()).await;
                 // Without a time to come it has nothing more to do.
                 cancel.cancelled().await;
                 ("snapshots", Ok(()))
             });
         }
-        let handle = control_plane(dirs, &instance, &addresses, store).await.map_err(|e| e.context(Hopeless))?;
+        let handle = control_plane(dirs, &instance, &addresses, datastore.store()).await.map_err(lasting)?;
         let admin = client::in_process_named(handle.service(), "skiff");
         let services: IpNet = instance.service_cidr.parse().context("the instance's service range")?;
-        own_objects::ensure(&admin, node::dns_address(&services)).await.map_err(|e| e.context(Hopeless))?;
+        own_objects::ensure(&admin, node::dns_address(&services)).await.map_err(lasting)?;
         prepare_nodes(dirs, &instance, &handle, &addresses)?;
         components(&instance, &handle, &mut tasks, &cancel);
         let setup = first_node(dirs, &instance, &handle, addresses)?;
@@ -160,9 +163,10 @@ async fn first_failure(tasks: &mut JoinSet<Ended>, cancel: &CancellationToken) -
     outcome
 }
 
-async fn control_plane(dirs: &Dirs, instance: &Instance, addresses: &[IpAddr], store: Arc<store::Embedded>) -> Result<Handle> {
+async fn control_plane(dirs: &Dirs, instance: &Instance, addresses: &[IpAddr], store: Arc<dyn store::Store>) -> Result<Handle> {
     let mut config = apiserver::Config::new(dirs.pki());
     config.secure_port = instance.api_port;
+    config.shared_store = instance.etcd.is_some();
     config.advertise_address = addresses.first().copied();
     config.service_cluster_ip_ranges = vec![instance.service_cidr.clone()];
     config.extra_sans = addresses.iter().map(IpAddr::to_string).chain(host_name()).collect();

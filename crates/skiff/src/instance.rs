@@ -10,6 +10,8 @@ use anyhow::{Context, Result};
 use network::ClusterCidrs;
 use serde::{Deserialize, Serialize};
 
+use crate::roles::etcd::Cluster;
+
 /// Where a cluster's files are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Dirs {
@@ -36,6 +38,9 @@ pub struct Instance {
     /// Nodes in all; the first is this machine.
     pub nodes: u16,
     pub run_dir: PathBuf,
+    /// Where the objects are, if not in the embedded datastore.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub etcd: Option<Cluster>,
 }
 
 impl Dirs {
@@ -53,6 +58,11 @@ impl Dirs {
 
     pub fn admin_kubeconfig(&self) -> PathBuf {
         self.data.join("admin.kubeconfig")
+    }
+
+    /// The embedded datastore.
+    pub fn store(&self) -> PathBuf {
+        self.data.join("store")
     }
 
     /// Where the supervisor says that it runs.
@@ -127,7 +137,13 @@ impl Instance {
             node_network: cidrs.nodes.to_string(),
             nodes,
             run_dir: dirs.run.clone(),
+            etcd: None,
         })
+    }
+
+    /// Where the objects are, in words.
+    pub fn datastore(&self, dirs: &Dirs) -> String {
+        self.etcd.as_ref().map_or_else(|| format!("embedded, in {}", dirs.store().display()), Cluster::to_string)
     }
 
     pub fn server(&self) -> String {

@@ -1,5 +1,5 @@
-//! Snapshots of the embedded datastore on a schedule, and their retention. The API server's role and the daemon run it beside
-//! the store.
+//! The datastore that a server was told to use, embedded or etcd, and its snapshots on a schedule, with their retention. The
+//! API server's role and the daemon run this.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,10 +11,12 @@ use clap::Args;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use machinery::cron::Schedule;
-use store::Embedded;
+use store::backup::{self, Progress, Summary};
+use store::{Embedded, ListOptions, Store};
 use tokio_util::sync::CancellationToken;
 
 use crate::instance::make_private;
+use crate::roles::etcd::Cluster;
 
 const PREFIX: &str = "datastore-";
 const SUFFIX: &str = ".snapshot";
@@ -31,6 +33,63 @@ pub struct Flags {
     /// Where they are kept [default: DATA_DIR/snapshots]
     #[arg(long, env = "SKIFF_DATASTORE_SNAPSHOT_DIR")]
     datastore_snapshot_dir: Option<PathBuf>,
+}
+
+/// Events that were in etcd live so long from a restoration on: etcd does not say how long they had left.
+const EVENTS_LIVE: Duration = Duration::from_secs(3600);
+/// Where API servers say that they live; they will say it again.
+const PASSING: &str = "/registry/masterleases/";
+
+#[derive(Clone)]
+pub enum Datastore {
+    Embedded(Arc<Embedded>),
+    Etcd(Arc<dyn Store>),
+}
+
+impl Datastore {
+    pub async fn open(etcd: Option<&Cluster>, data_dir: &Path) -> Result<Self> {
+        match etcd {
+            Some(cluster) => Ok(Self::Etcd(cluster.connect().await?)),
+            None => Ok(Self::Embedded(open_store(&data_dir.join("store"))?)),
+        }
+    }
+
+    pub fn store(&self) -> Arc<dyn Store> {
+        match self {
+            Self::Embedded(store) => store.clone(),
+            Self::Etcd(store) => store.clone(),
+        }
+    }
+
+    /// Writes all of it, as it is at one revision, into a new file.
+    pub async fn snapshot(&self, to: &Path, progress: Progress) -> Result<Summary> {
+        let to = to.to_owned();
+        match self {
+            Self::Embedded(store) => {
+                let store = store.clone();
+                Ok(tokio::task::spawn_blocking(move || store.backup(&to, &progress)).await??)
+            }
+            Self::Etcd(store) => {
+                let mut listing = store.list("/registry/", ListOptions::default()).await?;
+                listing.items.retain(|item| !item.key.starts_with(PASSING));
+                for item in &mut listing.items {
+                    // What kube-apiserver wrote becomes our form on the way.
+                    if let Some(ours) = apiserver::upstream::to_stored(&item.key, &item.value)? {
+                        item.value = ours;
+                    }
+                }
+                let lives = |key: &str| key.starts_with("/registry/events/").then_some(EVENTS_LIVE);
+                Ok(tokio::task::spawn_blocking(move || backup::write(&to, listing, &lives, &progress)).await??)
+            }
+        }
+    }
+}
+
+/// Opens the embedded datastore.
+pub fn open_store(dir: &Path) -> Result<Arc<Embedded>> {
+    make_private(dir)?;
+    let store = Embedded::open(dir, store::Options::default()).with_context(|| format!("opening the datastore in {}", dir.display()))?;
+    Ok(Arc::new(store))
 }
 
 /// A schedule that was understood.
@@ -56,7 +115,7 @@ impl Flags {
 
 impl Plan {
     /// Takes snapshots when they are due, until cancelled. One that fails is said and does not keep the next from being tried.
-    pub async fn run(self, store: Arc<Embedded>, cancel: CancellationToken) {
+    pub async fn run(self, datastore: Datastore, cancel: CancellationToken) {
         loop {
             let now = Timestamp::now();
             let Some(next) = self.schedule.next(now) else {
@@ -69,9 +128,7 @@ impl Plan {
                 () = cancel.cancelled() => return,
                 () = tokio::time::sleep(wait) => {}
             }
-            let (dir, keep, store) = (self.dir.clone(), self.keep, store.clone());
-            let taken = tokio::task::spawn_blocking(move || take(&store, &dir, keep, Timestamp::now())).await;
-            match taken.map_err(anyhow::Error::from).flatten() {
+            match take(&datastore, &self.dir, self.keep, Timestamp::now()).await {
                 Ok(file) => tracing::info!(file = %file.display(), "took a snapshot of the datastore"),
                 Err(error) => tracing::error!("taking a snapshot of the datastore in {}: {error:#}", self.dir.display()),
             }
@@ -79,11 +136,10 @@ impl Plan {
     }
 }
 
-fn take(store: &Embedded, dir: &Path, keep: usize, now: Timestamp) -> Result<PathBuf> {
+async fn take(datastore: &Datastore, dir: &Path, keep: usize, now: Timestamp) -> Result<PathBuf> {
     make_private(dir)?;
     let file = dir.join(format!("{PREFIX}{}{SUFFIX}", now.strftime("%Y%m%dT%H%M%SZ")));
-    let nobody: store::backup::Progress = Arc::new(|_, _, _| ());
-    store.backup(&file, &nobody)?;
+    datastore.snapshot(&file, Arc::new(|_, _, _| ())).await?;
     retain(dir, keep)?;
     Ok(file)
 }
@@ -104,14 +160,14 @@ fn retain(dir: &Path, keep: usize) -> Result<()> {
 mod tests {
     use super::*;
 
-    #[test]
-    fn the_oldest_go_and_other_files_stay() {
+    #[tokio::test]
+    async fn the_oldest_go_and_other_files_stay() {
         let dir = tempfile::tempdir().unwrap();
-        let store = Embedded::in_memory();
+        let store = Datastore::Embedded(Arc::new(Embedded::in_memory()));
         fs::write(dir.path().join("notes.txt"), "").unwrap();
         for day in 1..=5 {
             let at: Timestamp = format!("2026-03-0{day}T12:00:00Z").parse().unwrap();
-            take(&store, dir.path(), 3, at).unwrap();
+            take(&store, dir.path(), 3, at).await.unwrap();
         }
         let mut names: Vec<String> = fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
         names.sort();

@@ -5,6 +5,7 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::disk::Disk;
 use crate::disk::frozen::{FrozenDisk, is_ours};
@@ -14,7 +15,7 @@ use crate::log::{Log, Position};
 use crate::record::Record;
 use crate::recover::{self, Recovered};
 use crate::state::State;
-use crate::{Error, Result, Revision, snapshot};
+use crate::{Error, Listing, Result, Revision, snapshot};
 
 /// What takes long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,6 +63,28 @@ pub fn snapshot(dir: &Path, to: &Path, progress: &Progress) -> Result<Summary> {
     refuse_existing(to)?;
     let (Recovered { state, now_ms, .. }, _) = read_directory(dir, progress)?;
     write_new(to, state, now_ms, progress)
+}
+
+/// Writes what any store holds at one revision into a new file, from a whole list of it: as after a compaction, without
+/// history. `lives`: for how long from a restoration on a key lives.
+pub fn write(to: &Path, listing: Listing, lives: &dyn Fn(&str) -> Option<Duration>, progress: &Progress) -> Result<Summary> {
+    let mut state = State::default();
+    let revision = listing.revision.max(Revision(1));
+    let mut records = vec![Record::Begin { compacted: revision, revision }];
+    for item in listing.items {
+        let deadline_ms = lives(&item.key).map(|ttl| u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX).max(1));
+        let key = item.key.clone();
+        records.push(Record::Base { item: Arc::new(item) });
+        records.extend(deadline_ms.map(|deadline_ms| Record::Lease { key, deadline_ms }));
+    }
+    for record in &records {
+        if state.apply(record).is_none() {
+            return Err(Error::Damaged("the list contradicts itself".into()));
+        }
+    }
+    drop(records);
+    // Its time begins with the restoration.
+    write_new(to, state, 0, progress)
 }
 
 impl Embedded {

@@ -102,6 +102,14 @@ pub fn delete(dirs: &Dirs) -> Result<()> {
     }
     fs::remove_dir_all(&dirs.data).with_context(|| format!("removing {}", dirs.data.display()))?;
     step.done();
-    println!("The cluster and its data are gone.");
+    match &instance.etcd {
+        None => println!("The cluster and its data are gone."),
+        // Others may have objects under that prefix; and a slip of the hand must not empty a shared cluster.
+        Some(cluster) => println!(
+            "The cluster is gone from this machine. Its objects stay in {cluster}: `skiff up` with the same --etcd-servers takes them up again,\n\
+             and `etcdctl del --prefix {}/` removes them, with those of every other API server that uses this prefix.",
+            cluster.prefix
+        ),
+    }
     Ok(())
 }

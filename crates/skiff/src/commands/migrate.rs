@@ -1,6 +1,5 @@
 //! `skiff datastore migrate`: the embedded datastore into an etcd cluster, or back. The work is `etcd::migrate`.
 
-use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -10,8 +9,11 @@ use etcd::migrate::{Migration, Phase};
 use store::Store;
 
 use super::progress::{Shown, bars, sized};
+use crate::instance::Dirs;
 use crate::roles::etcd::Flags;
-use crate::roles::kube_apiserver::{duration, open_store};
+use crate::roles::kube_apiserver::duration;
+use crate::snapshots::open_store;
+use crate::supervisor::Report;
 
 #[derive(Args)]
 pub struct MigrateArgs {
@@ -31,11 +33,13 @@ enum Target {
     Embedded,
 }
 
-/// `dir`: where the embedded datastore is, or is to be.
-pub fn run(arguments: &MigrateArgs, dir: &Path) -> Result<()> {
+/// A local cluster that lives here knows afterwards where its objects are.
+pub fn run(arguments: &MigrateArgs, dirs: &Dirs) -> Result<()> {
     crate::log::init();
-    if arguments.etcd.etcd_servers.is_empty() {
-        bail!("--etcd-servers: which etcd cluster?");
+    let dir = &dirs.store();
+    let Some(cluster) = arguments.etcd.cluster()? else { bail!("--etcd-servers: which etcd cluster?") };
+    if Report::read(dirs).is_some() {
+        bail!("the cluster runs: `skiff down` first");
     }
     if arguments.to == Target::Etcd && !dir.is_dir() {
         bail!("there is no datastore in {}", dir.display());
@@ -43,7 +47,7 @@ pub fn run(arguments: &MigrateArgs, dir: &Path) -> Result<()> {
     let event_ttl = duration(&arguments.event_ttl).context("--event-ttl")?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(async {
-        let cluster = arguments.etcd.connect().await?;
+        let cluster = cluster.connect().await?;
         if let Some(parent) = dir.parent() {
             crate::instance::make_private(parent)?;
         }
@@ -53,7 +57,13 @@ pub fn run(arguments: &MigrateArgs, dir: &Path) -> Result<()> {
             Target::Embedded => (&*cluster, &*embedded),
         };
         migrate(from, to, event_ttl).await
-    })
+    })?;
+    if let Some(mut instance) = dirs.load()? {
+        instance.etcd = (arguments.to == Target::Etcd).then_some(cluster);
+        dirs.save(&instance)?;
+        println!("`skiff up` now uses the datastore that is {}. What is in the other one stays.", instance.datastore(dirs));
+    }
+    Ok(())
 }
 
 async fn migrate(from: &dyn Store, to: &dyn Store, event_ttl: Duration) -> Result<()> {

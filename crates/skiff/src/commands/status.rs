@@ -19,6 +19,7 @@ pub fn run(dirs: &Dirs) -> Result<()> {
     };
     println!("Cluster {} (context {:?})", instance.id, instance.context);
     println!("  data      {}", dirs.data.display());
+    println!("  objects   {}", instance.datastore(dirs));
     println!("  server    {}", instance.server());
     println!("  services  {}   pods {}", instance.service_cidr, instance.pod_cidr);
     let Some(report) = Report::read(dirs) else {

@@ -18,6 +18,7 @@ use kube::api::ListParams;
 use crate::commands::doctor;
 use crate::instance::{Dirs, Instance, make_private};
 use crate::progress::{Step, Steps, shown};
+use crate::roles::etcd::{Cluster, Flags};
 use crate::supervisor::{self, Report, Task};
 use crate::{Place, kubeconfig};
 
@@ -32,6 +33,8 @@ pub struct UpArgs {
     /// Nodes in all; those after the first live in network namespaces of their own on this machine
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=64))]
     nodes: Option<u16>,
+    #[command(flatten)]
+    etcd: Flags,
 }
 
 pub fn run(arguments: &UpArgs) -> Result<()> {
@@ -43,7 +46,7 @@ pub fn run(arguments: &UpArgs) -> Result<()> {
         drop(step);
         bail!("this machine cannot run a cluster yet:\n{}", lacking.join("\n"));
     }
-    let (instance, changed) = instance(&dirs, arguments.nodes)?;
+    let (instance, changed) = instance(&dirs, arguments.nodes, arguments.etcd.cluster()?)?;
     step.done();
     if let Some(report) = Report::read(&dirs) {
         if !changed && report.children.values().all(|c| c.given_up.is_none()) {
@@ -52,6 +55,14 @@ pub fn run(arguments: &UpArgs) -> Result<()> {
         }
         // Another number of nodes, or a part that gave up: the supervisor starts anew; pods keep running.
         super::down::stop_supervisor(&dirs)?;
+    }
+    if let Some(cluster) = &instance.etcd {
+        let step = steps.begin("looking for etcd");
+        let found = look_at(cluster)?;
+        step.done();
+        if !dirs.admin_kubeconfig().exists() && found > 0 {
+            println!("There are {found} keys in {cluster} already: this cluster goes on with those objects.");
+        }
     }
     let step = steps.begin("starting the control plane");
     let started = Timestamp::now();
@@ -74,10 +85,43 @@ pub fn run(arguments: &UpArgs) -> Result<()> {
     Ok(())
 }
 
-/// The instance that lives here, or a new one. Says whether its number of nodes changed.
-fn instance(dirs: &Dirs, nodes: Option<u16>) -> Result<(Instance, bool)> {
+/// How many keys there are in an etcd cluster; an error where it does not answer.
+fn look_at(cluster: &Cluster) -> Result<u64> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let looking = async {
+        let options = store::ListOptions { limit: 1, ..store::ListOptions::default() };
+        anyhow::Ok(cluster.connect().await?.list("/registry/", options).await?.count)
+    };
+    runtime.block_on(looking).with_context(|| format!("looking at {cluster}"))
+}
+
+/// What a cluster that was made over one datastore cannot do: go on over another.
+fn same_datastore(dirs: &Dirs, known: Option<&Cluster>, wanted: &Cluster) -> Result<()> {
+    match known {
+        None => bail!(
+            "this cluster's objects are in its embedded datastore: `skiff down`, then `skiff datastore migrate --to etcd --etcd-servers=...` moves them;\n\
+             for a new cluster over etcd, `skiff delete` first, or choose another --data-dir than {}",
+            dirs.data.display()
+        ),
+        Some(known) if known.prefix != wanted.prefix => bail!(
+            "this cluster's objects are in {known}; under {} are another cluster's: choose another --data-dir than {}",
+            wanted.prefix,
+            dirs.data.display()
+        ),
+        Some(_) => Ok(()),
+    }
+}
+
+/// The instance that lives here, or a new one. Says whether its number of nodes or the way to its datastore changed.
+fn instance(dirs: &Dirs, nodes: Option<u16>, etcd: Option<Cluster>) -> Result<(Instance, bool)> {
     if let Some(mut known) = dirs.load()? {
-        let changed = nodes.is_some_and(|n| n != known.nodes) || known.run_dir != dirs.run;
+        if let Some(etcd) = &etcd {
+            same_datastore(dirs, known.etcd.as_ref(), etcd)?;
+        }
+        // Members come and go, and certificates move.
+        let moved = etcd.is_some() && etcd != known.etcd;
+        known.etcd = etcd.or(known.etcd);
+        let changed = moved || nodes.is_some_and(|n| n != known.nodes) || known.run_dir != dirs.run;
         known.nodes = nodes.unwrap_or(known.nodes);
         known.run_dir.clone_from(&dirs.run);
         if changed {
@@ -92,6 +136,7 @@ fn instance(dirs: &Dirs, nodes: Option<u16>) -> Result<(Instance, bool)> {
     if kubeconfig::server_of(&kubeconfig::path()?, &made.context)?.is_some_and(|s| s != made.server() && answers(&s)) {
         made.context = format!("skiff-{}", made.id);
     }
+    made.etcd = etcd;
     dirs.save(&made)?;
     Ok((made, true))
 }

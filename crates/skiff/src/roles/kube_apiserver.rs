@@ -2,7 +2,6 @@
 
 use std::net::IpAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -10,6 +9,7 @@ use clap::Args;
 use tokio::task::JoinSet;
 
 use crate::instance::{make_private, write_atomically};
+use crate::snapshots::Datastore;
 
 /// Upstream's main flags, and `--data-dir` for the embedded datastore.
 #[derive(Args)]
@@ -77,13 +77,9 @@ pub fn run(flags: &Flags) -> Result<()> {
         make_private(&flags.data_dir)?;
         let plan = flags.snapshots.plan(&flags.data_dir)?;
         let mut snapshots = JoinSet::new();
-        let store: Arc<dyn store::Store> = if flags.etcd.etcd_servers.is_empty() {
-            let store = open_store(&flags.data_dir.join("store"))?;
-            plan.map(|plan| snapshots.spawn(plan.run(store.clone(), cancel.clone())));
-            store
-        } else {
-            flags.etcd.connect().await?
-        };
+        let datastore = Datastore::open(flags.etcd.cluster()?.as_ref(), &flags.data_dir).await?;
+        plan.map(|plan| snapshots.spawn(plan.run(datastore.clone(), cancel.clone())));
+        let store = datastore.store();
         let handle = apiserver::Server::start(config, store).await.context("starting the API server")?;
         let url = format!("https://127.0.0.1:{}", handle.local_addr.port());
         write_admin_kubeconfig(&handle, &url, &flags.data_dir.join("admin.kubeconfig"))?;
@@ -120,19 +116,11 @@ fn config(flags: &Flags) -> Result<apiserver::Config> {
     config.anonymous_auth = flags.anonymous_auth;
     config.enable_admission_plugins.clone_from(&flags.enable_admission_plugins);
     config.disable_admission_plugins.clone_from(&flags.disable_admission_plugins);
-    config.shared_store = !flags.etcd.etcd_servers.is_empty();
+    config.shared_store = flags.etcd.cluster()?.is_some();
     flags.upkeep.apply(&mut config)?;
     config.admission_control_config_file.clone_from(&flags.admission_control_config_file);
     flags.serving.apply(&mut config)?;
     Ok(config)
-}
-
-/// Opens the embedded datastore.
-pub fn open_store(dir: &std::path::Path) -> Result<Arc<store::Embedded>> {
-    make_private(dir)?;
-    let store =
-        store::Embedded::open(dir, store::Options::default()).with_context(|| format!("opening the datastore in {}", dir.display()))?;
-    Ok(Arc::new(store))
 }
 
 /// Issues an administrator's certificate and writes a kubeconfig with it.

@@ -1,0 +1,211 @@
+//! Two machines without etcd, as docs/reliability.md says: snapshots are shipped, the standby is read by who may only read, and
+//! takes over by hand with the address. Controllers on a third machine go on by themselves.
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use e2e::fleet::Fleet;
+use e2e::{eventually, eventually_within};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use serde_json::{Value, json};
+
+/// Where clients look for the API, whichever machine has it.
+const SHARED: &str = "10.99.0.100";
+const MAPS: &str = "/api/v1/namespaces/default/configmaps";
+const SETS: &str = "/apis/apps/v1/namespaces/default/replicasets";
+
+struct Place {
+    fleet: Fleet,
+}
+
+impl Place {
+    fn data(&self, at: usize) -> PathBuf {
+        self.fleet.dir().join(format!("machine{at}"))
+    }
+
+    fn run_api(&mut self, at: usize, address: &str) -> Result<()> {
+        let data = self.data(at);
+        let ready = data.join("scheduler.kubeconfig");
+        if ready.exists() {
+            std::fs::remove_file(&ready)?;
+        }
+        let mut command = Command::new(e2e::skiff());
+        command.args(["kube-apiserver", "--advertise-address", address, "--datastore-snapshot-schedule-cron", "@every 1s"]);
+        command.arg("--token-auth-file").arg(self.fleet.dir().join("tokens")).arg("--data-dir").arg(data);
+        self.fleet.spawn(at, "api", &mut command)?;
+        let there = || if ready.exists() { Ok(()) } else { bail!("{}", self.fleet.log(at, "api")) };
+        eventually("the API server starts", there)
+    }
+
+    fn run_controllers(&mut self, at: usize) -> Result<()> {
+        let kubeconfig = self.fleet.dir().join("controllers.kubeconfig");
+        let text = std::fs::read_to_string(self.data(0).join("controller-manager.kubeconfig"))?;
+        std::fs::write(&kubeconfig, text.replace("127.0.0.1", SHARED))?;
+        let mut command = Command::new(e2e::skiff());
+        command.arg("kube-controller-manager").arg("--kubeconfig").arg(kubeconfig);
+        command.arg("--root-ca-file").arg(self.data(0).join("pki/ca.crt"));
+        command.args(["--leader-elect-lease-duration=4s", "--leader-elect-renew-deadline=3s", "--leader-elect-retry-period=1s"]);
+        self.fleet.spawn(at, "controllers", &mut command)
+    }
+
+    /// A request as the administrator, or with a token.
+    fn request(&self, host: &str, token: Option<&str>, method: &str, path: &str, body: Option<&Value>) -> Result<Value> {
+        let text = self.text(host, token, method, path, body)?;
+        Ok(serde_json::from_str(&text)?)
+    }
+
+    fn text(&self, host: &str, token: Option<&str>, method: &str, path: &str, body: Option<&Value>) -> Result<String> {
+        let file = self.data(0).join("admin.kubeconfig");
+        let bytes = body.map(|b| b.to_string().into_bytes()).unwrap_or_default();
+        self.fleet.with_clients(|| async {
+            let mut config = kube::Config::from_custom_kubeconfig(Kubeconfig::read_from(file)?, &KubeConfigOptions::default()).await?;
+            config.cluster_url = format!("https://{host}:6443").parse()?;
+            config.default_retry = false;
+            config.read_timeout = Some(Duration::from_secs(5));
+            if let Some(token) = token {
+                config.auth_info = kube::config::AuthInfo { token: Some(token.to_owned().into()), ..Default::default() };
+            }
+            let request = http::Request::builder().method(method).uri(path).header("content-type", "application/json").body(bytes)?;
+            Ok(kube::Client::try_from(config)?.request_text(request).await?)
+        })
+    }
+
+    fn create(&self, path: &str, object: &Value) -> Result<Value> {
+        self.request(SHARED, None, "POST", path, Some(object))
+    }
+
+    fn names(&self, host: &str, token: Option<&str>) -> Result<Vec<String>> {
+        let list = self.request(host, token, "GET", MAPS, None)?;
+        let items = list["items"].as_array().context("a list")?;
+        Ok(items.iter().filter_map(|i| i["metadata"]["name"].as_str().map(str::to_owned)).collect())
+    }
+
+    /// The newest snapshot that was begun after now, copied to the standby as `rsync` would.
+    fn ship(&self) -> Result<PathBuf> {
+        let from = self.data(0).join("snapshots");
+        let newest = || -> Result<PathBuf> {
+            let mut all = std::fs::read_dir(&from)?.map(|e| Ok(e?.path())).collect::<Result<Vec<_>>>()?;
+            all.retain(|path| path.extension().is_some_and(|e| e == "snapshot"));
+            all.sort();
+            all.pop().context("no snapshot yet")
+        };
+        // Names tell whole seconds: the next but one was certainly begun after now.
+        let mut seen = std::collections::BTreeSet::new();
+        let path = eventually("snapshots are taken", || {
+            let path = newest()?;
+            seen.insert(path.clone());
+            if seen.len() > 2 { Ok(path) } else { bail!("{} snapshots", seen.len()) }
+        })?;
+        let to = self.fleet.dir().join("shipped");
+        std::fs::create_dir_all(&to)?;
+        let to = to.join(path.file_name().context("a name")?);
+        std::fs::copy(&path, &to)?;
+        Ok(to)
+    }
+
+    /// Throws away what the standby has, and puts a snapshot in its place.
+    fn restore(&mut self, file: &Path) -> Result<()> {
+        self.fleet.kill(1, "api")?;
+        let store = self.data(1).join("store");
+        if store.exists() {
+            std::fs::remove_dir_all(store)?;
+        }
+        let output = Command::new(e2e::skiff()).args(["datastore", "restore"]).arg(file).env("SKIFF_DATA_DIR", self.data(1)).output()?;
+        ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        Ok(())
+    }
+}
+
+fn map(name: &str) -> Value {
+    json!({"metadata": {"name": name}})
+}
+
+fn set(name: &str) -> Value {
+    let template = json!({"metadata": {"labels": {"app": name}}, "spec": {"containers": [{"name": "c", "image": "skiff/hello"}]}});
+    json!({"metadata": {"name": name}, "spec": {"replicas": 2, "selector": {"matchLabels": {"app": name}}, "template": template}})
+}
+
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    std::fs::create_dir_all(to)?;
+    for entry in std::fs::read_dir(from)? {
+        let path = entry?.path();
+        std::fs::copy(&path, to.join(path.file_name().unwrap()))?;
+    }
+    Ok(())
+}
+
+fn has_pods(place: &Place, app: &str) -> Result<()> {
+    let path = format!("/api/v1/namespaces/default/pods?labelSelector=app%3D{app}");
+    let pods = place.request(SHARED, None, "GET", &path, None)?;
+    let count = pods["items"].as_array().map_or(0, Vec::len);
+    if count == 2 { Ok(()) } else { bail!("{count} pods of {app}; the controllers: {}", place.fleet.log(2, "controllers")) }
+}
+
+fn stand_by_and_take_over() -> Result<()> {
+    let mut place = Place { fleet: Fleet::bare()? };
+    std::fs::write(place.fleet.dir().join("tokens"), "secret,reader,1\n")?;
+    place.fleet.take_address(0, SHARED)?;
+    place.run_api(0, SHARED)?;
+    copy(&place.data(0).join("pki"), &place.data(1).join("pki"))?;
+    place.run_controllers(2)?;
+    let subject = json!([{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "reader"}]);
+    let role = json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "view"});
+    let binding = json!({"metadata": {"name": "reader"}, "subjects": subject, "roleRef": role});
+    place.create("/apis/rbac.authorization.k8s.io/v1/clusterrolebindings", &binding)?;
+    place.create(MAPS, &map("first"))?;
+    place.create(SETS, &set("before"))?;
+    eventually("pods are made", || has_pods(&place, "before"))?;
+
+    // The standby shows the past to who may read it.
+    let (standby, reader) = (Fleet::address(1), Some("secret"));
+    let shipped = place.ship()?;
+    place.restore(&shipped)?;
+    place.run_api(1, &standby)?;
+    place.create(MAPS, &map("later"))?;
+    let names = place.names(&standby, reader)?;
+    ensure!(names.iter().any(|n| n == "first") && !names.iter().any(|n| n == "later"), "the standby shows {names:?}");
+    let refused = place.request(&standby, reader, "POST", MAPS, Some(&map("never"))).expect_err("read only");
+    ensure!(refused.to_string().contains("forbidden"), "{refused}");
+    let shipped = place.ship()?;
+    place.restore(&shipped)?;
+    place.run_api(1, &standby)?;
+    let names = place.names(&standby, reader)?;
+    ensure!(names.iter().any(|n| n == "later"), "after the next snapshot the standby shows {names:?}");
+
+    // The first machine is lost, with what was not shipped.
+    let lost = place.create(MAPS, &map("lost"))?;
+    let known = lost["metadata"]["resourceVersion"].as_str().context("a revision")?.to_owned();
+    place.fleet.kill(0, "api")?;
+    place.fleet.cut(0)?;
+    let began = Instant::now();
+    place.restore(&shipped)?;
+    place.fleet.take_address(1, SHARED)?;
+    place.run_api(1, SHARED)?;
+    let list = eventually("the address answers", || place.request(SHARED, None, "GET", MAPS, None))?;
+    println!("taken over {:.1} s after the decision", began.elapsed().as_secs_f64());
+    let revision: u64 = list["metadata"]["resourceVersion"].as_str().context("a revision")?.parse()?;
+    ensure!(revision > known.parse::<u64>()? + 900_000_000, "revision {revision} after {known}");
+    let names = place.names(SHARED, None)?;
+    ensure!(names.iter().any(|n| n == "later") && !names.iter().any(|n| n == "lost"), "{names:?}");
+    // Who knows revisions that are lost is told to list again.
+    let watch = place.text(SHARED, None, "GET", &format!("{MAPS}?watch=1&timeoutSeconds=2&resourceVersion={known}"), None)?;
+    ensure!(watch.contains("\"code\":410"), "a watch from a lost revision: {watch}");
+    // The controllers were told nothing but a lost connection.
+    place.create(SETS, &set("after"))?;
+    eventually_within(Duration::from_secs(60), "the controllers go on", || has_pods(&place, "after"))?;
+    println!("the controllers work {:.1} s after the decision", began.elapsed().as_secs_f64());
+    has_pods(&place, "before")
+}
+
+#[test]
+fn a_standby_is_read_and_takes_over() {
+    if !e2e::is_root() {
+        return;
+    }
+    if let Err(error) = stand_by_and_take_over() {
+        panic!("{error:#}");
+    }
+}
