@@ -203,7 +203,7 @@ pub fn go_value(value: &Value) -> String {
     match value {
         Value::Null => "null".to_owned(),
         Value::String(s) => go_quote(s),
-        Value::Array(_) | Value::Object(_) => go_json(&value.to_string()).into_owned(),
+        Value::Array(_) | Value::Object(_) => go_marshal(value),
         // What fits no integer is a float in Go.
         Value::Number(number) if number.as_i64().is_none() => number.as_f64().map_or_else(|| number.to_string(), go_float),
         other => other.to_string(),
@@ -220,6 +220,63 @@ pub fn go_float(f: f64) -> String {
     }
     let sign = if exponent < 0 { '-' } else { '+' };
     format!("{digits}e{sign}{:02}", exponent.abs())
+}
+
+/// A value as Go's `json.Marshal` writes it: safe to stand in HTML, and floats without needless zeros.
+pub fn go_marshal(value: &Value) -> String {
+    let mut out = String::new();
+    push_json(&mut out, value);
+    out
+}
+
+pub(crate) fn push_json(out: &mut String, value: &Value) {
+    let separate = |out: &mut String, at: usize| out.push_str(if at > 0 { "," } else { "" });
+    match value {
+        Value::String(text) => push_json_text(out, text),
+        Value::Number(n) if n.is_f64() => out.push_str(&go_json_float(n.as_f64().unwrap_or_default())),
+        Value::Array(items) => {
+            out.push('[');
+            for (at, item) in items.iter().enumerate() {
+                separate(out, at);
+                push_json(out, item);
+            }
+            out.push(']');
+        }
+        Value::Object(map) => {
+            out.push('{');
+            for (at, (key, item)) in map.iter().enumerate() {
+                separate(out, at);
+                push_json_text(out, key);
+                out.push(':');
+                push_json(out, item);
+            }
+            out.push('}');
+        }
+        plain => {
+            let _ = write!(out, "{plain}");
+        }
+    }
+}
+
+pub(crate) fn push_json_text(out: &mut String, text: &str) {
+    if text.bytes().any(|c| c < b' ' || matches!(c, b'"' | b'\\' | b'<' | b'>' | b'&' | 0xe2)) {
+        out.push_str(&go_json(&Value::from(text).to_string()));
+    } else {
+        out.push('"');
+        out.push_str(text);
+        out.push('"');
+    }
+}
+
+/// A `float64` as `json.Marshal` has it, whose exponents begin later than those of `%v`.
+fn go_json_float(f: f64) -> String {
+    let text = format!("{f:e}");
+    let exponent = text.split_once('e').and_then(|(digits, e)| Some((digits, e.parse::<i32>().ok()?)));
+    match exponent {
+        Some((digits, exponent)) if exponent < -6 && f != 0.0 => format!("{digits}e-{}", -exponent),
+        Some((digits, exponent)) if exponent >= 21 => format!("{digits}e+{exponent}"),
+        _ => format!("{f}"),
+    }
 }
 
 /// JSON as Go's `json.Marshal` has it: safe to stand in HTML.
@@ -311,6 +368,25 @@ mod tests {
             (Error::forbidden(&x, "may not be set"), "spec.x: Forbidden: may not be set"),
         ] {
             assert_eq!(error.to_string(), text);
+        }
+    }
+
+    #[test]
+    fn json_is_written_as_go_writes_it() {
+        for (value, expected) in [
+            (json!("a<b>&c"), "\"a\\u003cb\\u003e\\u0026c\""),
+            (json!("\u{2028}"), "\"\\u2028\""),
+            (json!("é\t\"\\"), "\"é\\t\\\"\\\\\""),
+            (json!(1.0), "1"),
+            (json!(1e21), "1e+21"),
+            (json!(1.5e-7), "1.5e-7"),
+            (json!(0.000001), "0.000001"),
+            (json!(100_000_000.5), "100000000.5"),
+            (json!(7), "7"),
+            (json!({"<": [1.0, null, {}]}), "{\"\\u003c\":[1,null,{}]}"),
+            (json!(true), "true"),
+        ] {
+            assert_eq!(go_marshal(&value), expected);
         }
     }
 

@@ -7,8 +7,8 @@ use std::fmt;
 use serde_json::Value;
 
 use super::ApplyError;
-use super::element::{element_text, push_text, push_value};
-use crate::field::{go_float, go_quote, go_value};
+use super::element::element_text;
+use crate::field::{go_float, go_quote, go_value, push_json, push_json_text};
 use crate::schema::{List, Omit, Scalar, Struct, Topology, Type, TypeId, Types};
 
 /// A type, or `None` where the schema says nothing: maps are then separable and lists atomic.
@@ -64,7 +64,7 @@ pub(super) fn item_element(types: &Types, list: &List, item: &Value) -> Result<S
             Value::Null => Err("associative list without keys has an element that's an explicit null".to_owned()),
             scalar => {
                 let mut out = String::from("v:");
-                push_value(&mut out, scalar);
+                push_json(&mut out, scalar);
                 Ok(out)
             }
         };
@@ -95,9 +95,9 @@ pub(super) fn item_element(types: &Types, list: &List, item: &Value) -> Result<S
         if at > 0 {
             out.push(',');
         }
-        push_text(&mut out, key);
+        push_json_text(&mut out, key);
         out.push(':');
-        push_value(&mut out, value);
+        push_json(&mut out, value);
     }
     out.push('}');
     Ok(out)

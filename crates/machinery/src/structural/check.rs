@@ -3,7 +3,7 @@
 use serde_json::{Number, Value};
 
 use super::Checks;
-use super::numbers::{Num, fits_integer, is_multiple};
+use super::numbers::{Num, is_multiple};
 use super::validate::At;
 use crate::field::{Error, ErrorList, ErrorType, go_float, go_quote};
 
@@ -51,41 +51,30 @@ fn too_long(max: i64) -> String {
     format!("may not be more than {max} {noun}")
 }
 
-/// Multiples and bounds. `integer` says that the schema asks for whole numbers.
-pub(super) fn number(checks: &Checks, integer: bool, number: &Number, at: At<'_>) -> ErrorList {
+/// Multiples and bounds.
+pub(super) fn number(checks: &Checks, number: &Number, at: At<'_>) -> ErrorList {
     let data = Num::of(number);
     let shown = match data {
         Num::Int(n) => n.to_string(),
         Num::Float(f) => go_float(f),
     };
     let mut errors = ErrorList::new();
-    let mut out_of_range = |number: Num, what: &str| {
-        let bad = integer && !fits_integer(number);
-        if bad {
-            errors.push(plain(at, format!("{what} value must be of type integer (default format) in {}", at.trail)));
-        }
-        bad
-    };
-    out_of_range(data, "Checked");
-    let bad_factor = checks.multiple_of.is_some_and(|f| out_of_range(Num::Float(f), "MultipleOf"));
-    let bad_min = checks.minimum.is_some_and(|f| out_of_range(Num::Float(f), "Minimum boundary"));
-    let bad_max = checks.maximum.is_some_and(|f| out_of_range(Num::Float(f), "Maximum boundary"));
     if let Some(factor) = checks.multiple_of {
-        errors.extend(multiple(data, factor, bad_factor, &shown, at));
+        errors.extend(multiple(data, factor, &shown, at));
     }
     // Whole numbers are compared with the bound cut to a whole number.
-    let bound = |limit: f64, bad: bool| match data {
-        Num::Int(_) if !bad => Num::Int(limit as i64),
-        _ => Num::Float(limit),
+    let bound = |limit: f64| match data {
+        Num::Int(_) => Num::Int(limit as i64),
+        Num::Float(_) => Num::Float(limit),
     };
-    if let Some(limit) = checks.minimum.map(|f| bound(f, bad_min)) {
+    if let Some(limit) = checks.minimum.map(bound) {
         let (above, equal) = compare(data, limit);
         if (!above && !equal) || (equal && checks.exclusive_minimum) {
             let or_equal = if checks.exclusive_minimum { "" } else { " or equal to" };
             errors.push(invalid(at, shown.clone(), &format!("should be greater than{or_equal} {}", text(limit))));
         }
     }
-    if let Some(limit) = checks.maximum.map(|f| bound(f, bad_max)) {
+    if let Some(limit) = checks.maximum.map(bound) {
         let (above, equal) = compare(data, limit);
         if above || (equal && checks.exclusive_maximum) {
             let or_equal = if checks.exclusive_maximum { "" } else { " or equal to" };
@@ -110,13 +99,13 @@ fn compare(a: Num, b: Num) -> (bool, bool) {
     }
 }
 
-fn multiple(data: Num, factor: f64, bad: bool, shown: &str, at: At<'_>) -> Option<Error> {
+fn multiple(data: Num, factor: f64, shown: &str, at: At<'_>) -> Option<Error> {
     if factor < 0.0 {
         let text = format!("factor MultipleOf declared for {} must be positive: {}", at.trail, go_float(factor));
         return Some(at.error(ErrorType::Invalid, go_float(factor), text));
     }
     let (holds, factor_text) = match data {
-        Num::Int(n) if !bad && factor >= 1.0 => (n % (factor as i64) == 0, (factor as i64).to_string()),
+        Num::Int(n) if factor >= 1.0 => (n % (factor as i64) == 0, (factor as i64).to_string()),
         _ => (is_multiple(data.float(), factor), go_float(factor)),
     };
     (!holds).then(|| invalid(at, shown.to_owned(), &format!("should be a multiple of {factor_text}")))
@@ -146,12 +135,15 @@ fn too_many(max: i64) -> String {
     format!("must have at most {max} {noun}")
 }
 
-/// Too few or too many properties: nothing else is then said of the object.
-pub(super) fn property_count(checks: &Checks, count: usize, at: At<'_>) -> Option<Error> {
+/// Too few or too many properties.
+pub(super) fn property_count(checks: &Checks, count: usize, at: At<'_>) -> ErrorList {
     let count = i64::try_from(count).unwrap_or(i64::MAX);
+    let mut errors = ErrorList::new();
     if let Some(min) = checks.min_properties.filter(|min| count < *min) {
-        return Some(invalid(at, count.to_string(), &format!("should have at least {min} properties")));
+        errors.push(invalid(at, count.to_string(), &format!("should have at least {min} properties")));
     }
-    let max = checks.max_properties.filter(|max| count > *max)?;
-    Some(at.error(ErrorType::TooMany, count.to_string(), too_many(max)))
+    if let Some(max) = checks.max_properties.filter(|max| count > *max) {
+        errors.push(at.error(ErrorType::TooMany, count.to_string(), too_many(max)));
+    }
+    errors
 }

@@ -42,14 +42,6 @@ pub(super) fn is_whole(f: f64) -> bool {
     difference / (f.abs() + whole.abs()) < EPSILON
 }
 
-/// Whether a number is in the range of 64 bit integers and has no fraction.
-pub(super) fn fits_integer(number: Num) -> bool {
-    match number {
-        Num::Int(_) => true,
-        Num::Float(f) => f.fract() == 0.0 && (-9_223_372_036_854_775_808.0..9_223_372_036_854_775_808.0).contains(&f),
-    }
-}
-
 /// Whether a value equals an entry of an enum, which Go converts it to the type of first: whole numbers forget fractions.
 pub(super) fn enum_equal(value: &Value, entry: &Value) -> bool {
     match (value, entry) {

@@ -9,7 +9,7 @@ use super::check::{invalid_type, plain};
 use super::numbers::enum_equal;
 use super::trail::Trail;
 use super::{Additional, Checks, Kind, ListType, Place, Schema};
-use crate::field::{Error, ErrorList, ErrorType, go_quote, go_value};
+use crate::field::{Error, ErrorList, ErrorType, go_marshal, go_quote, go_value};
 
 const META_FIELDS: [&str; 3] = ["apiVersion", "kind", "metadata"];
 
@@ -144,7 +144,7 @@ impl Schema {
                 out.passed += u32::from(self.known_format().is_some());
             }
             Value::Number(number) => {
-                let found = checks.map(|c| super::check::number(c, self.has_integer_type(), number, at)).unwrap_or_default();
+                let found = checks.map(|c| super::check::number(c, number, at)).unwrap_or_default();
                 out.merge_new(Outcome { errors: found, passed: 2 });
             }
             _ => {}
@@ -171,11 +171,6 @@ impl Schema {
 
     fn has_type(&self) -> bool {
         self.kind.is_some() || self.int_or_string || self.known_format().is_some()
-    }
-
-    /// Whether whole numbers are asked for first.
-    fn has_integer_type(&self) -> bool {
-        self.int_or_string || self.kind == Some(Kind::Integer)
     }
 
     fn known_format(&self) -> Option<&str> {
@@ -249,10 +244,7 @@ impl Schema {
 
     fn object(&self, map: &serde_json::Map<String, Value>, old: Option<Old<'_>>, at: At<'_>) -> Outcome {
         let checks = self.checks.as_deref();
-        if let Some(error) = checks.and_then(|c| super::check::property_count(c, map.len(), at)) {
-            return Outcome { errors: vec![error], passed: 0 };
-        }
-        let mut out = Outcome::default();
+        let mut out = Outcome { errors: checks.map(|c| super::check::property_count(c, map.len(), at)).unwrap_or_default(), passed: 0 };
         let old_of = |name: &str| match at.trail.is_root() && META_FIELDS.contains(&name) {
             true => None,
             false => old.and_then(|o| o.property(name)),
@@ -293,7 +285,7 @@ fn check_enum(checks: &Checks, value: &Value, at: At<'_>) -> Option<Error> {
         return None;
     }
     let quoted: Vec<String> =
-        checks.enumeration.iter().map(|v| go_quote(&v.as_str().map_or_else(|| v.to_string(), str::to_owned))).collect();
+        checks.enumeration.iter().map(|v| go_quote(&v.as_str().map_or_else(|| go_marshal(v), str::to_owned))).collect();
     Some(at.error(ErrorType::NotSupported, go_value(value), format!("supported values: {}", quoted.join(", "))))
 }
 
@@ -492,10 +484,26 @@ mod tests {
     }
 
     #[test]
+    fn all_that_is_wrong_is_told_of() {
+        let schema = json!({"type": "object", "minProperties": 2, "required": ["b"], "properties": {"a": {"type": "string"}}});
+        let wanted = [
+            "a: Invalid value: 1: a in body should have at least 2 properties",
+            "a.a: Invalid value: \"integer\": a.a in body must be of type string: \"integer\"",
+            "a.b: Required value",
+        ];
+        assert_eq!(errors(schema, json!({"a": 1})), wanted);
+        let schema = json!({"type": "string", "enum": [{"<": 1.0}]});
+        assert_eq!(errors(schema, json!("x")), ["a: Unsupported value: \"x\": supported values: \"{\\\"\\\\u003c\\\":1}\""]);
+    }
+
+    #[test]
     fn the_root_has_no_name() {
         let schema = json!({"type": "object", "required": ["spec"], "minProperties": 1});
         assert_eq!(check(&schema, &json!({"x": 1})), ["spec: Required value"]);
-        assert_eq!(check(&schema, &json!({})), ["<nil>: Invalid value: 0:  in body should have at least 1 properties"]);
+        assert_eq!(
+            check(&schema, &json!({})),
+            ["<nil>: Invalid value: 0:  in body should have at least 1 properties", "spec: Required value"]
+        );
     }
 
     #[test]
