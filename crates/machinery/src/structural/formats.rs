@@ -7,6 +7,7 @@ use std::sync::LazyLock;
 use regex::Regex;
 
 use crate::go_url::Url;
+use crate::names_net::parse_ip_sloppy;
 use crate::{go_mail, names};
 
 type Rule = fn(&str) -> bool;
@@ -23,7 +24,7 @@ const FORMATS: [(&str, Rule); 26] = [
     ("email", go_mail::is_address),
     ("hexcolor", |s| matches(&HEX_COLOR, s)),
     ("hostname", hostname),
-    ("ipv4", |s| s.parse::<IpAddr>().is_ok() && s.contains('.')),
+    ("ipv4", |s| parse_ip_sloppy(s).is_some() && s.contains('.')),
     ("ipv6", |s| s.parse::<IpAddr>().is_ok() && s.contains(':')),
     ("isbn", |s| isbn10(s) || isbn13(s)),
     ("isbn10", isbn10),
@@ -93,8 +94,8 @@ fn base64(text: &str) -> bool {
 
 fn cidr(text: &str) -> bool {
     let Some((ip, length)) = text.split_once('/') else { return false };
-    let Ok(ip) = ip.parse::<IpAddr>() else { return false };
-    digits(length) && length.parse::<u32>().is_ok_and(|n| n <= if ip.is_ipv4() { 32 } else { 128 })
+    let max = if ip.contains(':') { 128 } else { 32 };
+    parse_ip_sloppy(ip).is_some() && digits(length) && length.parse::<u32>().is_ok_and(|n| n <= max)
 }
 
 /// The digits' check sum by Luhn, of a number some issuer gives out.
@@ -134,7 +135,7 @@ fn duration(text: &str) -> bool {
         &["m", "min"],
         &["h", "hr", "hour"],
         &["d", "day"],
-        &["w", "week", "wk"],
+        &["w", "wk", "week"],
     ];
     if crate::duration::parse(text).is_ok() {
         return true;
@@ -214,7 +215,7 @@ mod tests {
         let cases: [(&str, &[&str], &[&str]); 24] = [
             ("bsonobjectid", &["507f1f77bcf86cd799439011"], &["507f", "zz7f1f77bcf86cd799439011"]),
             ("byte", &["aGk=", "aGkh", "YQ=="], &["", "aGk", "a===", "a_b=", "===="]),
-            ("cidr", &["10.0.0.0/8", "fd00::/64"], &["10.0.0.0", "10.0.0.0/33", "010.0.0.0/8", "fd00::/129"]),
+            ("cidr", &["10.0.0.0/8", "010.0.0.0/08", "::ffff:1.2.3.4/64", "fd00::/64"], &["10.0.0.0", "10.0.0.0/33", "fd00::/129"]),
             ("creditcard", &["4111-1111-1111-1111", "378282246310005"], &["4111111111111112", "1234"]),
             ("date", &["2024-02-29"], &["2023-02-29", "2024-2-9", "20240229", "-024-02-29"]),
             (
@@ -222,11 +223,11 @@ mod tests {
                 &["2024-01-02T03:04:05Z", "2024-01-02t03:04:05.5+01:00"],
                 &["2024-01-02", "2024-01-02T24:00:00Z", "2024-01-02 03:04:05Z"],
             ),
-            ("duration", &["1h30m", "3 days", "1 wk", "2 hours 5 minutes"], &["", "x", "5", "3 fortnights"]),
+            ("duration", &["1h30m", "3 days", "1 wk", "3 weeks", "2 hours 5 minutes"], &["", "x", "5", "3 wks", "3 fortnights"]),
             ("email", &["a@b", "A B <a@b.c>", "\"q q\"@b"], &["a", "@b", "a@", "a@b@c<"]),
             ("hexcolor", &["#fff", "aabbcc"], &["#ff", "#gggggg"]),
             ("hostname", &["a", "a.example.com", "a-b.example.com"], &["", "-a", "a.b1", "a..com", "a b"]),
-            ("ipv4", &["1.2.3.4"], &["1.2.3", "01.2.3.4", "::1"]),
+            ("ipv4", &["1.2.3.4", "01.2.3.4", "::ffff:1.2.3.4"], &["1.2.3", "1.2.3.256", "::1"]),
             ("ipv6", &["::1", "::ffff:1.2.3.4"], &["1.2.3.4", "::g"]),
             ("isbn", &["0-306-40615-2", "978-0-306-40615-7"], &["0306406153", "123"]),
             ("k8s-short-name", &["a-b"], &["a.b", "A"]),
