@@ -3,6 +3,8 @@
 //!
 //! Used for `pattern` in schemas and by whatever else evaluates a user's expression. Memory is bounded.
 
+mod properties;
+
 use std::fmt::Write as _;
 use std::iter::Peekable;
 use std::str::CharIndices;
@@ -49,6 +51,44 @@ struct Translator<'a> {
     out: String,
 }
 
+/// A group, or the whole expression, as far as it was read.
+#[derive(Default)]
+struct Level {
+    /// Where the last thing is written.
+    start: usize,
+    end: usize,
+    /// Whether there is something a repetition may follow.
+    repeatable: bool,
+    /// How often the counted repetitions in the last thing repeat what is innermost; and in all before it.
+    repeats: u32,
+    most: u32,
+}
+
+impl Level {
+    fn next(&mut self, start: usize) {
+        (self.most, self.repeats, self.start) = (self.most(), 0, start);
+    }
+
+    fn most(&self) -> u32 {
+        self.most.max(self.repeats)
+    }
+}
+
+struct Repetition {
+    /// In bytes, with its `?`.
+    length: usize,
+    /// The most of a counted one, or the least where it has no most.
+    times: Option<u32>,
+}
+
+impl Repetition {
+    /// How often this one repeats what is innermost in what it repeats; `None`: too often.
+    fn nested(&self, inner: u32) -> Option<u32> {
+        let Some(times) = self.times else { return Some(inner) };
+        Some(times.saturating_mul(inner.max(1))).filter(|all| times < 2 || *all <= REPEAT_MAX)
+    }
+}
+
 fn refuse<T>(what: &str, part: &str) -> Result<T, String> {
     Err(format!("error parsing regexp: {what}: `{part}`"))
 }
@@ -81,62 +121,91 @@ impl<'a> Translator<'a> {
     }
 
     fn expression(&mut self) -> Result<(), String> {
-        let mut depth = 0_usize;
-        // Whether there is something a repetition may follow, and where the last one began if nothing came since.
-        let (mut repeatable, mut repeated): (bool, Option<usize>) = (false, None);
+        let mut outer: Vec<Level> = Vec::new();
+        let mut here = Level::default();
+        // Where the last repetition began, if nothing came since.
+        let mut repeated: Option<usize> = None;
         while let Some((at, c)) = self.chars.peek().copied() {
-            if let Some(length) = self.repetition(c)? {
-                let op = &self.text[at..at + length];
+            if let Some(repetition) = self.repetition(c)? {
+                let op = &self.text[at..at + repetition.length];
                 if let Some(first) = repeated {
-                    return refuse("invalid nested repetition operator", &self.text[first..at + length]);
+                    return refuse("invalid nested repetition operator", &self.text[first..at + repetition.length]);
                 }
-                if !repeatable {
+                if !here.repeatable {
                     return refuse("missing argument to repetition operator", op);
                 }
-                self.out.push_str(op);
-                self.skip(length);
+                here.repeats = repetition.nested(here.repeats).map_or_else(|| refuse("invalid repeat count", op), Ok)?;
+                self.repeat(&mut here, op);
+                self.skip(op.len());
                 repeated = Some(at);
                 continue;
             }
-            (repeatable, repeated) = (true, None);
+            repeated = None;
+            let start = self.out.len();
             match c {
                 '(' => {
-                    repeatable = self.group()?;
-                    depth += usize::from(!repeatable);
+                    // Flags are nothing that could be repeated: a repetition after them is of what was before.
+                    if !self.group()? {
+                        here.next(start);
+                        outer.push(std::mem::take(&mut here));
+                    }
+                    continue;
                 }
                 ')' => {
-                    depth = match depth.checked_sub(1) {
-                        Some(depth) => depth,
-                        None => return refuse("unexpected )", self.text),
-                    };
+                    let Some(above) = outer.pop() else { return refuse("unexpected )", self.text) };
+                    let repeats = here.most();
+                    here = Level { repeats, ..above };
                     self.chars.next();
                     self.out.push(')');
                 }
                 '|' => {
                     self.chars.next();
                     self.out.push('|');
-                    repeatable = false;
-                }
-                '[' => self.class()?,
-                '\\' => self.escaped()?,
-                '^' | '$' | '.' => {
-                    self.chars.next();
-                    self.out.push(c);
+                    here.next(start);
+                    here.repeatable = false;
+                    continue;
                 }
                 _ => {
-                    self.chars.next();
-                    self.literal(c);
+                    here.next(start);
+                    self.atom(c)?;
                 }
             }
+            (here.repeatable, here.end) = (true, self.out.len());
         }
-        if depth == 0 { Ok(()) } else { refuse("missing closing )", self.text) }
+        if outer.is_empty() { Ok(()) } else { refuse("missing closing )", self.text) }
+    }
+
+    fn atom(&mut self, c: char) -> Result<(), String> {
+        match c {
+            '[' => return self.class(),
+            '\\' => return self.escaped(),
+            '^' | '$' | '.' => self.out.push(c),
+            _ => self.literal(c),
+        }
+        self.chars.next();
+        Ok(())
+    }
+
+    /// Writes a repetition of the last thing, which flags may have come after.
+    fn repeat(&mut self, here: &mut Level, op: &str) {
+        if here.end < self.out.len() {
+            let flags = self.out.split_off(here.end);
+            self.out.insert_str(here.start, "(?:");
+            self.out.push(')');
+            self.out.push_str(op);
+            here.end = self.out.len();
+            self.out.push_str(&flags);
+        } else {
+            self.out.push_str(op);
+            here.end = self.out.len();
+        }
     }
 
     /// The length of a repetition that begins here, with its `?`.
-    fn repetition(&mut self, c: char) -> Result<Option<usize>, String> {
+    fn repetition(&mut self, c: char) -> Result<Option<Repetition>, String> {
         let rest = self.rest();
-        let length = match c {
-            '*' | '+' | '?' => 1,
+        let (length, times) = match c {
+            '*' | '+' | '?' => (1, None),
             '{' => {
                 let Some((inner, _)) = rest.strip_prefix('{').and_then(|r| r.split_once('}')) else { return Ok(None) };
                 let (low, high) = inner.split_once(',').unwrap_or((inner, inner));
@@ -149,11 +218,11 @@ impl<'a> Translator<'a> {
                 if number(low) > REPEAT_MAX || (!high.is_empty() && (number(high) > REPEAT_MAX || number(high) < number(low))) {
                     return refuse("invalid repeat count", &rest[..length]);
                 }
-                length
+                (length, Some(number(if high.is_empty() { low } else { high })))
             }
             _ => return Ok(None),
         };
-        Ok(Some(length + usize::from(rest[length..].starts_with('?'))))
+        Ok(Some(Repetition { length: length + usize::from(rest[length..].starts_with('?')), times }))
     }
 
     /// An opening parenthesis. True when it is a whole thing of its own: `(?i)`.
@@ -209,7 +278,7 @@ impl<'a> Translator<'a> {
             Some(b'A') => "\\A",
             Some(b'z') => "\\z",
             Some(b'b') => "(?-u:\\b)",
-            Some(b'B') => "\\B",
+            Some(b'B') => "(?-u:\\B)",
             _ => return self.class_escape(false),
         };
         self.out.push_str(plain);
@@ -248,11 +317,18 @@ impl<'a> Translator<'a> {
         let length =
             if rest[2..].starts_with('{') { rest.find('}').map(|end| end + 1) } else { rest[2..].chars().next().map(|c| 2 + c.len_utf8()) };
         let Some(length) = length else { return refuse("invalid character class range", rest) };
-        let name = &rest[..length];
-        if Regex::new(name).is_err() {
-            return refuse("invalid character class range", name);
+        let text = &rest[..length];
+        let name = text[2..].trim_start_matches('{').trim_end_matches('}');
+        let (negated, name) = name.strip_prefix('^').map_or((false, name), |name| (true, name));
+        if !properties::is_known(name) {
+            return refuse("invalid character class range", text);
         }
-        self.out.push_str(name);
+        let letter = if negated == rest.starts_with("\\P") { 'p' } else { 'P' };
+        let _ = match (properties::is_empty(name), letter) {
+            (false, _) => write!(self.out, "\\{letter}{{{name}}}"),
+            (true, 'p') => write!(self.out, r"[^\x00-\x{{10FFFF}}]"),
+            (true, _) => write!(self.out, r"[\x00-\x{{10FFFF}}]"),
+        };
         self.skip(length);
         Ok(())
     }
@@ -289,7 +365,7 @@ impl<'a> Translator<'a> {
                 };
                 let value = u32::from_str_radix(hex, 16).ok().filter(|_| !hex.starts_with('+')).and_then(char::from_u32);
                 self.skip(if value.is_some() { length } else { 0 });
-                value.map_or_else(|| bad((2 + length).max(2)), Ok)
+                value.map_or_else(|| bad(2 + misread(after)), Ok)
             }
             c if c.is_ascii() && !c.is_ascii_alphanumeric() => Ok(c),
             c => bad(1 + c.len_utf8()),
@@ -315,7 +391,7 @@ impl<'a> Translator<'a> {
             first = false;
             if let Some(end) = rest.strip_prefix("[:").and_then(|r| r.find(":]")) {
                 let name = &rest[..end + 4];
-                if Regex::new(&format!("[{name}]")).is_err() {
+                if !is_named_class(&name[2..name.len() - 2]) {
                     return refuse("invalid character class range", name);
                 }
                 self.out.push_str(name);
@@ -361,6 +437,27 @@ impl<'a> Translator<'a> {
     }
 }
 
+/// How much of what follows `\x` Go reads before it gives up.
+fn misread(after: &str) -> usize {
+    let length = |text: &str, count: usize| text.chars().take(count).map(char::len_utf8).sum::<usize>();
+    let Some(braced) = after.strip_prefix('{') else { return length(after, 2) };
+    let mut value = 0_u32;
+    for (at, c) in braced.char_indices() {
+        value = c.to_digit(16).map_or(u32::MAX, |digit| value * 16 + digit);
+        if value > u32::from(char::MAX) {
+            return 1 + at + c.len_utf8();
+        }
+    }
+    after.len()
+}
+
+/// Whether `[:name:]` is a class.
+fn is_named_class(name: &str) -> bool {
+    const NAMES: [&str; 14] =
+        ["alnum", "alpha", "ascii", "blank", "cntrl", "digit", "graph", "lower", "print", "punct", "space", "upper", "word", "xdigit"];
+    NAMES.contains(&name.strip_prefix('^').unwrap_or(name))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -392,6 +489,16 @@ mod tests {
             (r"^\s$", "\u{b}", false),
             ("a.c", "a\nc", false),
             (r"^[a\]b]+$", "]", true),
+            (r"^\p{^Lu}$", "a", true),
+            (r"^\P{^Lu}$", "a", false),
+            (r"^\p{Letter}\p{old italic}$", "a\u{10300}", true),
+            (r"\p{Cs}", "a", false),
+            (r"^\P{Cs}$", "a", true),
+            (r"^\Ba", "\u{e9}a", false),
+            (r"\B", "\u{e9}", true),
+            (r"^a(?i)*B$", "aab", true),
+            (r"^a*(?i)?B$", "aab", true),
+            (r"^(?:a{2}){3}(?:b{1000}|c)$", "aaaaaac", true),
         ] {
             assert_eq!(compile(pattern).map(|r| r.is_match(text)), Ok(wanted), "{pattern} {text}");
         }
@@ -416,12 +523,21 @@ mod tests {
             ("a\\", "trailing backslash at end of expression: ``"),
             ("[z-a]", "invalid character class range: `z-a`"),
             (r"\p{Nope}", r"invalid character class range: `\p{Nope}`"),
+            (r"\p{Alphabetic}(", r"invalid character class range: `\p{Alphabetic}`"),
+            (r"\p{sc=Greek}", r"invalid character class range: `\p{sc=Greek}`"),
+            ("[[:foo:]]", "invalid character class range: `[:foo:]`"),
+            ("(?:a{30}){40}?", "invalid repeat count: `{40}?`"),
+            ("((a{100}){100}){100}", "invalid repeat count: `{100}`"),
+            ("(?i)*", "missing argument to repetition operator: `*`"),
+            (r"\x{2,3}", r"invalid escape sequence: `\x{2,`"),
+            (r"\x{110000}", r"invalid escape sequence: `\x{110000`"),
+            (r"\xfg1", r"invalid escape sequence: `\xfg`"),
         ] {
             assert_eq!(compile(pattern).map(|_| ()).unwrap_err(), format!("error parsing regexp: {wanted}"), "{pattern}");
             assert_eq!(check(pattern).unwrap_err(), format!("error parsing regexp: {wanted}"), "{pattern}");
         }
-        assert!(check("((a{100}){100}){100}").is_ok());
-        assert!(compile("((a{100}){100}){100}").unwrap_err().contains("too large"));
+        assert!(check(r"\PL{1000}").is_ok());
+        assert!(compile(r"\PL{1000}").unwrap_err().contains("too large"));
     }
 
     proptest! {
