@@ -453,3 +453,73 @@ fn pods_are_resized() {
         ),
     ]);
 }
+
+#[test]
+fn jobs() {
+    let job = |spec: Value| json!({ "spec": spec });
+    let many = json!({"completionMode": "Indexed", "completions": 200_000, "backoffLimitPerIndex": 1, "parallelism": 20_000});
+    let success = |rule: Value| json!({"completionMode": "Indexed", "completions": 5, "successPolicy": {"rules": [rule]}});
+    let exits = |values: Value| json!({"podFailurePolicy": {"rules": [{"action": "FailJob", "onExitCodes": {"operator": "In", "values": values}}]}});
+    check_create(vec![
+        (
+            "Job",
+            job(many),
+            &[
+                "spec.maxFailedIndexes: Required value: must be specified when completions is above 100000",
+                "spec.parallelism: Invalid value: 20000: must be less than or equal to 10000 when completions are above 100000 and used with backoff limit per index",
+            ],
+        ),
+        (
+            "Job",
+            job(success(json!({"succeededIndexes": "0-9-1", "succeededCount": 9}))),
+            &[
+                "spec.successPolicy.rules[0].succeededIndexes: Invalid value: \"0-9-1\": error parsing succeededIndexes: the fragment \"0-9-1\" violates the requirement that an index interval can have at most two parts separated by '-'",
+                "spec.successPolicy.rules[0].succeededCount: Invalid value: 9: must be less than or equal to 5 (the number of specified completions)",
+                "spec.successPolicy.rules[0].succeededCount: Invalid value: 9: must be less than or equal to 0 (the number of indexes in the specified succeededIndexes field)",
+            ],
+        ),
+        (
+            "Job",
+            job(exits(json!([3, 3, 2, 2]))),
+            &[
+                "spec.podFailurePolicy.rules[0].onExitCodes.values[1]: Duplicate value: 3",
+                "spec.podFailurePolicy.rules[0].onExitCodes.values[3]: Duplicate value: 2",
+                "spec.podFailurePolicy.rules[0].onExitCodes.values: Invalid value: [3,3,2,2]: must be ordered",
+            ],
+        ),
+        (
+            "CronJob",
+            job(json!({"timeZone": "local"})),
+            &[
+                "spec.timeZone: Invalid value: \"local\": timeZone must be an explicit time zone as defined in https://www.iana.org/time-zones",
+                "spec.timeZone: Invalid value: \"local\": unknown time zone local",
+            ],
+        ),
+    ]);
+    let resources = |cpu: &str| json!({"spec": {"template": {"spec": {"containers": [{"name": "c", "image": "i", "resources": {"requests": {"cpu": cpu}}}]}}}});
+    let suspended = || json!({"spec": {"suspend": true, "template": {"spec": {"containers": [{"name": "c", "image": "i"}]}}}});
+    check_update(vec![("Job", "", suspended(), resources("2"), &[])]);
+    check_update(vec![(
+        "CronJob",
+        "",
+        job(json!({"schedule": "TZ=UTC 1 * * * *"})),
+        job(json!({"timeZone": "Etc/UTC"})),
+        &["spec.schedule: Invalid value: \"TZ=UTC 1 * * * *\": cannot use both timeZone field and TZ or CRON_TZ in schedule"],
+    )]);
+}
+
+#[test]
+fn secrets() {
+    let docker = |content: &str| json!({"type": "kubernetes.io/dockercfg", "data": {".dockercfg": content}});
+    check_create(vec![
+        ("Secret", docker(""), &["data[.dockercfg]: Invalid value: \"<secret contents redacted>\": unexpected end of JSON input"]),
+        (
+            "Secret",
+            docker("MQ=="),
+            &[
+                "data[.dockercfg]: Invalid value: \"<secret contents redacted>\": json: cannot unmarshal number into Go value of type map[string]interface {}",
+            ],
+        ),
+        ("Secret", docker("e30="), &[]),
+    ]);
+}

@@ -15,7 +15,7 @@ use crate::validate::go;
 use crate::validate::rules::{IMMUTABLE, immutable, non_negative, one_of};
 use crate::validate::selector::{as_selector, label_selector};
 use crate::validate::template::template as pod_template;
-use crate::validate::tree::{at, flag, has, int, int0, is_empty, keep, opt, opt_s, s, set};
+use crate::validate::tree::{at, flag, has, int, int0, is_empty, keep, list, opt, opt_s, s, set};
 
 const UID_LABEL: &str = "batch.kubernetes.io/controller-uid";
 const NAME_LABEL: &str = "batch.kubernetes.io/job-name";
@@ -108,7 +108,7 @@ impl Strategy for Jobs {
             (Some(value), _) => e.push(go::invalid(&p.child(key), value, ty, IMMUTABLE)),
         };
         frozen("selector", SELECTOR, &mut e);
-        template(n, o, flag(o, "suspend") && at(old, "status.startTime").is_none(), &p, &mut e);
+        template(n, o, opt(old, "status").unwrap_or(&NULL), &p, &mut e);
         immutable(n, o, "completionMode", &p, &mut e);
         frozen("podFailurePolicy", "batch.v1.PodFailurePolicy", &mut e);
         for key in ["backoffLimitPerIndex", "managedBy"] {
@@ -127,12 +127,21 @@ impl Strategy for Jobs {
     }
 }
 
-/// `validatePodTemplateUpdate`: fixed, but for where to run while the job waits to start.
-fn template(new: &Value, old: &Value, waiting: bool, p: &Path<'_>, e: &mut ErrorList) {
+/// `validatePodTemplateUpdate`: fixed, but for where to run and what to ask for while the job is suspended.
+fn template(new: &Value, old: &Value, status: &Value, p: &Path<'_>, e: &mut ErrorList) {
     const TEMPLATE: &str = "core.v1.PodTemplateSpec";
+    let rests = |c: &Value| s(c, "type") == "Suspended" && s(c, "status") == "True";
+    let waiting = flag(old, "suspend") && (!has(status, "startTime") || list(status, "conditions").iter().any(rests));
     let now = opt(new, "template").unwrap_or(&NULL);
     let before = opt(old, "template").cloned().unwrap_or_default();
-    let before = if waiting { status::comparable(now, &before) } else { before };
+    if waiting {
+        let before = status::comparable(now, &before);
+        let (now, before) = (opt(now, "spec").unwrap_or(&NULL), opt(&before, "spec").unwrap_or(&NULL));
+        if !semantic(Some(now), Some(before), "core.v1.PodSpec") {
+            e.push(go::invalid(&p.child("template.spec"), now, "core.v1.PodSpec", IMMUTABLE));
+        }
+        return;
+    }
     if !semantic(Some(now), Some(&before), TEMPLATE) {
         e.push(go::invalid(&p.child("template"), now, TEMPLATE, IMMUTABLE));
     }
@@ -199,8 +208,8 @@ fn indexed_name(object: &Value, v: &Value, e: &mut ErrorList) {
     }
     let pod = format!("{name}-{}", int0(v, "completions") - 1);
     let meta = Path::new("metadata");
-    for problem in names::dns1123_label(&pod) {
-        let text = format!("will not able to create pod with invalid DNS label: {problem}");
+    if !names::dns1123_label(&pod).is_empty() {
+        let text = format!("will not able to create pod with invalid DNS label: {pod}");
         e.push(Error::invalid_str(&meta.child("name"), name, text));
     }
 }
@@ -274,19 +283,33 @@ fn numbers(v: &Value, p: &Path<'_>, e: &mut ErrorList) {
     }
 }
 
+/// Of pods at once, of failed indexes, and of indexes before the next limit counts.
+const INDEXES_MAX: i64 = 100_000;
+const MANY_INDEXES_MAX: i64 = 10_000;
+
 fn indexed(v: &Value, p: &Path<'_>, e: &mut ErrorList) {
-    let limit = 100_000;
-    match int(v, "completions") {
-        None => e.push(Error::required(&p.child("completions"), "when completion mode is Indexed")),
-        Some(n) => {
-            if int0(v, "parallelism") > limit {
-                let text = "must be less than or equal to 100000 when completion mode is Indexed";
-                e.push(Error::invalid(&p.child("parallelism"), &v["parallelism"], text));
-            }
-            if let Some(max) = int(v, "maxFailedIndexes").filter(|max| *max > n) {
-                e.push(Error::invalid(&p.child("maxFailedIndexes"), &json!(max), "must be less than or equal to completions"));
-            }
+    let (completions, failed) = (int(v, "completions"), int(v, "maxFailedIndexes"));
+    if completions.is_none() {
+        e.push(Error::required(&p.child("completions"), "when completion mode is Indexed"));
+    }
+    let most = |key: &str, limit: i64, when: &str, e: &mut ErrorList| {
+        if let Some(n) = int(v, key).filter(|n| *n > limit) {
+            e.push(Error::invalid(&p.child(key), &json!(n), format!("must be less than or equal to {limit}{when}")));
         }
+    };
+    most("parallelism", INDEXES_MAX, " when completion mode is Indexed", e);
+    if let Some(failed) = failed.filter(|failed| completions.is_some_and(|n| *failed > n)) {
+        e.push(Error::invalid(&p.child("maxFailedIndexes"), &json!(failed), "must be less than or equal to completions"));
+    }
+    most("maxFailedIndexes", INDEXES_MAX, "", e);
+    if completions.is_some_and(|n| n > INDEXES_MAX) && has(v, "backoffLimitPerIndex") {
+        if failed.is_none() {
+            let text = format!("must be specified when completions is above {INDEXES_MAX}");
+            e.push(Error::required(&p.child("maxFailedIndexes"), text));
+        }
+        let when = format!(" when completions are above {INDEXES_MAX} and used with backoff limit per index");
+        most("parallelism", MANY_INDEXES_MAX, &when, e);
+        most("maxFailedIndexes", MANY_INDEXES_MAX, &when, e);
     }
 }
 

@@ -9,7 +9,7 @@ use super::workload::keep_status;
 use crate::columns::{age, name};
 use crate::strategy::{Context, Strategy};
 use crate::validate::rules::named;
-use crate::validate::tree::{at, entries, flag, keep, list, opt, remove, s, same, set, set_default, strings};
+use crate::validate::tree::{at, entries, flag, keep, list, opt, remove, s, set, set_default, strings};
 
 /// All values of a ConfigMap or Secret together.
 const MAX_BYTES: usize = 1024 * 1024;
@@ -27,7 +27,8 @@ fn immutable_data(new: &Value, old: &Value, keys: &[&str], e: &mut ErrorList) {
         e.push(Error::forbidden(&Path::new("immutable"), FIXED));
     }
     for key in keys {
-        if !same(opt(new, key), opt(old, key)) {
+        // By `reflect.DeepEqual`, to which an empty map is not none.
+        if opt(new, key) != opt(old, key) {
             e.push(Error::forbidden(&Path::new(key), FIXED));
         }
     }
@@ -139,10 +140,10 @@ impl Strategy for Secrets {
         for key in NEEDED.iter().filter(|(t, _)| *t == ty).flat_map(|(_, keys)| keys.iter()) {
             let value = opt(object, "data").map_or("", |d| s(d, key));
             let missing = !entries(object, "data").any(|(k, _)| k == key);
-            if missing || (value.is_empty() && key.starts_with(['.', 's'])) {
+            if missing || (value.is_empty() && *key == "ssh-privatekey") {
                 e.push(Error::required(&data.key(key), ""));
-            } else if key.starts_with(".docker") && !holds_json(value) {
-                e.push(Error::invalid_str(&data.key(key), "<secret contents redacted>", json_error(value)));
+            } else if let Some(problem) = Some(value).filter(|_| key.starts_with(".docker")).and_then(object_problem) {
+                e.push(Error::invalid_str(&data.key(key), "<secret contents redacted>", problem));
             }
         }
         e
@@ -163,15 +164,22 @@ impl Strategy for Secrets {
     }
 }
 
-fn holds_json(base64_text: &str) -> bool {
+/// What Go's decoder says of bytes that are no JSON object; none has nothing to say, like an object.
+fn object_problem(base64_text: &str) -> Option<String> {
     let bytes = base64::engine::general_purpose::STANDARD.decode(base64_text).unwrap_or_default();
-    serde_json::from_slice::<Map<String, Value>>(&bytes).is_ok()
-}
-
-fn json_error(base64_text: &str) -> String {
-    let bytes = base64::engine::general_purpose::STANDARD.decode(base64_text).unwrap_or_default();
-    let first = bytes.iter().copied().find(|b| !b.is_ascii_whitespace()).map_or_else(|| "end".to_owned(), |b| char::from(b).to_string());
-    format!("invalid character '{first}' looking for beginning of value")
+    let found = match serde_json::from_slice::<Value>(&bytes) {
+        Ok(Value::Object(_) | Value::Null) => return None,
+        Ok(Value::Array(_)) => "array",
+        Ok(Value::String(_)) => "string",
+        Ok(Value::Number(_)) => "number",
+        Ok(Value::Bool(_)) => "bool",
+        Err(error) if error.is_eof() => return Some("unexpected end of JSON input".to_owned()),
+        Err(_) => {
+            let first = bytes.iter().copied().find(|b| !b.is_ascii_whitespace()).map_or(' ', char::from);
+            return Some(format!("invalid character '{first}' looking for beginning of value"));
+        }
+    };
+    Some(format!("json: cannot unmarshal {found} into Go value of type map[string]interface {{}}"))
 }
 
 pub struct ServiceAccounts;
@@ -241,7 +249,7 @@ impl Strategy for Namespaces {
     fn validate(&self, _ctx: &Context, object: &Value) -> ErrorList {
         let mut e = ErrorList::new();
         let spec = Path::new("spec");
-        finalizers(object, &spec.child("finalizers"), &mut e);
+        finalizers(object, &spec.child("finalizers"), false, &mut e);
         e
     }
 
@@ -262,9 +270,12 @@ impl Strategy for Namespaces {
     }
 }
 
-fn finalizers(object: &Value, p: &Path<'_>, e: &mut ErrorList) {
+/// Only the endpoint for them tells which one is wrong.
+fn finalizers(object: &Value, at: &Path<'_>, numbered: bool, e: &mut ErrorList) {
     let Some(spec) = opt(object, "spec") else { return };
-    for name in strings(spec, "finalizers") {
+    for (i, name) in strings(spec, "finalizers").enumerate() {
+        let item = at.index(i);
+        let p = if numbered { &item } else { at };
         named(p, name, names::qualified_name(name), e);
         if !name.contains('/') && !["foregroundDeletion", "kubernetes", "orphan"].contains(&name) {
             e.push(Error::invalid_str(p, name, "name is neither a standard finalizer name nor is it fully qualified"));
@@ -301,7 +312,7 @@ impl Strategy for NamespaceFinalize {
     fn validate_update(&self, _ctx: &Context, new: &Value, _old: &Value) -> ErrorList {
         let mut e = ErrorList::new();
         let spec = Path::new("spec");
-        finalizers(new, &spec.child("finalizers"), &mut e);
+        finalizers(new, &spec.child("finalizers"), true, &mut e);
         e
     }
 }

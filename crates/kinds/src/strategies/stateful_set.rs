@@ -3,7 +3,7 @@
 use machinery::field::{Error, ErrorList, Path};
 use serde_json::{Value, json};
 
-use super::apps::{selector_of, template_rules};
+use super::apps::{collisions, selector_of, template_rules};
 use super::workload::{StatusOnly, default_template, drop_disabled, forever, keep_status, reset_status, status_counts};
 use crate::strategy::{Context, Strategy};
 use crate::validate::equal::semantic;
@@ -202,7 +202,7 @@ fn retention(v: &Value, p: &Path<'_>, e: &mut ErrorList) {
     }
 }
 
-fn status(new: &Value, _old: &Value, e: &mut ErrorList) {
+fn status(new: &Value, old: &Value, e: &mut ErrorList) {
     let counts =
         ["replicas", "readyReplicas", "currentReplicas", "updatedReplicas", "observedGeneration", "collisionCount", "availableReplicas"];
     let bounds = [
@@ -213,4 +213,5 @@ fn status(new: &Value, _old: &Value, e: &mut ErrorList) {
         ("availableReplicas", "readyReplicas", "status.readyReplicas"),
     ];
     status_counts(new, &counts, &bounds, e);
+    collisions(new, old, e);
 }

@@ -17,8 +17,15 @@ pub fn schedule(v: &Value, before: &Value, p: &Path<'_>, e: &mut ErrorList) {
         if let Err(why) = Schedule::parse(text, TimeZone::UTC) {
             e.push(Error::invalid_str(&at, text, why));
         }
-        if text.contains("TZ") && (before.is_null() || !s(before, "schedule").contains("TZ")) {
-            e.push(Error::invalid_str(&at, text, "cannot use TZ or CRON_TZ in schedule, use timeZone field instead"));
+        // Only schedules that had a zone may keep one.
+        match (text.contains("TZ"), s(before, "schedule").contains("TZ")) {
+            (true, true) if zone.is_some() => {
+                e.push(Error::invalid_str(&at, text, "cannot use both timeZone field and TZ or CRON_TZ in schedule"));
+            }
+            (true, false) => {
+                e.push(Error::invalid_str(&at, text, "cannot use TZ or CRON_TZ in schedule, use timeZone field instead"));
+            }
+            _ => {}
         }
     }
     if before.is_null() || opt_s(before, "timeZone") != zone {
@@ -33,6 +40,9 @@ fn time_zone(zone: Option<&str>, p: &Path<'_>, e: &mut ErrorList) {
     } else if zone.eq_ignore_ascii_case("local") {
         let text = "timeZone must be an explicit time zone as defined in https://www.iana.org/time-zones";
         e.push(Error::invalid_str(p, zone, text));
+        if zone != "Local" {
+            e.push(Error::invalid_str(p, zone, format!("unknown time zone {zone}")));
+        }
     } else if cron::time_zone(zone).is_none() {
         e.push(Error::invalid_str(p, zone, format!("unknown time zone {zone}")));
     }

@@ -8,6 +8,8 @@ use crate::validate::go;
 use crate::validate::rules::{named, one_of};
 use crate::validate::tree::{at, has, int, is_empty, list, list_mut, opt, opt_s, s, set_default};
 
+const INDEXES_MAX_BYTES: usize = 64 * 1024;
+const STATUSES: [&str; 3] = ["False", "True", "Unknown"];
 const ACTIONS: [&str; 4] = ["Count", "FailIndex", "FailJob", "Ignore"];
 
 pub fn default(v: &mut Value) {
@@ -80,8 +82,8 @@ fn failure_rule(rule: &Value, v: &Value, containers: &[&str], p: &Path<'_>, e: &
         let at = at.index(i);
         named(&at.child("type"), s(pattern, "type"), names::qualified_name(s(pattern, "type")), e);
         match s(pattern, "status") {
-            "" => e.push(Error::required(&at.child("status"), "")),
-            status => one_of(&at.child("status"), status, &["False", "True", "Unknown"], e),
+            "" => e.push(Error::required(&at.child("status"), format!("valid values: {}", crate::validate::rules::go_slice(&STATUSES)))),
+            status => one_of(&at.child("status"), status, &STATUSES, e),
         }
     }
     match (has(rule, "onExitCodes"), !patterns.is_empty()) {
@@ -119,9 +121,8 @@ fn exit_codes(codes: &Value, containers: &[&str], p: &Path<'_>, e: &mut ErrorLis
         }
         if numbers[..i].contains(n) {
             e.push(Error::duplicate(&at.index(i), &json!(n)));
-        } else if i > 0 && numbers[i - 1] > *n {
-            ordered = false;
         }
+        ordered &= i == 0 || numbers[i - 1] <= *n;
     }
     if !ordered {
         e.push(Error::invalid(&at, &json!(numbers), "must be ordered"));
@@ -151,12 +152,16 @@ fn success_rule(rule: &Value, completions: i64, p: &Path<'_>, e: &mut ErrorList)
     if !has(rule, "succeededIndexes") && !has(rule, "succeededCount") {
         e.push(Error::required(p, "at least one of succeededCount or succeededIndexes must be specified"));
     }
-    let mut total = completions;
+    let mut total = None;
     if let Some(text) = opt_s(rule, "succeededIndexes") {
         let at = p.child("succeededIndexes");
-        match indexes(text, completions) {
-            Ok(n) => total = n,
-            Err(why) => e.push(Error::invalid_str(&at, text, format!("error parsing succeededIndexes: {why}"))),
+        if text.len() > INDEXES_MAX_BYTES {
+            e.push(Error::too_long(&at, INDEXES_MAX_BYTES));
+        }
+        let all = super::status::intervals(text, completions);
+        total = Some(all.as_ref().map_or(0, |all| all.iter().map(|(first, last)| last - first + 1).sum::<i64>()));
+        if let Err(why) = all {
+            e.push(Error::invalid_str(&at, text, format!("error parsing succeededIndexes: {why}")));
         }
     }
     if let Some(n) = int(rule, "succeededCount") {
@@ -165,36 +170,10 @@ fn success_rule(rule: &Value, completions: i64, p: &Path<'_>, e: &mut ErrorList)
         if n > completions {
             let text = format!("must be less than or equal to {completions} (the number of specified completions)");
             e.push(Error::invalid(&at, &json!(n), text));
-        } else if n > total {
+        }
+        if let Some(total) = total.filter(|total| n > *total) {
             let text = format!("must be less than or equal to {total} (the number of indexes in the specified succeededIndexes field)");
             e.push(Error::invalid(&at, &json!(n), text));
         }
     }
-}
-
-/// How many indexes `0,2-4` names, in rising order and below `completions`.
-fn indexes(text: &str, completions: i64) -> Result<i64, String> {
-    let mut total = 0;
-    let mut last: Option<i64> = None;
-    for part in text.split(',').filter(|_| !text.is_empty()) {
-        let (from, to) = part.split_once('-').unwrap_or((part, part));
-        let number = |t: &str| {
-            t.parse::<i64>().map_err(|_| format!("cannot convert string to integer for index: {}", machinery::field::go_quote(t)))
-        };
-        let (a, b) = (number(from)?, number(to)?);
-        for (n, text) in [(a, from), (b, to)] {
-            if n >= completions {
-                return Err(format!("too large index: {}", machinery::field::go_quote(text)));
-            }
-        }
-        if last.is_some_and(|l| l >= a) {
-            return Err(format!("non-increasing order, previous: {}, current: {a}", last.unwrap_or(0)));
-        }
-        if part.contains('-') && b <= a {
-            return Err(format!("non-increasing order, previous: {a}, current: {b}"));
-        }
-        total += b - a + 1;
-        last = Some(b);
-    }
-    Ok(total)
 }

@@ -114,7 +114,7 @@ fn finished(job: &Job<'_>, before: &Job<'_>, e: &mut ErrorList) {
         && let (Some(end), Some(start)) = (opt_s(job.status, "completionTime"), opt_s(job.status, "startTime"))
         && end < start
     {
-        job.invalid("completionTime", &json!(end), "completionTime cannot be set before startTime", e);
+        job.invalid("completionTime", &json!(end), "must be equal to or after `startTime`", e);
     }
     if (turned("Failed") || turned("FailureTarget")) && job.is("Failed") && !job.is("FailureTarget") {
         job.conditions("cannot set Failed=True condition without the FailureTarget=true condition", e);
@@ -135,7 +135,7 @@ fn finished(job: &Job<'_>, before: &Job<'_>, e: &mut ErrorList) {
         && let Some(pods) = time("uncountedTerminatedPods").filter(|p| !is_empty(p, "succeeded") || !is_empty(p, "failed"))
     {
         let p = Path::new("status");
-        let text = "uncountedTerminatedPods needs to be empty for finished job";
+        let text = "must be empty for finished job";
         e.push(go::invalid(&p.child("uncountedTerminatedPods"), pods, "batch.v1.UncountedTerminatedPods", text));
     }
 }
@@ -177,7 +177,7 @@ fn indexes(job: &Job<'_>, before: &Job<'_>, e: &mut ErrorList) {
 }
 
 /// `1,3-5,7` (`validateIndexesFormat`).
-fn intervals(text: &str, completions: i64) -> Result<Vec<(i64, i64)>, String> {
+pub fn intervals(text: &str, completions: i64) -> Result<Vec<(i64, i64)>, String> {
     let mut out: Vec<(i64, i64)> = Vec::new();
     if text.is_empty() {
         return Ok(out);
@@ -237,7 +237,7 @@ fn progress(job: &Job<'_>, before: &Job<'_>, e: &mut ErrorList) {
     if let (Some(now), Some(then)) = (opt(job.status, "completionTime"), opt(before.status, "completionTime"))
         && now != then
     {
-        job.invalid("completionTime", now, "completionTime cannot be mutated", e);
+        job.invalid("completionTime", now, "field is immutable", e);
     }
     if job.moved(before, "startTime") && has(before.status, "startTime") && !flag(job.spec, "suspend") {
         let now = opt(job.status, "startTime").unwrap_or(&NULL);
@@ -248,7 +248,7 @@ fn progress(job: &Job<'_>, before: &Job<'_>, e: &mut ErrorList) {
     }
 }
 
-/// The old template as it may be compared: a job that has not started may still be told where to run.
+/// The old template as it may be compared: a job that rests may still be told where to run, and with what.
 pub fn comparable(new: &Value, old: &Value) -> Value {
     let mut out = old.clone();
     let Some(spec) = out.get_mut("spec").filter(|v| v.is_object()) else { return out };
@@ -269,6 +269,13 @@ pub fn comparable(new: &Value, old: &Value) -> Value {
     }
     for key in ["nodeSelector", "tolerations", "schedulingGates"] {
         crate::validate::tree::keep(spec, ns, key);
+    }
+    for key in ["containers", "initContainers"].into_iter().filter(|key| list(ns, key).len() == list(spec, key).len()).collect::<Vec<_>>() {
+        for (old, new) in crate::validate::tree::list_mut(spec, key).iter_mut().zip(list(ns, key)) {
+            if s(old, "name") == s(new, "name") {
+                crate::validate::tree::keep(old, new, "resources");
+            }
+        }
     }
     let (meta, now) = (machinery::object::metadata_mut(&mut out), opt(new, "metadata").unwrap_or(&NULL));
     for key in ["labels", "annotations"] {
