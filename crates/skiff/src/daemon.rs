@@ -13,9 +13,7 @@ use anyhow::{Context, Result, bail};
 use apiserver::Handle;
 use auth::User;
 use client::Informers;
-use controller_runtime::ControllerManager;
 use ipnet::IpNet;
-use kube::Client;
 use network::{NetNs, NodeNamespace};
 use tokio::runtime::Builder;
 use tokio::task::JoinSet;
@@ -23,13 +21,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::instance::{Dirs, Instance, make_private, write_atomically};
 use crate::node::{self, Clients, NodeSetup};
+use crate::roles::control_plane::{self, Ended};
 use crate::roles::kube_apiserver::write_admin_kubeconfig;
 use crate::roles::{kube_controller_manager, settle, stop_on_signal};
 use crate::snapshots::Datastore;
 use crate::supervisor::{EXIT_HOPELESS, error_file};
 use crate::{control, hello_image, own_objects};
-
-type Ended = (&'static str, Result<()>);
 
 /// The daemon's main.
 pub fn main(dirs: &Dirs, snapshots: &crate::snapshots::Flags) -> ExitCode {
@@ -114,12 +111,13 @@ fn daemon(dirs: &Dirs, snapshots: &crate::snapshots::Flags) -> Result<Started> {
                 ("snapshots", Ok(()))
             });
         }
-        let handle = control_plane(dirs, &instance, &addresses, datastore.store()).await.map_err(lasting)?;
+        let handle = api_server(dirs, &instance, &addresses, datastore.store()).await.map_err(lasting)?;
         let admin = client::in_process_named(handle.service(), "skiff");
         let services: IpNet = instance.service_cidr.parse().context("the instance's service range")?;
         own_objects::ensure(&admin, node::dns_address(&services)).await.map_err(lasting)?;
         prepare_nodes(dirs, &instance, &handle, &addresses)?;
-        components(&instance, &handle, &mut tasks, &cancel);
+        let config = kube_controller_manager::settings(&instance.pod_cidr, 24, handle.ca());
+        control_plane::start(&handle, config, None, &mut tasks, &cancel);
         let setup = first_node(dirs, &instance, &handle, addresses)?;
         let clients = Clients {
             kubelet: client::in_process_named(handle.service_as(node_user(&setup.name)), "kubelet"),
@@ -128,7 +126,7 @@ fn daemon(dirs: &Dirs, snapshots: &crate::snapshots::Flags) -> Result<Started> {
         let (node_dirs, token) = (dirs.clone(), cancel.clone());
         let running = node_runtime.spawn(async move { run_node(node_dirs, setup, clients, token).await });
         tasks.spawn(async move { ("node", running.await.unwrap_or_else(|e| Err(e.into()))) });
-        let outcome = first_failure(&mut tasks, &cancel).await;
+        let outcome = control_plane::first_failure(&mut tasks, &cancel).await;
         handle.shutdown().await;
         signals.abort();
         settled.abort();
@@ -139,31 +137,7 @@ fn daemon(dirs: &Dirs, snapshots: &crate::snapshots::Flags) -> Result<Started> {
     ended.map(|()| Started)
 }
 
-/// Waits for every part. The first that ends by itself ends the others.
-async fn first_failure(tasks: &mut JoinSet<Ended>, cancel: &CancellationToken) -> Result<()> {
-    let mut outcome = Ok(());
-    while !cancel.is_cancelled() {
-        let Some(ended) = tasks.join_next().await else { break };
-        let (name, result) = ended.context("a part of the daemon panicked")?;
-        if !cancel.is_cancelled() {
-            outcome = Err(result.err().unwrap_or_else(|| anyhow::anyhow!("it ended by itself")).context(format!("{name} failed")));
-            cancel.cancel();
-        }
-    }
-    let drained = tokio::time::timeout(Duration::from_secs(10), async {
-        while let Some(ended) = tasks.join_next().await {
-            if let Ok((name, Err(error))) = ended {
-                tracing::warn!("{name}: {error:#}");
-            }
-        }
-    });
-    if drained.await.is_err() {
-        tracing::warn!("some parts did not end in time");
-    }
-    outcome
-}
-
-async fn control_plane(dirs: &Dirs, instance: &Instance, addresses: &[IpAddr], store: Arc<dyn store::Store>) -> Result<Handle> {
+async fn api_server(dirs: &Dirs, instance: &Instance, addresses: &[IpAddr], store: Arc<dyn store::Store>) -> Result<Handle> {
     let mut config = apiserver::Config::new(dirs.pki());
     config.secure_port = instance.api_port;
     config.shared_store = instance.etcd.is_some();
@@ -173,31 +147,6 @@ async fn control_plane(dirs: &Dirs, instance: &Instance, addresses: &[IpAddr], s
     let handle = apiserver::Server::start(config, store).await.context("starting the API server")?;
     write_admin_kubeconfig(&handle, &instance.server(), &dirs.admin_kubeconfig())?;
     Ok(handle)
-}
-
-/// Controllers and scheduler, each under its own name.
-fn components(instance: &Instance, handle: &Handle, tasks: &mut JoinSet<Ended>, cancel: &CancellationToken) {
-    // Where one of them ends, all of this process does.
-    ["scheduler", "controller-manager"].into_iter().for_each(|component| handle.beside(component));
-    // One decoded copy of each object serves all of them.
-    let informers = Informers::new(client::in_process(handle.service_as(User::apiserver())));
-    let mut config = kube_controller_manager::settings(&instance.pod_cidr, 24, handle.ca());
-    config.informers = Some(informers.clone());
-    config.controllers.keys = crate::signer::of_pki(handle.pki());
-    let server = handle.service();
-    let service = move |name: &str| client::in_process_named(server.with_user(controller_user(name)), "kube-controller-manager");
-    let token = cancel.clone();
-    tasks.spawn(async move { ("controllers", ControllerManager::run(config, service, token).await.map_err(anyhow::Error::from)) });
-    let scheduler_client: Client = client::in_process_named(handle.service_as(User::new("system:kube-scheduler", &[])), "kube-scheduler");
-    let token = cancel.clone();
-    tasks.spawn(async move {
-        let ended = scheduler::run(scheduler::Config::default(), scheduler_client, &informers, token).await;
-        ("scheduler", ended.map_err(anyhow::Error::from))
-    });
-}
-
-fn controller_user(name: &str) -> User {
-    if name.starts_with("system:") { User::new(name, &[]) } else { User::service_account("kube-system", name) }
 }
 
 fn node_user(name: &str) -> User {

@@ -87,6 +87,9 @@ enum Command {
     /// Run the scheduler alone
     #[command(name = "kube-scheduler")]
     KubeScheduler(roles::kube_scheduler::Flags),
+    /// Run API server, controllers and scheduler in one process, for nodes that run elsewhere
+    #[command(name = "control-plane")]
+    ControlPlane(Box<roles::control_plane::Flags>),
     /// Run a node's agent and its container runtime alone
     Kubelet(Box<roles::kubelet::Flags>),
     /// Run a node's service proxy alone
@@ -149,6 +152,7 @@ fn main() -> ExitCode {
         Command::KubeApiserver(flags) => roles::kube_apiserver::run(&flags),
         Command::KubeControllerManager(flags) => roles::kube_controller_manager::run(&flags),
         Command::KubeScheduler(flags) => roles::kube_scheduler::run(&flags),
+        Command::ControlPlane(flags) => roles::control_plane::run(&flags),
         Command::Kubelet(flags) => roles::kubelet::run(&flags),
         Command::KubeProxy(flags) => roles::kube_proxy::run(&flags),
         Command::Supervise { place } => place.dirs().and_then(|d| commands::up::supervise(&d)),

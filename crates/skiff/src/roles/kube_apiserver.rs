@@ -5,8 +5,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use apiserver::Handle;
 use clap::Args;
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
 use crate::instance::{make_private, write_atomically};
 use crate::snapshots::Datastore;
@@ -69,34 +71,54 @@ pub struct Flags {
 }
 
 pub fn run(flags: &Flags) -> Result<()> {
-    super::run(|cancel| async move {
-        if !flags.allow_privileged {
-            bail!("--allow-privileged=false is not supported: use the PodSecurity labels of namespaces");
-        }
-        let config = config(flags)?;
-        make_private(&flags.data_dir)?;
-        let plan = flags.snapshots.plan(&flags.data_dir)?;
-        let mut snapshots = JoinSet::new();
-        let datastore = Datastore::open(flags.etcd.cluster()?.as_ref(), &flags.data_dir).await?;
-        plan.map(|plan| snapshots.spawn(plan.run(datastore.clone(), cancel.clone())));
-        let store = datastore.store();
-        let handle = apiserver::Server::start(config, store).await.context("starting the API server")?;
-        let url = format!("https://127.0.0.1:{}", handle.local_addr.port());
-        write_admin_kubeconfig(&handle, &url, &flags.data_dir.join("admin.kubeconfig"))?;
-        for user in ["system:kube-controller-manager", "system:kube-scheduler"] {
-            let stem = user.trim_start_matches("system:kube-");
-            write_kubeconfig(&handle, &url, stem, user, &[], &flags.data_dir.join(format!("{stem}.kubeconfig")))?;
-        }
-        for name in &flags.node_names {
-            let (stem, user) = (format!("kubelet-{name}"), format!("system:node:{name}"));
-            write_kubeconfig(&handle, &url, &stem, &user, &["system:nodes"], &flags.data_dir.join(format!("{stem}.kubeconfig")))?;
-        }
-        tracing::info!(%url, kubeconfig = %flags.data_dir.join("admin.kubeconfig").display(), "ready");
-        cancel.cancelled().await;
-        handle.shutdown().await;
-        snapshots.join_all().await;
-        Ok(())
+    super::run(|cancel| {
+        serve(flags, cancel, async |_, cancel| {
+            cancel.cancelled().await;
+            Ok(())
+        })
     })
+}
+
+/// Runs the server and what is beside it in this process; ends when that does.
+pub async fn serve(
+    flags: &Flags,
+    cancel: CancellationToken,
+    beside: impl AsyncFnOnce(&Handle, CancellationToken) -> Result<()>,
+) -> Result<()> {
+    if !flags.allow_privileged {
+        bail!("--allow-privileged=false is not supported: use the PodSecurity labels of namespaces");
+    }
+    let config = config(flags)?;
+    make_private(&flags.data_dir)?;
+    let plan = flags.snapshots.plan(&flags.data_dir)?;
+    let mut snapshots = JoinSet::new();
+    let datastore = Datastore::open(flags.etcd.cluster()?.as_ref(), &flags.data_dir).await?;
+    plan.map(|plan| snapshots.spawn(plan.run(datastore.clone(), cancel.clone())));
+    let store = datastore.store();
+    let handle = apiserver::Server::start(config, store).await.context("starting the API server")?;
+    let url = format!("https://127.0.0.1:{}", handle.local_addr.port());
+    write_admin_kubeconfig(&handle, &url, &flags.data_dir.join("admin.kubeconfig"))?;
+    for user in ["system:kube-controller-manager", "system:kube-scheduler"] {
+        let stem = user.trim_start_matches("system:kube-");
+        write_kubeconfig(&handle, &url, stem, user, &[], &flags.data_dir.join(format!("{stem}.kubeconfig")))?;
+    }
+    for name in &flags.node_names {
+        let (stem, user) = (format!("kubelet-{name}"), format!("system:node:{name}"));
+        write_kubeconfig(&handle, &url, &stem, &user, &["system:nodes"], &flags.data_dir.join(format!("{stem}.kubeconfig")))?;
+    }
+    tracing::info!(%url, kubeconfig = %flags.data_dir.join("admin.kubeconfig").display(), "ready");
+    let ended = beside(&handle, cancel.clone()).await;
+    cancel.cancel();
+    handle.shutdown().await;
+    snapshots.join_all().await;
+    ended
+}
+
+impl Flags {
+    /// Other servers may have the same etcd.
+    pub fn shares_its_store(&self) -> bool {
+        !self.etcd.etcd_servers.is_empty()
+    }
 }
 
 fn config(flags: &Flags) -> Result<apiserver::Config> {
@@ -116,7 +138,7 @@ fn config(flags: &Flags) -> Result<apiserver::Config> {
     config.anonymous_auth = flags.anonymous_auth;
     config.enable_admission_plugins.clone_from(&flags.enable_admission_plugins);
     config.disable_admission_plugins.clone_from(&flags.disable_admission_plugins);
-    config.shared_store = flags.etcd.cluster()?.is_some();
+    config.shared_store = flags.shares_its_store();
     flags.upkeep.apply(&mut config)?;
     config.admission_control_config_file.clone_from(&flags.admission_control_config_file);
     flags.serving.apply(&mut config)?;
@@ -124,12 +146,12 @@ fn config(flags: &Flags) -> Result<apiserver::Config> {
 }
 
 /// Issues an administrator's certificate and writes a kubeconfig with it.
-pub fn write_admin_kubeconfig(handle: &apiserver::Handle, url: &str, path: &std::path::Path) -> Result<()> {
+pub fn write_admin_kubeconfig(handle: &Handle, url: &str, path: &std::path::Path) -> Result<()> {
     write_kubeconfig(handle, url, "admin", "kubernetes-admin", &["system:masters"], path)
 }
 
 /// Issues a certificate for a user and writes a kubeconfig with it.
-fn write_kubeconfig(handle: &apiserver::Handle, url: &str, stem: &str, user: &str, groups: &[&str], path: &std::path::Path) -> Result<()> {
+fn write_kubeconfig(handle: &Handle, url: &str, stem: &str, user: &str, groups: &[&str], path: &std::path::Path) -> Result<()> {
     let pki = handle.pki();
     let identity = pki.client(stem, user, groups).with_context(|| format!("issuing the certificate of {user}"))?;
     let text = apiserver::pki::kubeconfig("skiff", user, url, pki.ca_pem(), &identity);

@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::Args;
-use client::{Clock, Entropy, Informers, Leadership};
+use client::Informers;
 
 #[derive(Args)]
 pub struct Flags {
@@ -17,20 +17,7 @@ pub struct Flags {
 pub fn run(flags: &Flags) -> Result<()> {
     super::run(|cancel| async move {
         let client = client::from_kubeconfig_named(&flags.kubeconfig, "kube-scheduler").await?;
-        let config = scheduler::Config::default();
         let informers = Informers::new(client.clone());
-        let Some(election) = flags.election.election("kube-scheduler")? else {
-            return Ok(scheduler::run(config, client, &informers, cancel).await?);
-        };
-        let mut leadership = Leadership::new(client.clone(), election, Clock::System, Entropy::from_system());
-        tokio::select! { biased;
-            () = cancel.cancelled() => return Ok(()),
-            () = leadership.acquire() => {}
-        }
-        tokio::select! { biased;
-            ended = scheduler::run(config, client, &informers, cancel) => ended?,
-            () = leadership.hold() => anyhow::bail!("the lease was lost to another scheduler"),
-        }
-        leadership.release().await.context("giving the lease back")
+        super::control_plane::schedule(client, &informers, flags.election.election("kube-scheduler")?, cancel).await
     })
 }

@@ -1,6 +1,7 @@
 //! One file per component that can run alone, with upstream's main flags.
 
 pub mod authentication;
+pub mod control_plane;
 mod credentials;
 mod election;
 pub mod etcd;
