@@ -32,7 +32,12 @@ pub async fn memory(options: &Options) -> Result<()> {
     tokio::time::sleep(SETTLE).await;
     println!("the whole control plane, three processes:");
     let all = [("kube-apiserver", api), ("kube-controller-manager", manager.0.id()), ("kube-scheduler", scheduler.0.id())];
-    watch(&all, options.duration()).await
+    watch(&all, options.duration()).await?;
+    drop((manager, scheduler, server));
+    let server = Server::start_as(options, "control-plane", &dir.join("together")).await?;
+    tokio::time::sleep(SETTLE).await;
+    println!("the whole control plane, one process:");
+    watch(&[("control-plane", server.pid().context("the server has no process")?)], options.duration()).await
 }
 
 fn components(options: &Options, dir: &Path) -> Result<(Process, Process)> {

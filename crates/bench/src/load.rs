@@ -15,7 +15,7 @@ use crate::server::Server;
 pub type MakeCall = Arc<dyn Fn(usize, u64) -> Call + Send + Sync>;
 
 /// How often it is each server's turn.
-const TURNS: u32 = 4;
+pub const TURNS: u32 = 4;
 
 /// One server, what it is asked, and what came of it.
 struct Side<'a> {

@@ -17,10 +17,15 @@ use crate::server::{Server, data_dir};
 use crate::{Options, fill};
 
 const WRITES: usize = 200;
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+const QUIET_MAX: Duration = Duration::from_secs(120);
 
 pub async fn run(options: &Options) -> Result<()> {
     let (dir, _temporary) = data_dir(options)?;
     for resource in ["configmaps", "pods"] {
+        if options.only.as_deref().is_some_and(|only| !resource.contains(only)) {
+            continue;
+        }
         of(options, &dir.join(resource), resource).await?;
         std::fs::remove_dir_all(dir.join(resource))?;
     }
@@ -32,47 +37,80 @@ async fn of(options: &Options, dir: &Path, resource: &str) -> Result<()> {
         let server = Server::start(options, dir).await?;
         let mut admin = Connection::open(&server.access).await?;
         let template = if resource == "pods" { fill::pod(&mut admin).await? } else { fill::config_map(&mut admin).await? };
-        (template, server.pss_bytes().unwrap_or(0))
+        (template, server.own_bytes().unwrap_or(0))
     };
     let (count, bytes) = (options.objects, template.bytes());
     let begin = Instant::now();
     fill::store(&dir.join("store"), fill::named(template, count)).await?;
     println!("{count} {resource} of {bytes} bytes; written to the engine in {:.1} s", begin.elapsed().as_secs_f64());
-    let server = Server::start(options, dir).await?;
-    let first = server.started_in;
-    drop(server);
-    let server = Server::start(options, dir).await?;
-    let held = server.pss_bytes().unwrap_or(0);
-    println!(
-        "  start {:.2} s after the log, {:.2} s after a stop; on disk {:.0} MiB; memory {:.0} MiB, {:.0} bytes an object over its own {bytes}",
-        first.as_secs_f64(),
-        server.started_in.as_secs_f64(),
-        mib(size(&dir.join("store"))?),
-        mib(held),
-        held.saturating_sub(empty) as f64 / count as f64 - bytes as f64,
-    );
+    println!("  on disk {:.0} MiB", mib(size(&dir.join("store"))?));
+    let collection = format!("{CORE}/namespaces/{NAMESPACE}/{resource}");
+    for after in ["the log", "a stop"] {
+        let server = Server::start(options, dir).await?;
+        let begin = Instant::now();
+        Connection::open(&server.access).await?.text(Call::get(format!("{collection}?limit=500")), &[]).await?;
+        let (ready, first) = (server.started_in, server.started_in + begin.elapsed());
+        let quiet = server.started_in + quiet(&server, begin).await?;
+        println!(
+            "  start after {after}: ready after {:.2} s, a first page of 500 listed after {:.2} s, quiet after {:.1} s",
+            ready.as_secs_f64(),
+            first.as_secs_f64(),
+            quiet.as_secs_f64()
+        );
+        if after == "a stop" {
+            let held = server.own_bytes().unwrap_or(0);
+            println!(
+                "  memory {:.0} MiB, at its peak {:.0} MiB: {:.0} bytes an object over its own {bytes}; on disk {:.0} MiB",
+                mib(held),
+                mib(server.peak_bytes().unwrap_or(0)),
+                held.saturating_sub(empty) as f64 / count as f64 - bytes as f64,
+                mib(size(&dir.join("store"))?)
+            );
+            reads(options, server, &collection).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Waits until a server has done what its start asks of it; answers for how long it was busy.
+async fn quiet(server: &Server, begin: Instant) -> Result<Duration> {
+    let mut busy = begin.elapsed();
+    while begin.elapsed() < QUIET_MAX {
+        let before = server.cpu().unwrap_or_default();
+        tokio::time::sleep(LOOK_EVERY).await;
+        if server.cpu().unwrap_or_default() < before + LOOK_EVERY / 10 {
+            break;
+        }
+        busy = begin.elapsed();
+    }
+    Ok(busy)
+}
+
+async fn reads(options: &Options, server: Server, collection: &str) -> Result<()> {
     report::head();
     let servers = [server];
-    let collection = format!("{CORE}/namespaces/{NAMESPACE}/{resource}");
     let call = |path: String| -> MakeCall { Arc::new(move |_, _| Call::get(path.clone())) };
-    let one = call(format!("{collection}/o0000001"));
-    load::measure(&servers, "GET one", options.connections, options.duration(), one).await?;
-    load::measure(&servers, "LIST a page of 500", 8, options.duration(), call(format!("{collection}?limit=500"))).await?;
-    load::measure(
-        &servers,
-        "LIST one by its name",
-        8,
-        options.duration(),
-        call(format!("{collection}?fieldSelector=metadata.name%3Do0000001")),
-    )
-    .await?;
-    load::measure(&servers, "LIST all of them", 1, options.duration(), call(collection.clone())).await?;
-    report::print(watch(&servers[0], &collection).await?);
+    let page = call(format!("{collection}?limit=500"));
+    for (what, connections, make) in [
+        ("GET one", options.connections, call(format!("{collection}/o0000001"))),
+        ("LIST a page of 500", 8, page.clone()),
+        ("LIST one by its name", 8, call(format!("{collection}?fieldSelector=metadata.name%3Do0000001"))),
+        ("LIST all of them", 1, call(collection.to_owned())),
+    ] {
+        load::measure(&servers, what, connections, options.duration(), make).await?;
+    }
+    let [server] = &servers;
+    report::print(watch(server, collection, "write and see it in a watch").await?);
+    let asked = [(server, "LIST a page of 500, meanwhile", page)];
+    let loaded = watch(server, collection, "the same, beside readers");
+    let (row, readers) = tokio::try_join!(loaded, load::compare(&asked, 8, options.duration()))?;
+    report::print(row);
+    readers.into_iter().for_each(report::print);
     Ok(())
 }
 
 /// From a write's start until a watch has it, one after the other.
-async fn watch(server: &Server, collection: &str) -> Result<Row> {
+async fn watch(server: &Server, collection: &str, what: &str) -> Result<Row> {
     let mut admin = Connection::open(&server.access).await?;
     let list = admin.text(Call::get(format!("{collection}?limit=1")), &[]).await?;
     let list: serde_json::Value = serde_json::from_slice(&list)?;
@@ -83,7 +121,7 @@ async fn watch(server: &Server, collection: &str) -> Result<Row> {
         bail!("a watch answered {}", response.status());
     }
     let mut body = response.into_body();
-    let mut row = Row::new(&server.name, "write and see it in a watch", 1);
+    let mut row = Row::new(&server.name, what, 1);
     for n in 0..WRITES {
         let patch = json!({"metadata": {"annotations": {"n": n.to_string()}}});
         let call = Call::json(Method::PATCH, format!("{collection}/o0000002"), &patch);

@@ -59,12 +59,17 @@ impl Server {
 
     /// Starts the binary on a directory and waits until it is ready. What it logs is beside that directory.
     pub async fn start(options: &Options, dir: &Path) -> Result<Self> {
+        Self::start_as(options, "kube-apiserver", dir).await
+    }
+
+    /// As [`Server::start`], of another role that has an API server in it.
+    pub async fn start_as(options: &Options, role: &str, dir: &Path) -> Result<Self> {
         let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
         let log = dir.with_extension("log");
         std::fs::create_dir_all(dir)?;
         let arguments = ["--bind-address", "127.0.0.1", "--secure-port", &port.to_string(), "--data-dir"].map(std::ffi::OsString::from);
         let begin = Instant::now();
-        let mut process = spawn(&options.binary, "kube-apiserver", arguments.into_iter().chain([dir.into()]), &log)?;
+        let mut process = spawn(&options.binary, role, arguments.into_iter().chain([dir.into()]), &log)?;
         let pid = process.0.id();
         let kubeconfig = dir.join("admin.kubeconfig");
         loop {
@@ -108,8 +113,9 @@ impl Server {
         }
     }
 
-    pub fn pss_bytes(&self) -> Option<u64> {
-        pss_bytes(self.pid?)
+    /// What it holds in memory of its own: no code, no files.
+    pub fn own_bytes(&self) -> Option<u64> {
+        kib(&format!("/proc/{}/smaps_rollup", self.pid?), "Pss_Anon:")
     }
 }
 

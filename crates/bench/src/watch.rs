@@ -1,5 +1,5 @@
 //! Fan-out: many watchers of one collection, each on a connection of its own. First as many events as can be delivered, then
-//! few enough that the time each takes says something.
+//! few enough that the time each takes says something. Two servers take turns.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 use crate::connection::{Call, Connection, secured};
 use crate::report::{Latencies, Row};
 use crate::server::Server;
-use crate::{Options, api, report};
+use crate::{Options, api, load, report};
 
 const WRITERS: usize = 64;
 /// Latencies are taken of one watcher in so many.
@@ -35,10 +35,15 @@ pub async fn run(options: &Options) -> Result<()> {
     // The objects that exist come first.
     tokio::time::sleep(Duration::from_secs(1)).await;
     report::head();
+    let turns = if servers.len() > 1 { load::TURNS } else { 1 };
     for (what, rate) in RATES {
-        for (server, fan) in servers.iter().zip(&fans) {
-            fan.measure(server, what, rate, options).await?;
+        servers.iter().zip(&mut fans).for_each(|(server, fan)| fan.begin(server, what));
+        for _ in 0..turns {
+            for (server, fan) in servers.iter().zip(&mut fans) {
+                fan.turn(server, rate, options.duration() / turns).await?;
+            }
         }
+        servers.iter().zip(&mut fans).for_each(|(server, fan)| fan.end(server, options));
     }
     for mut fan in fans {
         fan.watchers.abort_all();
@@ -47,11 +52,14 @@ pub async fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// The watchers of one server.
+/// The watchers of one server, and what was measured of them so far.
 struct Fan {
     seen: Arc<Seen>,
     count: usize,
     watchers: JoinSet<Result<()>>,
+    writers: Vec<Connection>,
+    row: Row,
+    written: u64,
 }
 
 /// What arrived.
@@ -66,7 +74,12 @@ struct Seen {
 
 impl Fan {
     async fn open(server: &Server, options: &Options) -> Result<Self> {
-        let mut fan = Fan { seen: Arc::default(), count: options.watchers, watchers: JoinSet::new() };
+        let mut writers = Vec::with_capacity(WRITERS);
+        for _ in 0..WRITERS {
+            writers.push(Connection::open(&server.access).await?);
+        }
+        let row = Row::new(&server.name, "", 0);
+        let mut fan = Fan { seen: Arc::default(), count: options.watchers, watchers: JoinSet::new(), writers, row, written: 0 };
         for n in 0..options.watchers {
             let mut stream = secured(&server.access).await?;
             let token = server.access.token.as_ref().map(|t| format!("Authorization: Bearer {t}\r\n")).unwrap_or_default();
@@ -82,14 +95,17 @@ impl Fan {
         Ok(fan)
     }
 
-    async fn measure(&self, server: &Server, what: &str, rate: f64, options: &Options) -> Result<()> {
+    fn begin(&mut self, server: &Server, what: &str) {
         server.forget_peak();
         *self.samples() = Latencies::default();
-        let events = || self.seen.events.load(Ordering::Relaxed);
+        (self.row, self.written) = (Row::new(&server.name, what, self.count), 0);
+    }
+
+    async fn turn(&mut self, server: &Server, rate: f64, time: Duration) -> Result<()> {
+        let seen = self.seen.clone();
+        let events = || seen.events.load(Ordering::Relaxed);
         let (before, cpu, begin) = (events(), server.cpu(), Instant::now());
-        let writes_per_second = rate / self.count.max(1) as f64;
-        let mut row = Row::new(&server.name, what, self.count);
-        let written = write(server, writes_per_second, options.duration()).await?;
+        self.written += write(&mut self.writers, rate / self.count.max(1) as f64, time).await?;
         // Until everything has arrived.
         let mut last = begin.elapsed();
         let mut count = events();
@@ -100,15 +116,22 @@ impl Fan {
             }
             (count, last) = (events(), begin.elapsed());
         }
-        row.seconds = last.as_secs_f64();
-        row.count = Some(count - before);
-        row.server_cpu = cpu.zip(server.cpu()).map(|(before, after)| after.saturating_sub(before));
+        let row = &mut self.row;
+        row.seconds += last.as_secs_f64();
+        row.count = Some(row.count.unwrap_or(0) + count - before);
+        let used = cpu.zip(server.cpu()).map(|(before, after)| after.saturating_sub(before));
+        row.server_cpu = used.map(|used| used + row.server_cpu.unwrap_or_default());
+        Ok(())
+    }
+
+    fn end(&mut self, server: &Server, options: &Options) {
+        let mut row = std::mem::replace(&mut self.row, Row::new("", "", 0));
         row.server_peak_bytes = server.peak_bytes();
         row.latencies = std::mem::take(&mut *self.samples());
-        row.failures = self.seen.ended.load(Ordering::Relaxed) + (written * self.count as u64).saturating_sub(count - before);
+        let due = self.written * self.count as u64;
+        row.failures = self.seen.ended.load(Ordering::Relaxed) + due.saturating_sub(row.count.unwrap_or(0));
         report::print(row);
-        println!("  {:.0} writes a second by {WRITERS} writers", written as f64 / options.duration().as_secs_f64());
-        Ok(())
+        println!("  {:.0} writes a second by {WRITERS} writers", self.written as f64 / options.duration().as_secs_f64());
     }
 
     fn samples(&self) -> std::sync::MutexGuard<'_, Latencies> {
@@ -117,11 +140,10 @@ impl Fan {
 }
 
 /// Patches at a rate, or as fast as the writers can; answers how many.
-async fn write(server: &Server, per_second: f64, time: Duration) -> Result<u64> {
+async fn write(writers: &mut Vec<Connection>, per_second: f64, time: Duration) -> Result<u64> {
     let mut tasks = JoinSet::new();
     let begin = Instant::now();
-    for writer in 0..WRITERS {
-        let mut connection = Connection::open(&server.access).await?;
+    for (writer, mut connection) in std::mem::take(writers).into_iter().enumerate() {
         tasks.spawn(async move {
             let mut written = 0u64;
             let each = Duration::from_secs_f64(WRITERS as f64 / per_second);
@@ -137,14 +159,16 @@ async fn write(server: &Server, per_second: f64, time: Duration) -> Result<u64> 
                 connection.text(Call { content_type: "application/merge-patch+json", ..call }, &[]).await?;
                 written += 1;
             }
-            anyhow::Ok(written)
+            anyhow::Ok((connection, written))
         });
     }
-    let mut written = 0;
+    let mut all = 0;
     while let Some(ended) = tasks.join_next().await {
-        written += ended??;
+        let (connection, written) = ended??;
+        writers.push(connection);
+        all += written;
     }
-    Ok(written)
+    Ok(all)
 }
 
 async fn follow(mut stream: impl AsyncRead + Unpin, seen: Arc<Seen>, sampled: bool) -> Result<()> {

@@ -18,8 +18,9 @@ use anyhow::{Context, Result};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-/// A start is over by then, informers included.
-const SETTLED_AFTER: Duration = Duration::from_secs(5);
+/// A start is over by then, informers included; and then that of those who connect to what was started.
+const SETTLED_AFTER: [Duration; 2] = [Duration::from_secs(5), Duration::from_secs(20)];
+const SETTLE_EVERY: Duration = Duration::from_secs(600);
 
 /// Runs one component until TERM or INT. A second signal ends the process at once.
 pub fn run<F, T>(component: F) -> Result<()>
@@ -46,12 +47,15 @@ where
     ended
 }
 
-/// Once the start is over: gives back the memory of the code that only it needed, a third of what is resident.
+/// Once the start is over, and now and then: gives back the program's file, of which a start needs three times of what is needed
+/// later. What is needed is mapped again in a millisecond or two of all threads together.
 pub async fn settle() {
-    tokio::time::sleep(SETTLED_AFTER).await;
-    match sys::memory::release_code() {
-        Ok(bytes) => tracing::debug!(bytes, "the start's code was given back"),
-        Err(error) => tracing::debug!(%error, "the start's code stays in memory"),
+    for after in SETTLED_AFTER.into_iter().chain(std::iter::repeat(SETTLE_EVERY)) {
+        tokio::time::sleep(after).await;
+        match sys::memory::release_file() {
+            Ok(bytes) => tracing::debug!(bytes, "code that is not in use was given back"),
+            Err(error) => tracing::debug!(%error, "code that is not in use stays in memory"),
+        }
     }
 }
 
