@@ -19,6 +19,7 @@ pub type Ended = (&'static str, Result<()>);
 
 /// Those of the API server, and where pods get their addresses from.
 #[derive(Args)]
+#[group(id = "control-plane")]
 pub struct Flags {
     #[command(flatten)]
     server: kube_apiserver::Flags,
