@@ -143,31 +143,6 @@ fn param_kind(v: &Value, p: &Path<'_>, e: &mut ErrorList) {
     }
 }
 
-/// Words of CEL that no variable may be called.
-const RESERVED: [&str; 21] = [
-    "true",
-    "false",
-    "null",
-    "in",
-    "as",
-    "break",
-    "const",
-    "continue",
-    "else",
-    "for",
-    "function",
-    "if",
-    "import",
-    "let",
-    "loop",
-    "package",
-    "namespace",
-    "return",
-    "var",
-    "void",
-    "while",
-];
-
 /// Match conditions, which know no variables, and the variables; answers what all other expressions may speak of.
 fn variables(v: &Value, scope: Scope, p: &Path<'_>, e: &mut ErrorList) -> cel::Env {
     if !list(v, "matchConditions").is_empty() {
@@ -179,7 +154,7 @@ fn variables(v: &Value, scope: Scope, p: &Path<'_>, e: &mut ErrorList) -> cel::E
         let p = at.index(i);
         match s(variable, "name") {
             "" => e.push(Error::required(&p.child("name"), "name is not specified")),
-            name if !names::c_identifier(name).is_empty() || RESERVED.contains(&name) => {
+            name if !cel::is_identifier(name) => {
                 e.push(Error::invalid_str(&p.child("name"), name, "must be a valid CEL identifier"));
             }
             _ => {}

@@ -81,47 +81,54 @@ fn print(value: &Value, id: TypeId, out: &mut String) {
     }
 }
 
-/// The order of fields in upstream's internal types, where it is not that of v1.
-const ORDERS: [(&str, &[&str]); 5] = [
+/// What a PersistentVolume can be, in the order of upstream's internal type.
+const VOLUME_SOURCES: [&str; 22] = [
+    "gcePersistentDisk",
+    "awsElasticBlockStore",
+    "hostPath",
+    "glusterfs",
+    "nfs",
+    "rbd",
+    "quobyte",
+    "iscsi",
+    "flexVolume",
+    "cinder",
+    "cephfs",
+    "fc",
+    "flocker",
+    "azureFile",
+    "vsphereVolume",
+    "azureDisk",
+    "photonPersistentDisk",
+    "portworxVolume",
+    "scaleIO",
+    "local",
+    "storageos",
+    "csi",
+];
+
+/// The order of fields in upstream's internal types, where it is not that of v1; in parts.
+const ORDERS: [(&str, &[&[&str]]); 5] = [
     (
         ".core.v1.PersistentVolumeSpec",
         &[
-            "capacity",
-            "gcePersistentDisk",
-            "awsElasticBlockStore",
-            "hostPath",
-            "glusterfs",
-            "nfs",
-            "rbd",
-            "quobyte",
-            "iscsi",
-            "flexVolume",
-            "cinder",
-            "cephfs",
-            "fc",
-            "flocker",
-            "azureFile",
-            "vsphereVolume",
-            "azureDisk",
-            "photonPersistentDisk",
-            "portworxVolume",
-            "scaleIO",
-            "local",
-            "storageos",
-            "csi",
-            "accessModes",
-            "claimRef",
-            "persistentVolumeReclaimPolicy",
-            "storageClassName",
-            "mountOptions",
-            "volumeMode",
-            "nodeAffinity",
-            "volumeAttributesClassName",
+            &["capacity"],
+            &VOLUME_SOURCES,
+            &[
+                "accessModes",
+                "claimRef",
+                "persistentVolumeReclaimPolicy",
+                "storageClassName",
+                "mountOptions",
+                "volumeMode",
+                "nodeAffinity",
+                "volumeAttributesClassName",
+            ],
         ],
     ),
     (
         ".core.v1.PodSecurityContext",
-        &[
+        &[&[
             "seLinuxOptions",
             "windowsOptions",
             "runAsUser",
@@ -135,11 +142,11 @@ const ORDERS: [(&str, &[&str]); 5] = [
             "seccompProfile",
             "appArmorProfile",
             "seLinuxChangePolicy",
-        ],
+        ]],
     ),
     (
         ".core.v1.Volume",
-        &[
+        &[&[
             "name",
             "hostPath",
             "emptyDir",
@@ -171,38 +178,12 @@ const ORDERS: [(&str, &[&str]); 5] = [
             "csi",
             "ephemeral",
             "image",
-        ],
+        ]],
     ),
-    (
-        ".core.v1.PersistentVolumeSource",
-        &[
-            "gcePersistentDisk",
-            "awsElasticBlockStore",
-            "hostPath",
-            "glusterfs",
-            "nfs",
-            "rbd",
-            "quobyte",
-            "iscsi",
-            "flexVolume",
-            "cinder",
-            "cephfs",
-            "fc",
-            "flocker",
-            "azureFile",
-            "vsphereVolume",
-            "azureDisk",
-            "photonPersistentDisk",
-            "portworxVolume",
-            "scaleIO",
-            "local",
-            "storageos",
-            "csi",
-        ],
-    ),
+    (".core.v1.PersistentVolumeSource", &[&VOLUME_SOURCES]),
     (
         ".core.v1.PodSpec",
-        &[
+        &[&[
             "volumes",
             "initContainers",
             "containers",
@@ -239,7 +220,7 @@ const ORDERS: [(&str, &[&str]); 5] = [
             "resources",
             "hostnameOverride",
             "schedulingGroup",
-        ],
+        ]],
     ),
 ];
 
@@ -247,7 +228,7 @@ const ORDERS: [(&str, &[&str]); 5] = [
 fn fields(value: &Value, s: &Struct, first: &mut bool, out: &mut String) {
     let order = ORDERS.iter().find(|(ty, _)| s.name.ends_with(ty)).map(|(_, order)| *order);
     let in_order: Vec<&machinery::schema::Field> = match order {
-        Some(order) => order.iter().filter_map(|name| s.field(name)).collect(),
+        Some(order) => order.iter().copied().flatten().filter_map(|name| s.field(name)).collect(),
         None => s.fields.iter().collect(),
     };
     for field in in_order {

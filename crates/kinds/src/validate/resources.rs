@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 use super::rules::{dns_label, named, non_negative_quantity, quantity_at, resource_entries};
 use super::tree::{has, list, opt, s};
 
-/// Names of resources without a domain.
-const STANDARD: [&str; 20] = [
+/// Names of resources without a domain that a quota may limit; `storage` is the only other.
+const QUOTA: [&str; 19] = [
     "configmaps",
     "cpu",
     "ephemeral-storage",
@@ -28,27 +28,6 @@ const STANDARD: [&str; 20] = [
     "services",
     "services.loadbalancers",
     "services.nodeports",
-    "storage",
-];
-const QUOTA: [&str; 18] = [
-    "configmaps",
-    "cpu",
-    "ephemeral-storage",
-    "limits.cpu",
-    "limits.ephemeral-storage",
-    "limits.memory",
-    "memory",
-    "persistentvolumeclaims",
-    "pods",
-    "replicationcontrollers",
-    "requests.cpu",
-    "requests.ephemeral-storage",
-    "requests.memory",
-    "requests.storage",
-    "resourcequotas",
-    "secrets",
-    "services",
-    "services.loadbalancers",
 ];
 
 /// Only whole numbers of these.
@@ -69,7 +48,7 @@ pub fn is_huge_pages(name: &str) -> bool {
 }
 
 pub fn is_standard(name: &str) -> bool {
-    STANDARD.contains(&name) || is_huge_pages(name)
+    QUOTA.contains(&name) || name == "storage" || is_huge_pages(name)
 }
 
 pub fn is_standard_container(name: &str) -> bool {
@@ -77,7 +56,7 @@ pub fn is_standard_container(name: &str) -> bool {
 }
 
 pub fn is_standard_quota(name: &str) -> bool {
-    QUOTA.contains(&name) || name == "services.nodeports" || is_huge_pages(name) || name.starts_with("requests.hugepages-")
+    QUOTA.contains(&name) || is_huge_pages(name) || name.starts_with("requests.hugepages-")
 }
 
 /// Without a domain, or with one of kubernetes.io.

@@ -23,21 +23,29 @@ pub fn label_selector_at(v: &Value, key: &str, p: &Path<'_>, e: &mut ErrorList) 
     }
 }
 
-fn requirement_rule(r: &Value, p: &Path<'_>, e: &mut ErrorList) {
-    let values = list(r, "values");
+/// The operators of every selector, with how many values they take. False: it is another.
+fn set_operator(r: &Value, p: &Path<'_>, e: &mut ErrorList) -> bool {
+    let no_values = list(r, "values").is_empty();
     match s(r, "operator") {
-        "In" | "NotIn" if values.is_empty() => {
+        "In" | "NotIn" if no_values => {
             e.push(Error::required(&p.child("values"), "must be specified when `operator` is 'In' or 'NotIn'"));
         }
-        "Exists" | "DoesNotExist" if !values.is_empty() => {
+        "Exists" | "DoesNotExist" if !no_values => {
             e.push(Error::forbidden(&p.child("values"), "may not be specified when `operator` is 'Exists' or 'DoesNotExist'"));
         }
         "In" | "NotIn" | "Exists" | "DoesNotExist" => {}
-        other => e.push(Error::invalid_str(&p.child("operator"), other, "not a valid selector operator")),
+        _ => return false,
+    }
+    true
+}
+
+fn requirement_rule(r: &Value, p: &Path<'_>, e: &mut ErrorList) {
+    if !set_operator(r, p, e) {
+        e.push(Error::invalid_str(&p.child("operator"), s(r, "operator"), "not a valid selector operator"));
     }
     qualified(&p.child("key"), s(r, "key"), e);
     let at = p.child("values");
-    for (i, value) in values.iter().enumerate() {
+    for (i, value) in list(r, "values").iter().enumerate() {
         let value = value.as_str().unwrap_or("");
         named(&at.index(i), value, names::label_value(value), e);
     }
@@ -76,18 +84,12 @@ pub fn node_selector_term(term: &Value, p: &Path<'_>, e: &mut ErrorList) {
 }
 
 fn node_requirement(r: &Value, p: &Path<'_>, e: &mut ErrorList) {
-    let values = list(r, "values");
     match s(r, "operator") {
-        "In" | "NotIn" if values.is_empty() => {
-            e.push(Error::required(&p.child("values"), "must be specified when `operator` is 'In' or 'NotIn'"));
-        }
-        "Exists" | "DoesNotExist" if !values.is_empty() => {
-            e.push(Error::forbidden(&p.child("values"), "may not be specified when `operator` is 'Exists' or 'DoesNotExist'"));
-        }
-        "Gt" | "Lt" if values.len() != 1 => {
+        "Gt" | "Lt" if list(r, "values").len() != 1 => {
             e.push(Error::required(&p.child("values"), "must be specified single value when `operator` is 'Lt' or 'Gt'"));
         }
-        "In" | "NotIn" | "Exists" | "DoesNotExist" | "Gt" | "Lt" => {}
+        "Gt" | "Lt" => {}
+        _ if set_operator(r, p, e) => {}
         other => e.push(Error::invalid_str(&p.child("operator"), other, "not a valid selector operator")),
     }
     qualified(&p.child("key"), s(r, "key"), e);
