@@ -23,7 +23,7 @@ mod url;
 
 pub(crate) use convert::text_of;
 pub(crate) use format::regex_size;
-pub(crate) use operators::{compare, equal};
+pub(crate) use operators::{compare, compares_contents, equal};
 pub(crate) use semver::Version;
 pub(crate) use standard::insert_into;
 

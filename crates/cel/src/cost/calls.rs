@@ -306,16 +306,7 @@ fn of_standard(overload: &str, target: Option<&Arg<'_>>, args: &[Arg<'_>]) -> Ca
         "in_list" => at(1).into(),
         "matches_string" => target_size.plus(Estimate::fixed(1)).scaled(PER_CHAR).by(at(0).scaled(PER_REGEX_CHAR)).into(),
         "contains_string" => target_size.scaled(PER_CHAR).by(at(0).scaled(PER_CHAR)).into(),
-        "less_string"
-        | "greater_string"
-        | "less_equals_string"
-        | "greater_equals_string"
-        | "less_bytes"
-        | "greater_bytes"
-        | "less_equals_bytes"
-        | "greater_equals_bytes"
-        | "equals"
-        | "not_equals" => {
+        _ if crate::library::compares_contents(overload) => {
             let max = at(0).max.min(at(1).max);
             Estimate { min: u64::from(max > 0), max }.scaled(PER_CHAR).into()
         }

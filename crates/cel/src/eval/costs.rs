@@ -169,16 +169,7 @@ fn of_standard(overload: &str, args: &[Value<'_>]) -> u64 {
     match overload {
         "starts_with_string" | "ends_with_string" | "string_to_bytes" | "bytes_to_string" => times(at(0), PER_CHAR),
         "in_list" => at(1),
-        "less_string"
-        | "greater_string"
-        | "less_equals_string"
-        | "greater_equals_string"
-        | "less_bytes"
-        | "greater_bytes"
-        | "less_equals_bytes"
-        | "greater_equals_bytes"
-        | "equals"
-        | "not_equals" => times(at(0).min(at(1)), PER_CHAR),
+        _ if crate::library::compares_contents(overload) => times(at(0).min(at(1)), PER_CHAR),
         "add_string" | "add_bytes" => times(at(0) + at(1), PER_CHAR),
         "matches_string" | "matches" => regex(args),
         "contains_string" => times(at(0), PER_CHAR).saturating_mul(times(at(1), PER_CHAR)),

@@ -431,3 +431,20 @@ fn maps_equal(a: &Map<'_>, b: &Map<'_>) -> bool {
             _ => false,
         })
 }
+
+/// Whether an overload compares what two values hold, so that it costs as much as the smaller one has.
+pub(crate) fn compares_contents(overload: &str) -> bool {
+    matches!(
+        overload,
+        "less_string"
+            | "greater_string"
+            | "less_equals_string"
+            | "greater_equals_string"
+            | "less_bytes"
+            | "greater_bytes"
+            | "less_equals_bytes"
+            | "greater_equals_bytes"
+            | "equals"
+            | "not_equals"
+    )
+}
