@@ -7,6 +7,8 @@ mod scalar;
 
 use serde_json::{Map, Value};
 
+use crate::json::go_kind;
+
 use crate::field::go_quote;
 use crate::schema::{Either, Field, Omit, Scalar, Struct, Type, TypeId, Types};
 
@@ -335,7 +337,7 @@ impl<'t> Decoder<'t> {
             Type::Map(_) => format!("cannot restore map from {given}"),
             _ => format!("cannot restore struct from: {given}"),
         };
-        cannot_unmarshal(kind_of(found), &self.go_type(ty, field), restore, at)
+        cannot_unmarshal(go_kind(found), &self.go_type(ty, field), restore, at)
     }
 
     /// As `go_type`, where Go names the type itself and not what its JSON is.
@@ -403,17 +405,6 @@ fn omitted(types: &Types, field: &Field, value: &Value) -> bool {
     }
 }
 
-fn kind_of(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "bool",
-        Value::Number(_) => "number",
-        Value::String(_) => "string",
-        Value::Array(_) => "array",
-        Value::Object(_) => "object",
-    }
-}
-
 /// Go's `UnmarshalTypeError`.
 fn cannot_unmarshal(found: &str, wanted: &str, restore: String, at: Option<&Frame<'_>>) -> DecodeError {
     let field = at.and_then(|frame| frame.innermost_field().map(|(s, _)| (s, frame.go_path())));
@@ -434,6 +425,6 @@ fn go_value_type(value: &Value) -> &'static str {
         Value::Number(_) => "int64",
         Value::Object(_) => "map",
         Value::Array(_) => "slice",
-        other => kind_of(other),
+        other => go_kind(other),
     }
 }

@@ -32,6 +32,18 @@ pub enum JsonError {
     Depth,
 }
 
+/// Go's word for the kind of a JSON value, as its errors of decoding have it.
+pub fn go_kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "bool",
+        Value::Number(_) => "number",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
+    }
+}
+
 /// Parses a whole document.
 pub fn parse(bytes: &[u8]) -> Result<Parsed, JsonError> {
     let mut parser = Parser { bytes, at: 0, duplicates: Vec::new() };

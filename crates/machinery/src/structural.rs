@@ -23,7 +23,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 pub use decode::{ObjectMeta, Source};
-pub use parse::ParseError;
+pub use parse::{CHECKS, ParseError};
 pub use pattern::Pattern;
 pub use trail::Place;
 

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use kinds::{Custom, Resource};
 use machinery::gvk::{GroupVersion, GroupVersionKind};
+use machinery::structural::CHECKS;
 use serde_json::{Map, Value, json};
 
 use super::paths::{self, Dialect};
@@ -16,35 +17,8 @@ use crate::registry::Snapshot;
 const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1";
 /// Deeper than any schema that was parsed.
 const DEPTH_MAX: usize = 160;
-/// What a published schema may say beside what lies in it.
-const SAID: [&str; 26] = [
-    "type",
-    "format",
-    "title",
-    "description",
-    "default",
-    "nullable",
-    "enum",
-    "pattern",
-    "maximum",
-    "exclusiveMaximum",
-    "minimum",
-    "exclusiveMinimum",
-    "multipleOf",
-    "maxLength",
-    "minLength",
-    "maxItems",
-    "minItems",
-    "uniqueItems",
-    "maxProperties",
-    "minProperties",
-    "required",
-    "allOf",
-    "anyOf",
-    "oneOf",
-    "not",
-    "properties",
-];
+/// What a published schema may say beside [`CHECKS`] and extensions.
+const SAID: [&str; 8] = ["type", "title", "description", "default", "nullable", "properties", "items", "additionalProperties"];
 
 /// Documents of custom group versions.
 #[derive(Default)]
@@ -190,8 +164,7 @@ fn publish(schemas: &mut Schemas, given: &Value, dialect: Dialect, depth: usize)
     let nullable = v2 && map.get("nullable") == Some(&Value::Bool(true));
     let mut out = Map::new();
     for (key, value) in map {
-        let said =
-            SAID.contains(&key.as_str()) || matches!(key.as_str(), "items" | "additionalProperties") || key.starts_with("x-kubernetes-");
+        let said = CHECKS.contains(&key.as_str()) || SAID.contains(&key.as_str()) || key.starts_with("x-kubernetes-");
         // Version 2 knows neither alternatives nor null: what may be null is said to be anything.
         let dropped = v2 && (matches!(key.as_str(), "allOf" | "anyOf" | "oneOf" | "not" | "nullable") || (nullable && forgets(key)));
         if !said || dropped || value.is_null() {

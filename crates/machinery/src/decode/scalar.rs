@@ -40,7 +40,7 @@ pub(super) fn go_kind(scalar: Scalar) -> &'static str {
 }
 
 fn wrong(scalar: Scalar, value: &Value) -> Refusal {
-    Refusal::Type { found: super::kind_of(value).to_owned(), wanted: go_name(scalar) }
+    Refusal::Type { found: crate::json::go_kind(value).to_owned(), wanted: go_name(scalar) }
 }
 
 /// Rewrites a leaf that is not null.

@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 
 use super::PatchError;
 use crate::field::go_quote;
-use crate::json;
+use crate::json::{self, go_kind};
 
 pub const OPERATIONS_MAX: usize = 10_000;
 /// What copies may add up to, as upstream.
@@ -16,17 +16,6 @@ const COPY_BYTES_MAX: usize = 3 * 1024 * 1024;
 pub struct JsonPatch {
     operations: Vec<Value>,
     pub strict: Vec<String>,
-}
-
-pub(super) fn go_kind(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "bool",
-        Value::Number(_) => "number",
-        Value::String(_) => "string",
-        Value::Array(_) => "array",
-        Value::Object(_) => "object",
-    }
 }
 
 impl JsonPatch {

@@ -9,7 +9,7 @@ use crate::json;
 pub fn merge(object: &Value, patch: &[u8]) -> Result<(Value, Vec<String>), PatchError> {
     let parsed = json::parse(patch).map_err(|e| PatchError::Decode(e.to_string()))?;
     let Value::Object(patch) = parsed.value else {
-        let found = super::json::go_kind(&parsed.value);
+        let found = crate::json::go_kind(&parsed.value);
         return Err(PatchError::Decode(format!("json: cannot unmarshal {found} into Go value of type map[string]interface {{}}")));
     };
     let mut out = object.clone();

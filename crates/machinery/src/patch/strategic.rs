@@ -20,7 +20,7 @@ type Object = Map<String, Value>;
 pub fn strategic(types: &Types, ty: TypeId, object: &Value, patch: &[u8]) -> Result<(Value, Vec<String>), PatchError> {
     let parsed = json::parse(patch).map_err(|e| PatchError::Malformed(e.to_string()))?;
     let Value::Object(map) = parsed.value else {
-        let found = super::json::go_kind(&parsed.value);
+        let found = crate::json::go_kind(&parsed.value);
         return Err(PatchError::Malformed(format!("json: cannot unmarshal {found} into Go value of type map[string]interface {{}}")));
     };
     let original = object.as_object().cloned().unwrap_or_default();

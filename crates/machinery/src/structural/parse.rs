@@ -8,6 +8,30 @@ use serde_json::Value;
 use super::pattern::Patterns;
 use super::{Additional, Checks, Kind, ListType, Rule, Schema};
 
+/// The keywords that say what a value must be like, beside its type and what lies in it.
+pub const CHECKS: [&str; 20] = [
+    "format",
+    "maximum",
+    "exclusiveMaximum",
+    "minimum",
+    "exclusiveMinimum",
+    "multipleOf",
+    "maxLength",
+    "minLength",
+    "pattern",
+    "maxItems",
+    "minItems",
+    "uniqueItems",
+    "maxProperties",
+    "minProperties",
+    "required",
+    "enum",
+    "allOf",
+    "anyOf",
+    "oneOf",
+    "not",
+];
+
 /// Deeper than any decoded tree: JSON may nest 120 levels, and a schema takes two for each of its own.
 const DEPTH_MAX: usize = 128;
 /// More than fits into a stored definition.
@@ -90,29 +114,7 @@ impl Parser {
     }
 
     fn checks(&mut self, tree: &Value, depth: usize) -> Result<Option<Box<Checks>>, ParseError> {
-        const KEYS: [&str; 20] = [
-            "format",
-            "maximum",
-            "exclusiveMaximum",
-            "minimum",
-            "exclusiveMinimum",
-            "multipleOf",
-            "maxLength",
-            "minLength",
-            "pattern",
-            "maxItems",
-            "minItems",
-            "uniqueItems",
-            "maxProperties",
-            "minProperties",
-            "required",
-            "enum",
-            "allOf",
-            "anyOf",
-            "oneOf",
-            "not",
-        ];
-        let Some(map) = tree.as_object().filter(|map| KEYS.iter().any(|key| map.contains_key(*key))) else { return Ok(None) };
+        let Some(map) = tree.as_object().filter(|map| CHECKS.iter().any(|key| map.contains_key(*key))) else { return Ok(None) };
         let flag = |key: &str| map.get(key).and_then(Value::as_bool).unwrap_or(false);
         let number = |key: &str| map.get(key).and_then(Value::as_f64);
         let count = |key: &str| map.get(key).and_then(Value::as_i64);

@@ -88,7 +88,7 @@ impl Raw {
 
     /// What keeps even the kind from being read: upstream reads `kind` and `apiVersion` first, in any case of letters.
     fn check_meta(&self, value: &Value, want: &GroupVersionKind) -> Result<(), StatusError> {
-        let go = crate::verbs::write::patch::go_type;
+        let go = machinery::json::go_kind;
         let Some(map) = value.as_object() else {
             let what = go(value);
             return Err(self.unrecognized(want, &format!("couldn't get version/kind; json parse error: json: cannot unmarshal {what} into Go value of type struct {{ APIVersion string \"json:\\\"apiVersion,omitempty\\\"\"; Kind string \"json:\\\"kind,omitempty\\\"\" }}")));

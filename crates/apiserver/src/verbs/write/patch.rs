@@ -182,7 +182,7 @@ fn apply(ctx: &Ctx, target: &Target, patch: &Patch, old: Option<&Value>) -> Resu
     if !config.is_object() && !config.is_null() {
         return Err(StatusError::bad_request(format!(
             "error decoding YAML: error unmarshaling JSON: while decoding JSON: json: cannot unmarshal {} into Go value of type map[string]interface {{}}",
-            go_type(&config)
+            machinery::json::go_kind(&config)
         )));
     }
     let (kind, version) = (machinery::object::str_at(&config, "kind"), machinery::object::str_at(&config, "apiVersion"));
@@ -209,16 +209,4 @@ fn apply(ctx: &Ctx, target: &Target, patch: &Patch, old: Option<&Value>) -> Resu
     let mut value = applied.object;
     resource.decode(&mut value).map_err(|e| StatusError::new(500, "", e.to_string()))?;
     Ok((value, warnings))
-}
-
-/// Go's word for a JSON value in decode errors.
-pub fn go_type(value: &Value) -> &'static str {
-    match value {
-        Value::Array(_) => "array",
-        Value::Object(_) => "object",
-        Value::String(_) => "string",
-        Value::Number(_) => "number",
-        Value::Bool(_) => "bool",
-        Value::Null => "null",
-    }
 }
