@@ -35,6 +35,7 @@ mod mirror;
 mod net;
 mod openapi;
 mod pages;
+mod peer;
 pub mod pki;
 mod protobuf;
 mod registry;

@@ -20,7 +20,6 @@ use machinery::status::StatusError;
 
 pub use address::{called, proxyable};
 pub use backend::{Backend, BackendError, Connections};
-pub use tls::AnyCertificate;
 
 use crate::admission;
 use crate::chain::Call;

@@ -2,12 +2,10 @@
 
 use std::sync::Arc;
 
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::CryptoProvider;
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::{ClientConfig, RootCertStore};
 
 use crate::error::{Error, Result};
+use crate::peer::Peer;
 use crate::pki::Pki;
 use crate::tls::provider;
 
@@ -31,7 +29,7 @@ impl Clients {
         let mut roots = RootCertStore::empty();
         roots.add(pki.ca.der()?).map_err(failed)?;
         let builder = || ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions().map_err(failed);
-        let any = || builder().map(|b| b.dangerous().with_custom_certificate_verifier(Arc::new(AnyCertificate(provider()))));
+        let any = || builder().map(|b| b.dangerous().with_custom_certificate_verifier(Arc::new(Peer::any())));
         let own = || identity.to_rustls();
         let (chain, key) = own()?;
         let kubelet = builder()?.with_root_certificates(roots).with_client_auth_cert(chain, key).map_err(failed)?;
@@ -46,43 +44,4 @@ impl Clients {
 fn http1(mut config: ClientConfig) -> Arc<ClientConfig> {
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Arc::new(config)
-}
-
-/// Believes any certificate whose key the server has.
-#[derive(Debug)]
-pub struct AnyCertificate(pub Arc<CryptoProvider>);
-
-impl ServerCertVerifier for AnyCertificate {
-    fn verify_server_cert(
-        &self,
-        _end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls12_signature(message, cert, dss, &self.0.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls13_signature(message, cert, dss, &self.0.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
 }
