@@ -35,7 +35,7 @@ pub struct Progress {
 }
 
 impl Progress {
-    pub fn covers(&self, key: &str) -> bool {
+    fn covers(&self, key: &str) -> bool {
         key.starts_with(&*self.prefix)
     }
 
@@ -61,6 +61,15 @@ impl Progress {
         let caught_up = seen.wait_for(|r| *r >= revision);
         if tokio::time::timeout(Duration::from_secs(1), caught_up).await.is_err() {
             tracing::warn!(prefix = %self.prefix, "a mirror of the store is slow");
+        }
+    }
+}
+
+/// After a write: waits for those mirrors that it is about.
+pub async fn caught_up(mirrors: impl IntoIterator<Item = &Progress>, key: &str, revision: Revision) {
+    for progress in mirrors {
+        if progress.covers(key) {
+            progress.wait(revision).await;
         }
     }
 }

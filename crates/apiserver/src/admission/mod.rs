@@ -15,6 +15,7 @@ mod deny_service_external_ips;
 mod event_rate_limit;
 mod extended_resource_toleration;
 mod image_policy_webhook;
+mod in_force;
 mod limit_pod_hard_anti_affinity_topology;
 mod limit_ranger;
 mod matching;

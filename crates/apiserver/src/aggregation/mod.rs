@@ -75,11 +75,7 @@ impl Aggregation {
 
     /// After a write: returns when requests are routed by it.
     pub async fn caught_up(&self, key: &str, revision: store::Revision) {
-        for progress in &self.progress {
-            if progress.covers(key) {
-                progress.wait(revision).await;
-            }
-        }
+        crate::mirror::caught_up(&self.progress, key, revision).await;
     }
 
     /// Where a request goes, if not to a resource of our own.

@@ -164,11 +164,7 @@ impl Authorizer {
 
     /// After a write: returns when decisions take it into account.
     pub async fn caught_up(&self, key: &str, revision: store::Revision) {
-        for progress in &self.progress {
-            if progress.covers(key) {
-                progress.wait(revision).await;
-            }
-        }
+        crate::mirror::caught_up(&self.progress, key, revision).await;
     }
 
     /// Lets authorizers reach other servers.

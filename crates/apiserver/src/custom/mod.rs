@@ -61,9 +61,7 @@ impl Definitions {
 
     /// After a write: returns when the rows show it.
     pub async fn caught_up(&self, key: &str, revision: store::Revision) {
-        if let Some(progress) = self.progress.get().filter(|p| p.covers(key)) {
-            progress.wait(revision).await;
-        }
+        crate::mirror::caught_up(self.progress.get(), key, revision).await;
     }
 }
 

@@ -3,15 +3,15 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
-use arc_swap::ArcSwap;
 use serde_json::Value;
 use store::Store;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::definition::{Binding, Definition, Hook};
+use crate::admission::in_force::{InForce, List};
 use crate::error::Result;
-use crate::mirror::{self, Progress, Sink};
+use crate::mirror::{self, Sink};
 use crate::registry::Registry;
 
 const GROUP: &str = "admissionregistration.k8s.io";
@@ -21,7 +21,7 @@ struct Known {
     mutating: bool,
     policies: BTreeMap<String, Arc<Definition>>,
     bindings: BTreeMap<String, Arc<Binding>>,
-    hooks: Arc<ArcSwap<Vec<Hook>>>,
+    hooks: List<Hook>,
 }
 
 impl Known {
@@ -56,16 +56,12 @@ impl Sink for Follower {
 }
 
 /// All policies in force, in the order of their names.
-pub struct Policies {
-    mutating: Arc<ArcSwap<Vec<Hook>>>,
-    validating: Arc<ArcSwap<Vec<Hook>>>,
-    progress: Vec<Progress>,
-}
+pub type Policies = InForce<Hook>;
 
 impl Policies {
     /// Reads the policies and spawns what follows them.
     pub async fn start(store: &Arc<dyn Store>, registry: &Registry, tasks: &mut JoinSet<()>, cancel: &CancellationToken) -> Result<Self> {
-        let mut out = Self { mutating: Arc::default(), validating: Arc::default(), progress: Vec::new() };
+        let mut out = Self::default();
         for (kind, mutating) in [("MutatingAdmissionPolicy", true), ("ValidatingAdmissionPolicy", false)] {
             let hooks = if mutating { out.mutating.clone() } else { out.validating.clone() };
             let known = Known { mutating, policies: BTreeMap::new(), bindings: BTreeMap::new(), hooks };
@@ -80,30 +76,5 @@ impl Policies {
             }
         }
         Ok(out)
-    }
-
-    pub fn mutating(&self) -> Arc<Vec<Hook>> {
-        self.mutating.load_full()
-    }
-
-    pub fn validating(&self) -> Arc<Vec<Hook>> {
-        self.validating.load_full()
-    }
-
-    pub fn has_mutating(&self) -> bool {
-        !self.mutating.load().is_empty()
-    }
-
-    pub fn has_validating(&self) -> bool {
-        !self.validating.load().is_empty()
-    }
-
-    /// After a write: returns when the policies and bindings it changes are in force.
-    pub async fn caught_up(&self, key: &str, revision: store::Revision) {
-        for progress in &self.progress {
-            if progress.covers(key) {
-                progress.wait(revision).await;
-            }
-        }
     }
 }

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use kinds::expressions::{self, Scope};
 use machinery::labels::{Selector, from_label_selector};
 use machinery::object::str_at;
@@ -15,9 +14,10 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::admission::conditions::Conditions;
+use crate::admission::in_force::{InForce, List};
 use crate::admission::matching::Rule;
 use crate::error::Result;
-use crate::mirror::{self, Progress, Sink};
+use crate::mirror::{self, Sink};
 use crate::registry::Registry;
 use crate::webhook::Endpoint;
 
@@ -48,61 +48,31 @@ pub struct Hook {
     pub endpoint: std::result::Result<Endpoint, String>,
 }
 
-type List = Arc<ArcSwap<Vec<Arc<Hook>>>>;
-
 /// All webhooks, in the order they are called: by configuration name, then as written.
-pub struct Hooks {
-    mutating: List,
-    validating: List,
-    progress: Vec<Progress>,
-}
+pub type Hooks = InForce<Arc<Hook>>;
 
 impl Hooks {
     /// Reads the configurations and spawns what follows them.
     pub async fn start(store: &Arc<dyn Store>, registry: &Registry, tasks: &mut JoinSet<()>, cancel: &CancellationToken) -> Result<Self> {
-        let hooks = Self { mutating: List::default(), validating: List::default(), progress: Vec::new() };
-        let mut progress = Vec::new();
-        for (kind, list) in [("MutatingWebhookConfiguration", &hooks.mutating), ("ValidatingWebhookConfiguration", &hooks.validating)] {
+        let mut hooks = Self::default();
+        for (kind, list) in
+            [("MutatingWebhookConfiguration", hooks.mutating.clone()), ("ValidatingWebhookConfiguration", hooks.validating.clone())]
+        {
             let Some(row) = registry.kind(GROUP, kind) else { continue };
-            let sink = Arc::new(Mutex::new(Configurations { by_key: BTreeMap::new(), list: list.clone() }));
+            let sink = Arc::new(Mutex::new(Configurations { by_key: BTreeMap::new(), list }));
             let prefix = format!("{}/", row.storage_prefix);
             let (reached, task) = mirror::start(store.clone(), prefix, sink, cancel.clone()).await?;
-            progress.push(reached);
+            hooks.progress.push(reached);
             tasks.spawn(task);
         }
-        Ok(Self { progress, ..hooks })
-    }
-
-    pub fn mutating(&self) -> Arc<Vec<Arc<Hook>>> {
-        self.mutating.load_full()
-    }
-
-    pub fn validating(&self) -> Arc<Vec<Arc<Hook>>> {
-        self.validating.load_full()
-    }
-
-    pub fn has_mutating(&self) -> bool {
-        !self.mutating.load().is_empty()
-    }
-
-    pub fn has_validating(&self) -> bool {
-        !self.validating.load().is_empty()
-    }
-
-    /// After a write: returns when the webhooks it configures are asked.
-    pub async fn caught_up(&self, key: &str, revision: store::Revision) {
-        for progress in &self.progress {
-            if progress.covers(key) {
-                progress.wait(revision).await;
-            }
-        }
+        Ok(hooks)
     }
 }
 
 struct Configurations {
     /// Keys end with the name, so that their order is that of names.
     by_key: BTreeMap<String, Vec<Arc<Hook>>>,
-    list: List,
+    list: List<Arc<Hook>>,
 }
 
 impl Sink for Configurations {
