@@ -43,29 +43,33 @@ impl Answer {
     }
 }
 
+/// Of a server on a free port of loopback, whose keys are in a directory that goes when it is dropped.
+pub fn config(change: impl FnOnce(&mut Config)) -> (tempfile::TempDir, Config) {
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = Config::new(dir.path().join("pki"));
+    config.bind_address = [127, 0, 0, 1].into();
+    config.secure_port = 0;
+    config.disable_admission_plugins = vec!["ServiceAccount".to_owned()];
+    change(&mut config);
+    (dir, config)
+}
+
 impl Cluster {
     pub async fn start() -> Self {
         Self::start_with(|_| {}).await
     }
 
     pub async fn start_with(change: impl FnOnce(&mut Config)) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let mut config = Config::new(dir.path().join("pki"));
-        config.bind_address = [127, 0, 0, 1].into();
-        config.secure_port = 0;
-        config.disable_admission_plugins = vec!["ServiceAccount".to_owned()];
-        change(&mut config);
-        let api = Server::start(config, Arc::new(store::Embedded::in_memory())).await.unwrap();
-        Self { api, _dir: dir }
+        Self::start_on(Arc::new(store::Embedded::in_memory()), change).await
     }
 
     /// One of several servers of a store.
     pub async fn over(store: Arc<dyn store::Store>) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let mut config = Config::new(dir.path().join("pki"));
-        config.bind_address = [127, 0, 0, 1].into();
-        config.secure_port = 0;
-        config.disable_admission_plugins = vec!["ServiceAccount".to_owned()];
+        Self::start_on(store, |_| {}).await
+    }
+
+    async fn start_on(store: Arc<dyn store::Store>, change: impl FnOnce(&mut Config)) -> Self {
+        let (dir, config) = config(change);
         Self { api: Server::start(config, store).await.unwrap(), _dir: dir }
     }
 

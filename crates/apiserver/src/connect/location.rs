@@ -11,6 +11,7 @@ use super::backend::Backend;
 use super::{address, kubelet, pod};
 use crate::state::Api;
 use crate::verbs::Target;
+use crate::webhook::service;
 
 /// `name`, `name:port` or `scheme:name:port`.
 #[derive(Debug, PartialEq, Eq)]
@@ -116,20 +117,13 @@ async fn service(api: &Arc<Api>, target: &Target, id: &Id<'_>) -> Result<Backend
     Err(unavailable(format!("no endpoints available for service {:?}", target.name)))
 }
 
-/// Ready endpoints of a slice that have the port: address, port number and the pod's name.
+/// Ready endpoints of a slice that have the port and are pods: address, port number and the pod's name.
 fn endpoints<'a>(slice: &'a Value, port_name: &str) -> Vec<(&'a str, u16, &'a str)> {
-    let list = |key: &str| slice[key].as_array().map_or(&[][..], Vec::as_slice);
-    let port = list("ports").iter().find(|p| str_at(p, "name") == port_name);
-    let Some(port) = port.and_then(|p| u16::try_from(p["port"].as_u64()?).ok()) else { return Vec::new() };
-    if str_at(slice, "addressType") == "FQDN" {
-        return Vec::new();
-    }
-    let ready = list("endpoints").iter().filter(|e| e.pointer("/conditions/ready") != Some(&Value::Bool(false)));
-    let named = ready.filter(|e| {
+    let pods = service::endpoints(slice, port_name).filter(|(_, _, e)| {
         let (kind, namespace) = (str_at(e, "targetRef.kind"), str_at(e, "targetRef.namespace"));
         kind == "Pod" && namespace == object::namespace(slice)
     });
-    named.filter_map(|e| Some((e.pointer("/addresses/0")?.as_str()?, port, str_at(e, "targetRef.name")))).collect()
+    pods.map(|(ip, port, e)| (ip, port, str_at(e, "targetRef.name"))).collect()
 }
 
 /// Whether an endpoint's address is its pod's own: anybody may write EndpointSlices.

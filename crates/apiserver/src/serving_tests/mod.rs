@@ -61,12 +61,7 @@ impl Cluster {
     }
 
     pub async fn start_on(store: Arc<dyn store::Store>, change: impl FnOnce(&mut Config)) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let mut config = Config::new(dir.path().join("pki"));
-        config.bind_address = [127, 0, 0, 1].into();
-        config.secure_port = 0;
-        config.disable_admission_plugins = vec!["ServiceAccount".to_owned()];
-        change(&mut config);
+        let (dir, config) = crate::testing::config(change);
         Self { api: Server::start(config, store).await.unwrap(), _dir: dir }
     }
 

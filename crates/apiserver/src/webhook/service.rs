@@ -30,7 +30,8 @@ pub async fn resolve(api: &Arc<Api>, namespace: &str, name: &str, port: u16, tur
         .ok_or_else(|| StatusError::new(503, "ServiceUnavailable", format!("no service port {port} found for service {name:?}")))?;
     let slices = api.read_all("discovery.k8s.io", "EndpointSlice", namespace).await?;
     let own = slices.iter().filter(|s| s.pointer("/metadata/labels/kubernetes.io~1service-name").is_some_and(|n| n == name));
-    let ready: Vec<Address> = own.flat_map(|slice| endpoints(slice, str_at(spec_port, "name"))).collect();
+    let ready = own.flat_map(|slice| endpoints(slice, str_at(spec_port, "name")));
+    let ready: Vec<Address> = ready.map(|(host, port, _)| Address { host: host.to_owned(), port }).collect();
     let allowed = |a: &&Address| a.host.parse::<IpAddr>().is_ok_and(|ip| proxyable(api, ip, a.port).is_ok());
     let usable: Vec<&Address> = ready.iter().filter(allowed).collect();
     if !usable.is_empty() {
@@ -54,14 +55,11 @@ fn find_port(service: &Value, port: u16) -> Option<&Value> {
     ports.iter().find(|p| p["port"].as_u64() == Some(u64::from(port)))
 }
 
-/// The ready addresses of a slice that have the port.
-fn endpoints(slice: &Value, port_name: &str) -> Vec<Address> {
+/// The ready endpoints of a slice that have the port, each with its address and the port's number.
+pub fn endpoints<'a>(slice: &'a Value, port_name: &str) -> impl Iterator<Item = (&'a str, u16, &'a Value)> {
     let list = |key: &str| slice[key].as_array().map_or(&[][..], Vec::as_slice);
     let port = list("ports").iter().find(|p| str_at(p, "name") == port_name);
-    let Some(port) = port.and_then(|p| u16::try_from(p["port"].as_u64()?).ok()) else { return Vec::new() };
-    if str_at(slice, "addressType") == "FQDN" {
-        return Vec::new();
-    }
+    let port = port.and_then(|p| u16::try_from(p["port"].as_u64()?).ok()).filter(|_| str_at(slice, "addressType") != "FQDN");
     let ready = list("endpoints").iter().filter(|e| e.pointer("/conditions/ready") != Some(&Value::Bool(false)));
-    ready.filter_map(|e| Some(Address { host: e.pointer("/addresses/0")?.as_str()?.to_owned(), port })).collect()
+    ready.filter_map(move |e| Some((e.pointer("/addresses/0")?.as_str()?, port?, e)))
 }
