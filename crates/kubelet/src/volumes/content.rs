@@ -1,6 +1,8 @@
 //! What configMap, secret, downwardAPI and projected volumes hold, with upstream's messages.
 
-use k8s_openapi::api::core::v1::{ConfigMap, DownwardAPIVolumeFile, KeyToPath, Pod, Secret, SecretProjection, Volume, VolumeProjection};
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::{DownwardAPIVolumeFile, KeyToPath, Pod, SecretProjection, Volume, VolumeProjection};
 use podsync::downward::{self, Facts};
 
 use super::Tokens;
@@ -26,12 +28,14 @@ pub async fn payload(
     let (namespace, _, _) = labels::identity(pod);
     let mut out = Payload::new();
     if let Some(s) = &volume.config_map {
-        config_map(node, namespace, &s.name, s.items.as_deref(), s.optional, s.default_mode, &mut out).await?;
+        let wanted = Wanted { name: &s.name, items: s.items.as_deref(), optional: s.optional, default_mode: s.default_mode };
+        config_map(node, namespace, &wanted, &mut out).await?;
         return Ok(Some(("configmap", out)));
     }
     if let Some(s) = &volume.secret {
         let name = s.secret_name.as_deref().unwrap_or_default();
-        secret(node, namespace, name, s.items.as_deref(), s.optional, s.default_mode, &mut out).await?;
+        let wanted = Wanted { name, items: s.items.as_deref(), optional: s.optional, default_mode: s.default_mode };
+        secret(node, namespace, &wanted, &mut out).await?;
         return Ok(Some(("secret", out)));
     }
     if let Some(s) = &volume.downward_api {
@@ -60,10 +64,12 @@ async fn projection(
 ) -> Result<(), String> {
     let (namespace, _, _) = labels::identity(pod);
     if let Some(s) = &source.config_map {
-        config_map(node, namespace, &s.name, s.items.as_deref(), s.optional, default_mode, out).await?;
+        let wanted = Wanted { name: &s.name, items: s.items.as_deref(), optional: s.optional, default_mode };
+        config_map(node, namespace, &wanted, out).await?;
     }
     if let Some(SecretProjection { items, name, optional }) = &source.secret {
-        secret(node, namespace, name, items.as_deref(), *optional, default_mode, out).await?;
+        let wanted = Wanted { name, items: items.as_deref(), optional: *optional, default_mode };
+        secret(node, namespace, &wanted, out).await?;
     }
     if let Some(s) = &source.downward_api {
         downward_api(node, pod, s.items.as_deref().unwrap_or_default(), default_mode, ips, out)?;
@@ -79,73 +85,49 @@ async fn projection(
     Ok(())
 }
 
-async fn config_map(
-    node: &Node,
-    namespace: &str,
-    name: &str,
-    items: Option<&[KeyToPath]>,
+/// Which keys of a ConfigMap or a Secret become files.
+struct Wanted<'a> {
+    name: &'a str,
+    items: Option<&'a [KeyToPath]>,
     optional: Option<bool>,
     default_mode: Option<i32>,
-    out: &mut Payload,
-) -> Result<(), String> {
-    let found = node.objects.config_map(namespace, name).get().await?;
-    let Some(map) = found else {
-        return if optional == Some(true) { Ok(()) } else { Err(format!("configmap {name:?} not found")) };
+}
+
+type Content<'a> = BTreeMap<&'a str, &'a [u8]>;
+
+async fn config_map(node: &Node, namespace: &str, wanted: &Wanted<'_>, out: &mut Payload) -> Result<(), String> {
+    let found = node.objects.config_map(namespace, wanted.name).get().await?;
+    let content = found.as_deref().map(|map| {
+        let binary = map.binary_data.iter().flatten().map(|(key, value)| (key.as_str(), value.0.as_slice()));
+        let text = map.data.iter().flatten().map(|(key, value)| (key.as_str(), value.as_bytes()));
+        binary.chain(text).collect()
+    });
+    project(content, "configmap", "config", wanted, out)
+}
+
+async fn secret(node: &Node, namespace: &str, wanted: &Wanted<'_>, out: &mut Payload) -> Result<(), String> {
+    let found = node.objects.secret(namespace, wanted.name).get().await?;
+    let content = found.as_deref().map(|s| s.data.iter().flatten().map(|(key, value)| (key.as_str(), value.0.as_slice())).collect());
+    project(content, "secret", "secret", wanted, out)
+}
+
+/// `kind` and `short`: how errors call it.
+fn project(content: Option<Content<'_>>, kind: &str, short: &str, wanted: &Wanted<'_>, out: &mut Payload) -> Result<(), String> {
+    let is_optional = wanted.optional == Some(true);
+    let Some(content) = content else {
+        return if is_optional { Ok(()) } else { Err(format!("{kind} {:?} not found", wanted.name)) };
     };
-    let get = |key: &str| bytes_of(&map, key);
-    let keys = map.data.iter().flat_map(|d| d.keys()).chain(map.binary_data.iter().flat_map(|d| d.keys()));
-    project(&get, keys, items, optional, default_mode, "configmap", out)
-}
-
-fn bytes_of(map: &ConfigMap, key: &str) -> Option<Vec<u8>> {
-    let text = map.data.as_ref().and_then(|d| d.get(key)).map(|v| v.clone().into_bytes());
-    text.or_else(|| map.binary_data.as_ref().and_then(|d| d.get(key)).map(|v| v.0.clone()))
-}
-
-async fn secret(
-    node: &Node,
-    namespace: &str,
-    name: &str,
-    items: Option<&[KeyToPath]>,
-    optional: Option<bool>,
-    default_mode: Option<i32>,
-    out: &mut Payload,
-) -> Result<(), String> {
-    let found = node.objects.secret(namespace, name).get().await?;
-    let Some(secret) = found else {
-        return if optional == Some(true) { Ok(()) } else { Err(format!("secret {name:?} not found")) };
-    };
-    let secret: &Secret = &secret;
-    let get = |key: &str| secret.data.as_ref().and_then(|d| d.get(key)).map(|v| v.0.clone());
-    project(&get, secret.data.iter().flat_map(|d| d.keys()), items, optional, default_mode, "secret", out)
-}
-
-fn project<'a>(
-    get: &dyn Fn(&str) -> Option<Vec<u8>>,
-    keys: impl Iterator<Item = &'a String>,
-    items: Option<&[KeyToPath]>,
-    optional: Option<bool>,
-    default_mode: Option<i32>,
-    kind: &str,
-    out: &mut Payload,
-) -> Result<(), String> {
-    let Some(items) = items.filter(|i| !i.is_empty()) else {
-        out.extend(keys.filter_map(|k| get(k).map(|v| (k.clone(), (v, mode(None, default_mode))))));
+    let Some(items) = wanted.items.filter(|i| !i.is_empty()) else {
+        out.extend(content.iter().map(|(key, value)| ((*key).to_owned(), (value.to_vec(), mode(None, wanted.default_mode)))));
         return Ok(());
     };
     for item in items {
-        match get(&item.key) {
-            Some(v) => {
-                out.insert(item.path.clone(), (v, mode(item.mode, default_mode)));
+        match content.get(item.key.as_str()) {
+            Some(value) => {
+                out.insert(item.path.clone(), (value.to_vec(), mode(item.mode, wanted.default_mode)));
             }
-            None if optional == Some(true) => {}
-            None => {
-                return Err(format!(
-                    "{kind} references non-existent {} key: {}",
-                    if kind == "secret" { "secret" } else { "config" },
-                    item.key
-                ));
-            }
+            None if is_optional => {}
+            None => return Err(format!("{kind} references non-existent {short} key: {}", item.key)),
         }
     }
     Ok(())
