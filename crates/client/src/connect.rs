@@ -15,8 +15,14 @@ use tower::{BoxError, Service};
 use crate::metrics::Layer;
 use crate::{Error, Registry, Result};
 
-/// A client over a tower service of this process, such as the API server's own. Must be called within a tokio runtime.
-pub fn in_process<S, B>(service: S) -> Client
+/// A tower service that answers as an API server does.
+pub trait Api:
+    Service<Request<Body>, Response = Response<Self::Answer>, Error: Into<BoxError>, Future: Send + 'static> + Send + 'static
+{
+    type Answer: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static;
+}
+
+impl<S, B> Api for S
 where
     S: Service<Request<Body>, Response = Response<B>> + Send + 'static,
     S::Future: Send + 'static,
@@ -24,19 +30,17 @@ where
     B: http_body::Body<Data = Bytes> + Send + 'static,
     B::Error: Into<BoxError>,
 {
+    type Answer = B;
+}
+
+/// A client over a tower service of this process, such as the API server's own. Must be called within a tokio runtime.
+pub fn in_process<S: Api>(service: S) -> Client {
     Client::new(service, "default")
 }
 
 /// As [`in_process`], for the component of that name: it goes with every request as user agent, which names the manager of
 /// the fields it writes.
-pub fn in_process_named<S, B>(service: S, component: &'static str) -> Client
-where
-    S: Service<Request<Body>, Response = Response<B>> + Send + 'static,
-    S::Future: Send + 'static,
-    S::Error: Into<BoxError>,
-    B: http_body::Body<Data = Bytes> + Send + 'static,
-    B::Error: Into<BoxError>,
-{
+pub fn in_process_named<S: Api>(service: S, component: &'static str) -> Client {
     let agent = http::HeaderValue::from_static(component);
     let service = tower::util::MapRequest::new(service, move |mut request: Request<Body>| {
         request.headers_mut().insert(http::header::USER_AGENT, agent.clone());
@@ -47,15 +51,7 @@ where
 
 /// As [`in_process`], with an identity that travels as an extension of every request: no request from a network can
 /// carry one, so the service may trust it.
-pub fn in_process_as<S, B, I>(service: S, identity: I) -> Client
-where
-    S: Service<Request<Body>, Response = Response<B>> + Send + 'static,
-    S::Future: Send + 'static,
-    S::Error: Into<BoxError>,
-    B: http_body::Body<Data = Bytes> + Send + 'static,
-    B::Error: Into<BoxError>,
-    I: Clone + Send + Sync + 'static,
-{
+pub fn in_process_as<S: Api, I: Clone + Send + Sync + 'static>(service: S, identity: I) -> Client {
     let service = tower::util::MapRequest::new(service, move |mut request: Request<Body>| {
         request.extensions_mut().insert(identity.clone());
         request
