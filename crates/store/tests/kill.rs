@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures::StreamExt;
+use store::disk::sim::Random;
 use store::history::{Answer, Call, Expecting, History, Seen, Ticket, Watched};
 use store::{Embedded, Error, Expect, KeyValue, Op, Options, Revision, Store, WatchItem};
 
@@ -27,19 +28,6 @@ const PREFIXES: [&str; 3] = ["/", "/a", "/b"];
 /// Small limits, so that snapshots and new segments happen all the time; history lasts longer than a watcher is away.
 fn options() -> Options {
     Options { snapshot_bytes_min: 100_000, history_bytes_max: 8 << 20, ..Options::default() }
-}
-
-/// SplitMix64.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, n: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % n
-    }
 }
 
 fn say(line: &str) {

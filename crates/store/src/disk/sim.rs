@@ -327,7 +327,7 @@ impl DiskFile for SimFile {
 
 /// SplitMix64: small, seeded, good enough to choose faults.
 #[derive(Clone, Default)]
-pub(crate) struct Random(pub u64);
+pub struct Random(pub u64);
 
 impl Random {
     pub(crate) fn next(&mut self) -> u64 {
@@ -338,7 +338,7 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    pub(crate) fn below(&mut self, n: u64) -> u64 {
+    pub fn below(&mut self, n: u64) -> u64 {
         self.next() % n.max(1)
     }
 
