@@ -1,20 +1,12 @@
 //! Sandboxes and containers through the CRI, with real namespaces, cgroups and overlays. As root; skipped otherwise.
 
+#[macro_use]
 mod support;
 
 use std::time::{Duration, Instant};
 
 use cri::v1::*;
 use support::Rig;
-
-macro_rules! rig {
-    () => {
-        match Rig::new().await {
-            Some(rig) => rig,
-            None => return,
-        }
-    };
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn logs_and_exit_codes() {

@@ -1,6 +1,7 @@
 //! Exec, attach and port-forward as kubectl does them: WebSocket channels behind the URLs the CRI gives.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+#[macro_use]
 mod support;
 
 use std::time::Duration;
@@ -12,15 +13,6 @@ use tokio::net::TcpStream;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
-
-macro_rules! rig {
-    () => {
-        match Rig::new().await {
-            Some(rig) => rig,
-            None => return,
-        }
-    };
-}
 
 type Socket = WebSocketStream<TcpStream>;
 

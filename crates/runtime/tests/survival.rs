@@ -1,6 +1,7 @@
 //! What outlives what: containers the daemon, cleanup everything; and what a dead shim takes with it.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+#[macro_use]
 mod support;
 
 use std::path::Path;
@@ -8,15 +9,6 @@ use std::time::Duration;
 
 use cri::v1::*;
 use support::Rig;
-
-macro_rules! rig {
-    () => {
-        match Rig::new().await {
-            Some(rig) => rig,
-            None => return,
-        }
-    };
-}
 
 async fn sandbox_info(rig: &Rig, id: &str) -> (PodSandboxState, i32) {
     let request = PodSandboxStatusRequest { pod_sandbox_id: id.into(), verbose: true };

@@ -1,6 +1,6 @@
 //! A runtime of its own per test, with an image made from the guest program. Everything goes when the rig is dropped.
 #![expect(clippy::unwrap_used, reason = "tests")]
-#![allow(dead_code, clippy::allow_attributes, reason = "each test file uses its part")]
+#![allow(dead_code, unused_macros, clippy::allow_attributes, reason = "each test file uses its part")]
 
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
@@ -10,6 +10,16 @@ use cri::v1::*;
 use runtime::images::{ImageConfig, Program};
 use runtime::{Config, Handle, LoopbackOnly, Runtime};
 use tokio_util::sync::CancellationToken;
+
+/// A rig, or the end of the test where the machine cannot have one.
+macro_rules! rig {
+    () => {
+        match $crate::support::Rig::new().await {
+            Some(rig) => rig,
+            None => return,
+        }
+    };
+}
 
 pub const IMAGE: &str = "test/guest";
 
