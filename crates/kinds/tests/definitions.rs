@@ -6,6 +6,9 @@ use machinery::structural::Schema;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
+#[path = "../../machinery/tests/support/nonsense.rs"]
+mod nonsense;
+
 /// A sound definition with this schema.
 fn with_schema(schema: &Value) -> Value {
     json!({
@@ -243,25 +246,9 @@ fn deep_and_wide_definitions_do_no_harm() {
 
 /// Trees in the shape of definitions in which anything may stand anywhere.
 fn nonsense() -> impl Strategy<Value = Value> {
-    const KEYS: [&str; 32] = [
-        "type",
-        "properties",
-        "items",
-        "additionalProperties",
-        "required",
-        "enum",
-        "pattern",
-        "format",
-        "default",
-        "maxLength",
-        "allOf",
-        "anyOf",
-        "not",
-        "nullable",
-        "x-kubernetes-list-type",
-        "x-kubernetes-list-map-keys",
-        "x-kubernetes-embedded-resource",
-        "x-kubernetes-int-or-string",
+    let leaf = prop_oneof![Just(Value::Null), any::<bool>().prop_map(Value::from), any::<i32>().prop_map(Value::from)];
+    let words = ["self", "self.a == oldSelf.a", "'x'", "true", ".a['b']", "\u{e9}<"];
+    let more = [
         "x-kubernetes-validations",
         "rule",
         "messageExpression",
@@ -277,21 +264,7 @@ fn nonsense() -> impl Strategy<Value = Value> {
         "conversion",
         "subresources",
     ];
-    let words =
-        vec!["object", "array", "string", "integer", "map", "set", "self", "self.a == oldSelf.a", "'x'", "true", ".a['b']", "(", "\u{e9}<"];
-    let leaf = prop_oneof![
-        Just(Value::Null),
-        any::<bool>().prop_map(Value::from),
-        any::<i32>().prop_map(Value::from),
-        prop::sample::select(words).prop_map(Value::from),
-    ];
-    leaf.prop_recursive(6, 64, 5, |inner| {
-        prop_oneof![
-            prop::collection::vec(inner.clone(), 0..3).prop_map(Value::from),
-            prop::collection::btree_map(prop::sample::select(KEYS.to_vec()), inner, 0..6)
-                .prop_map(|m| Value::Object(m.into_iter().map(|(k, v)| (k.to_owned(), v)).collect())),
-        ]
-    })
+    nonsense::nonsense(leaf, &words, &more)
 }
 
 proptest! {

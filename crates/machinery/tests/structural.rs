@@ -7,6 +7,9 @@ use machinery::structural::{ObjectMeta, Place, Schema, Source};
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 
+#[path = "support/nonsense.rs"]
+mod nonsense;
+
 fn object_meta() -> (Types, TypeId) {
     let mut types = Types::default();
     let text = types.add(Type::Scalar(Scalar::String));
@@ -75,41 +78,8 @@ fn schema() -> impl Strategy<Value = Value> {
 
 /// Something in the shape of a schema where no keyword is what it should be.
 fn nonsense() -> impl Strategy<Value = Value> {
-    const KEYS: [&str; 24] = [
-        "type",
-        "properties",
-        "items",
-        "additionalProperties",
-        "required",
-        "enum",
-        "pattern",
-        "format",
-        "default",
-        "maxLength",
-        "minimum",
-        "multipleOf",
-        "allOf",
-        "anyOf",
-        "oneOf",
-        "not",
-        "nullable",
-        "x-kubernetes-list-type",
-        "x-kubernetes-list-map-keys",
-        "x-kubernetes-embedded-resource",
-        "x-kubernetes-int-or-string",
-        "x-kubernetes-preserve-unknown-fields",
-        "maxItems",
-        "uniqueItems",
-    ];
-    let words = prop::sample::select(vec!["object", "array", "string", "integer", "map", "set", "date-time", "(", "a{1,900}"])
-        .prop_map(Value::from);
-    prop_oneof![scalar(), words].prop_recursive(5, 48, 5, |inner| {
-        prop_oneof![
-            prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
-            prop::collection::btree_map(prop::sample::select(KEYS.to_vec()), inner, 0..6)
-                .prop_map(|m| Value::Object(m.into_iter().map(|(k, v)| (k.to_owned(), v)).collect())),
-        ]
-    })
+    let more = ["minimum", "multipleOf", "oneOf", "x-kubernetes-preserve-unknown-fields", "maxItems", "uniqueItems"];
+    nonsense::nonsense(scalar(), &["date-time", "a{1,900}"], &more)
 }
 
 fn resource(fields: Value) -> Value {
