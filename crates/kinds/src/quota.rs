@@ -122,6 +122,11 @@ pub(crate) fn amounts(container: &Value, kind: &str) -> List {
     all.into_iter().flatten().filter_map(|(name, value)| Some((name.clone(), parse(value)?))).collect()
 }
 
+/// What a pod requests at most at any moment of its life.
+pub fn pod_requests(pod: &Value) -> List {
+    total(&pod["spec"], "requests")
+}
+
 /// A pod's requests or limits.
 pub(crate) fn total(spec: &Value, kind: &str) -> List {
     let of = |container: &Value| amounts(container, kind);

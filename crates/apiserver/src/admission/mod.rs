@@ -29,6 +29,7 @@ mod persistent_volume_claim_resize;
 mod plugin_tests;
 pub mod plugins;
 mod pod_node_selector;
+mod pod_resize;
 mod pod_security;
 mod pod_toleration_restriction;
 mod pod_topology_labels;

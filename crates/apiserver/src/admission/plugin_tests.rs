@@ -275,3 +275,42 @@ async fn pod_security_has_defaults_and_exemptions() {
     assert_eq!(make(&cluster, &pod("e", &host)).await.code, 201);
     cluster.end().await;
 }
+
+#[tokio::test]
+async fn a_resize_must_fit_the_node_and_what_it_can_do() {
+    let cluster = Cluster::start().await;
+    let amounts = |cpu: &str| json!({"requests": {"cpu": cpu, "memory": "1Gi"}, "limits": {"cpu": "4", "memory": "1Gi"}});
+    let with = |name: &str, resources: Value| {
+        pod(name, &json!({"nodeName": "n", "containers": [{"name": "c", "image": "i:1", "resources": resources}]}))
+    };
+    let guaranteed = json!({"requests": {"cpu": "1", "memory": "1Gi"}, "limits": {"cpu": "1", "memory": "1Gi"}});
+    assert_eq!(make(&cluster, &with("burst", amounts("1"))).await.code, 201);
+    assert_eq!(make(&cluster, &with("sure", guaranteed)).await.code, 201);
+    let resize = async |name: &str, resources: Value| {
+        let patch = json!({"spec": {"containers": [{"name": "c", "resources": resources}]}});
+        cluster.ask_as("PATCH", &format!("{PODS}/{name}/resize"), "application/strategic-merge-patch+json", &patch).await
+    };
+    let refused = resize("burst", amounts("2")).await;
+    assert_eq!((refused.code, refused.message()), (403, "pods \"burst\" is forbidden: node \"n\" not found"));
+    let node = json!({"metadata": {"name": "n"}, "status": {"allocatable": {"cpu": "3", "memory": "2Gi"}}});
+    cluster.ok("POST", "/api/v1/nodes", &node).await;
+    let refused = resize("burst", amounts("2")).await;
+    let why = "pods \"burst\" is forbidden: pod resize is only supported on linux nodes, node \"n\" is \"\"";
+    assert_eq!((refused.message(), &refused.body["details"]["causes"][0]["reason"]), (why, &json!("UnsupportedPlatform")));
+    let label = json!({"metadata": {"labels": {"kubernetes.io/os": "linux"}}});
+    assert_eq!(cluster.ask_as("PATCH", "/api/v1/nodes/n", MERGE, &label).await.code, 200);
+    let refused = resize("burst", amounts("3500m")).await;
+    let why = "pods \"burst\" is forbidden: Node didn't have enough allocatable resources: cpu, requested: 3500, allocatable: 3000";
+    assert_eq!((refused.message(), &refused.body["details"]["causes"][0]["reason"]), (why, &json!("NodeCapacity")));
+    let done = resize("burst", amounts("2")).await;
+    assert_eq!(done.code, 200, "{}", done.body);
+    let more = json!({"requests": {"cpu": "2", "memory": "1Gi"}, "limits": {"cpu": "2", "memory": "1Gi"}});
+    let refused = resize("sure", more.clone()).await;
+    let why = "pods \"sure\" is forbidden: pod update requires features GuaranteedQoSPodCPUResize which are not available on node \"n\"";
+    assert_eq!((refused.code, refused.message()), (403, why));
+    let declares = json!({"status": {"declaredFeatures": ["GuaranteedQoSPodCPUResize"]}});
+    assert_eq!(cluster.ask_as("PATCH", "/api/v1/nodes/n/status", MERGE, &declares).await.code, 200);
+    let done = resize("sure", more).await;
+    assert_eq!(done.code, 200, "{}", done.body);
+    cluster.end().await;
+}

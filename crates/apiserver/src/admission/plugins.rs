@@ -19,8 +19,8 @@ enum Made {
     Fixed(&'static dyn Plugin),
     /// From its part of the configuration.
     Of(Make),
-    /// Upstream's name of a plugin that has nothing to do here: what it guards is behind a feature gate, or not served.
-    Idle,
+    /// A plugin that does nothing until a feature gate is on that is off by default, and whose kinds are not served without it.
+    Idle(&'static str),
 }
 
 const fn on(name: &'static str, plugin: &'static dyn Plugin) -> Row {
@@ -35,8 +35,8 @@ const fn configured(name: &'static str, on_by_default: bool, of: Make) -> Row {
     Row { name, on_by_default, made: Made::Of(of) }
 }
 
-const fn idle(name: &'static str) -> Row {
-    Row { name, on_by_default: true, made: Made::Idle }
+const fn idle(name: &'static str, gate: &'static str) -> Row {
+    Row { name, on_by_default: true, made: Made::Idle(gate) }
 }
 
 fn boxed<P: Plugin + 'static>(made: Result<P, String>) -> Result<Box<dyn Plugin>, String> {
@@ -65,21 +65,21 @@ static TABLE: &[Row] = &[
     off("ExtendedResourceToleration", &extended_resource_toleration::ExtendedResourceToleration),
     on("DefaultStorageClass", &default_class::STORAGE),
     on("StorageObjectInUseProtection", &storage_object_in_use_protection::StorageObjectInUseProtection),
-    idle("PodGroupProtection"),
+    idle("PodGroupProtection", "GenericWorkload"),
     off("OwnerReferencesPermissionEnforcement", &owner_references_permission_enforcement::OwnerReferencesPermissionEnforcement),
     on("PersistentVolumeClaimResize", &persistent_volume_claim_resize::PersistentVolumeClaimResize),
     on("RuntimeClass", &runtime_class::RuntimeClass),
     on("CertificateApproval", &certificates::CertificateApproval),
     on("CertificateSigning", &certificates::CertificateSigning),
-    idle("ClusterTrustBundleAttest"),
+    idle("ClusterTrustBundleAttest", "ClusterTrustBundle"),
     on("CertificateSubjectRestriction", &certificates::CertificateSubjectRestriction),
     on("DefaultIngressClass", &default_class::INGRESS),
     off("DenyServiceExternalIPs", &deny_service_external_ips::DenyServiceExternalIPs),
     on("PodTopologyLabels", &pod_topology_labels::PodTopologyLabels),
-    idle("PodGroupWorkloadExists"),
-    idle("NodeDeclaredFeatureValidator"),
-    idle("JobValidation"),
-    idle("PodResizeValidator"),
+    idle("PodGroupWorkloadExists", "GenericWorkload"),
+    on("NodeDeclaredFeatureValidator", &pod_resize::NodeDeclaredFeatureValidator),
+    idle("JobValidation", "GenericWorkload"),
+    on("PodResizeValidator", &pod_resize::PodResizeValidator),
     on("MutatingAdmissionPolicy", &policy::MutatingAdmissionPolicy),
     on("MutatingAdmissionWebhook", &webhooks::MutatingAdmissionWebhook),
     on("ValidatingAdmissionPolicy", &policy::ValidatingAdmissionPolicy),
@@ -136,7 +136,7 @@ impl Plugins {
                     let made = make(given.of_plugin(row.name));
                     Held::Own(made.map_err(|why| Error::Config(format!("couldn't init admission plugin {:?}: {why}", row.name)))?)
                 }
-                Made::Idle => continue,
+                Made::Idle(_) => continue,
             };
             plugins.push((row.name, held));
         }
@@ -169,6 +169,17 @@ mod tests {
                      ValidatingAdmissionWebhook ResourceQuota (AlwaysDeny)";
         let ours = TABLE.iter().map(|row| if row.on_by_default { row.name.to_owned() } else { format!("({})", row.name) });
         assert_eq!(ours.collect::<Vec<_>>(), order.split_whitespace().collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn plugins_are_idle_only_behind_gates_that_are_off() {
+        let gates = include_str!("../features.tsv");
+        for row in TABLE {
+            if let Made::Idle(gate) = row.made {
+                let known = gates.lines().find(|line| line.split_whitespace().next() == Some(gate));
+                assert!(known.is_some_and(|line| line.ends_with("off")), "{}: {gate} is {known:?}", row.name);
+            }
+        }
     }
 
     #[test]
