@@ -2,8 +2,9 @@
 //! no watcher misses, repeats or reorders an event. `SKIFF_ETCD_ROUNDS=20` makes it the long form.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use e2e::fleet::{Fleet, Gaps, MACHINES, has_etcd};
@@ -14,6 +15,8 @@ use store::{Error, Expect, KeyValue, Op, Revision, Store, WatchItem};
 
 const CLIENTS: u64 = 6;
 const KEYS: u64 = 4;
+/// How long a write may take without being looked at.
+const SLOW: Duration = Duration::from_secs(2);
 const PREFIX: &str = "/registry/history/";
 
 fn number(item: &KeyValue) -> u64 {
@@ -25,6 +28,8 @@ struct Test {
     stop: AtomicBool,
     gaps: Gaps,
     writes: AtomicU64,
+    /// Writes that took more than `SLOW`: how they ended, how often, and how long at most.
+    slow: Mutex<BTreeMap<String, (u64, Duration)>>,
 }
 
 /// One client: reads and writes keys at random until told to stop.
@@ -59,7 +64,16 @@ async fn step(test: &Test, store: &Etcd, id: u64, key: &str, dice: u64) {
         }
     };
     let ticket = test.history.call(id, key, call);
-    match store.write(op).await {
+    let began = Instant::now();
+    let answer = store.write(op).await;
+    let took = began.elapsed();
+    if took > SLOW {
+        let how = answer.as_ref().map_or_else(ToString::to_string, |_| "done".to_owned());
+        let mut slow = test.slow.lock().unwrap();
+        let (count, most) = slow.entry(how).or_default();
+        (*count, *most) = (*count + 1, took.max(*most));
+    }
+    match answer {
         Ok((revision, item)) => {
             let nothing = matches!(call, Call::Delete(_)) && item.is_none();
             ticket.answer(if nothing { Answer::Nothing } else { Answer::Written(Some(revision.0)) });
@@ -152,8 +166,13 @@ fn histories_under_kills_and_partitions_are_linearizable_and_watches_complete() 
     }
     let rounds = std::env::var("SKIFF_ETCD_ROUNDS").ok().and_then(|r| r.parse().ok()).unwrap_or(4);
     let mut fleet = Fleet::start().unwrap();
-    let test =
-        Arc::new(Test { history: History::default(), stop: AtomicBool::new(false), gaps: Gaps::default(), writes: AtomicU64::new(0) });
+    let test = Arc::new(Test {
+        history: History::default(),
+        stop: AtomicBool::new(false),
+        gaps: Gaps::default(),
+        writes: AtomicU64::new(0),
+        slow: Mutex::default(),
+    });
     let hub = fleet.hub().clone();
     let clients = std::thread::spawn({
         let test = test.clone();
@@ -173,6 +192,9 @@ fn histories_under_kills_and_partitions_are_linearizable_and_watches_complete() 
     let events = test.history.check_watches(&watches).unwrap();
     let writes = test.writes.load(Ordering::Relaxed);
     println!("{calls} calls, {writes} acknowledged writes, {events} events seen by {} watchers: linearizable, none lost", watches.len());
+    for (how, (count, most)) in &*test.slow.lock().unwrap() {
+        println!("{count} writes of more than {SLOW:?}, {:.1} s at most: {how}", most.as_secs_f64());
+    }
     assert!(writes > 100, "only {writes} writes");
 }
 
