@@ -79,6 +79,25 @@ async fn lists_of_etcd(client: &Client) -> Result<u64> {
     Ok(of.filter_map(|l| l.rsplit(' ').next()?.parse::<f64>().ok()).sum::<f64>() as u64)
 }
 
+/// Each page at another server than the one before, while other kinds of objects are written.
+async fn pages(servers: &[Client; SERVERS]) -> Result<()> {
+    let (mut seen, mut token, began) = (0, String::new(), Instant::now());
+    for n in 0.. {
+        let other = json!({"metadata": {"name": format!("s-{n}")}});
+        request(&servers[0], "POST", "/api/v1/namespaces/default/secrets", Some(&other)).await?;
+        let path = format!("{PATH}?limit=50&labelSelector=test%3D1&continue={token}");
+        let page = request(&servers[n % SERVERS], "GET", &path, None).await?;
+        seen += page["items"].as_array().context("a list")?.len();
+        token = page["metadata"]["continue"].as_str().unwrap_or_default().to_owned();
+        if token.is_empty() {
+            println!("{} pages with {seen} objects in {:?}", n + 1, began.elapsed());
+            ensure!(seen as u64 == STEPS - STEPS.div_ceil(3) && n > 3, "{seen} objects in {} pages", n + 1);
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
 /// Writes at one server and lists at the other, in turns. Answers how long lists took.
 async fn work(kubeconfig: PathBuf, done: Arc<AtomicU64>) -> Result<(Vec<Duration>, u64)> {
     let servers = [client(kubeconfig.clone(), 0).await?, client(kubeconfig, 1).await?];
@@ -106,6 +125,7 @@ async fn work(kubeconfig: PathBuf, done: Arc<AtomicU64>) -> Result<(Vec<Duration
         }
         done.store(n + 1, Ordering::Relaxed);
     }
+    pages(&servers).await?;
     let asked = lists_of_etcd(&servers[0]).await? + lists_of_etcd(&servers[1]).await? - before[0] - before[1];
     Ok((times, asked))
 }

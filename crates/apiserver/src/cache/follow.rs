@@ -116,6 +116,11 @@ impl Cache {
                 Err(other) => return Err(other),
             }
         }
+        self.list().await
+    }
+
+    /// The newest state, as the store has it.
+    async fn list(&self) -> Result<Snapshot> {
         let mut listing = self.store.list(&self.prefix, ListOptions::default()).await.map_err(from_store)?;
         listing.items = self.served(listing.items).await.map_err(from_store)?;
         Ok(Snapshot { revision: listing.revision, state: self.entries(&listing) })
@@ -140,28 +145,60 @@ impl Cache {
         if self.lock().revision >= wanted {
             return Ok(());
         }
+        // Has the store say how far the cache is: most changes are of other resources. An error is told below, where it lasts.
+        if self.lock().revision != Revision(0) && self.store.tells_progress() && self.look(wanted).await.is_ok_and(|arrived| arrived) {
+            return Ok(());
+        }
         let mut reached = self.reached();
         let waiting = reached.wait_for(|r| *r >= wanted);
         let arrived = tokio::time::timeout(FRESH_WAIT_MAX, waiting).await.is_ok_and(|seen| seen.is_ok());
         if arrived {
             return Ok(());
         }
-        // Changes of other resources count as well, if this one is known to have none of them.
-        let freshness = self.store.freshness(&self.prefix).await.map_err(from_store)?;
-        let current = {
-            let mut core = self.lock();
-            if core.revision >= freshness.needed && core.revision != Revision(0) {
-                core.advance(freshness.revision);
-            }
-            core.revision
-        };
-        if current >= wanted {
+        if self.look(wanted).await? {
             return Ok(());
         }
-        match current {
+        match self.lock().revision {
             Revision(0) => Err(Error::Unavailable("the resource's cache has not been filled yet".into())),
-            _ => Err(Error::TooLarge { wanted, current }),
+            current => Err(Error::TooLarge { wanted, current }),
         }
+    }
+
+    /// Whether the cache shows a revision. Changes of other resources count as well, if this one is known to have none of them.
+    async fn look(&self, wanted: Revision) -> Result<bool> {
+        let freshness = self.store.freshness(&self.prefix).await.map_err(from_store)?;
+        let mut core = self.lock();
+        if core.revision >= freshness.needed && core.revision != Revision(0) {
+            core.advance(freshness.revision);
+        }
+        Ok(core.revision >= wanted)
+    }
+
+    /// A state that is not older than a revision. Read from the store where nobody can tell that the cache is as new.
+    pub async fn not_older_than(&self, revision: Revision) -> Result<Snapshot> {
+        if !self.can_only_wait(revision) {
+            let list = self.list().await?;
+            if list.revision >= revision {
+                return Ok(list);
+            }
+        }
+        self.wait_until_fresh(revision).await?;
+        Ok(self.snapshot())
+    }
+
+    /// The state at a revision, once there is one.
+    pub async fn exactly(&self, revision: Revision) -> Result<Snapshot> {
+        if self.can_only_wait(revision) {
+            self.wait_until_fresh(revision).await?;
+        }
+        self.snapshot_at(revision).await
+    }
+
+    /// Whether the cache shows a revision, or will be known to in time: an etcd that does not say how far watches are leaves
+    /// it behind by all changes of other resources, and the store has to be read.
+    fn can_only_wait(&self, revision: Revision) -> bool {
+        let shown = self.lock().revision;
+        self.store.tells_progress() || shown == Revision(0) || shown >= revision
     }
 
     /// The entry as the cache has it; see [`Cache::consistent`] for the newest.

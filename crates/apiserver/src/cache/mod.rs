@@ -4,7 +4,7 @@
 //! A list takes a [`Snapshot`]; a watch is a [`Cursor`] into the ring of recent changes with a [`Filter`]. Entries share their
 //! bytes with the embedded store.
 //!
-//! - A consistent list: `consistent().await`, then `snapshot()`; one at any age: `wait_until_fresh(given)`, then `snapshot()`.
+//! - A consistent list: `consistent().await`, then `snapshot()`; one at any age: `not_older_than(given)`.
 //!   A page that is not the last is `keep`t; its continuation is `snapshot_at(token's revision)`, `range(prefix, after)`.
 //! - A watch from a revision: `resume(prefix, interest, revision, filter)`, which reads the store's history where the ring does not
 //!   reach back so far. With initial events: a list as above, then a watch from its revision. `Cursor::next(time of the next bookmark)`; a batch without events is a bookmark at `Batch::revision`.

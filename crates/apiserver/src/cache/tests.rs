@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use futures::StreamExt as _;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use store::{Embedded, Expect, Op, Options, Revision, Store};
@@ -288,6 +289,81 @@ async fn a_watch_goes_on_from_before_the_caches_beginning() {
     let too_old = cache.resume("/r/x/", Interest::All, Revision(999), everything()).await;
     assert!(matches!(too_old, Err(Error::TooOld { wanted: Revision(999), oldest: Revision(1000) })));
     assert!(cache.resume("/r/x/", Interest::All, Revision(1000), everything()).await.is_ok());
+}
+
+/// As an etcd that does not say how far watches are.
+struct Silent(Arc<Embedded>);
+
+#[async_trait::async_trait]
+impl Store for Silent {
+    async fn get(&self, key: &str) -> store::Result<(Revision, Option<store::KeyValue>)> {
+        self.0.get(key).await
+    }
+
+    async fn list(&self, prefix: &str, options: store::ListOptions) -> store::Result<store::Listing> {
+        self.0.list(prefix, options).await
+    }
+
+    async fn write(&self, op: Op) -> store::Result<(Revision, Option<store::KeyValue>)> {
+        self.0.write(op).await
+    }
+
+    async fn watch(&self, prefix: &str, after: Revision) -> store::Result<store::WatchStream> {
+        let events = |item: &store::Result<store::WatchItem>| std::future::ready(!matches!(item, Ok(store::WatchItem::Progress(_))));
+        Ok(self.0.watch(prefix, after).await?.filter(events).boxed())
+    }
+
+    async fn revision(&self) -> store::Result<Revision> {
+        self.0.revision().await
+    }
+
+    async fn freshness(&self, _: &str) -> store::Result<store::Freshness> {
+        let revision = self.0.revision().await?;
+        Ok(store::Freshness { revision, needed: revision })
+    }
+
+    fn tells_progress(&self) -> bool {
+        false
+    }
+
+    async fn compact(&self, revision: Revision) -> store::Result<()> {
+        self.0.compact(revision).await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_nobody_tells_progress_pages_and_revisions_come_from_the_store_and_watches_go_on() {
+    let store = Arc::new(Embedded::in_memory());
+    for n in 0..5 {
+        store.write(put(&format!("/r/x/{n}"), bytes("a", 0, n))).await.unwrap();
+    }
+    let all = Caches::new(Arc::new(Silent(store.clone())), Limits::default(), CancellationToken::new());
+    let cache = all.get("/r/x/", extract);
+    cache.wait_until_fresh(Revision(6)).await.unwrap();
+    // Others' writes, of which the cache hears nothing.
+    store.write(put("/r/y/1", Bytes::from_static(b"{}"))).await.unwrap();
+    let began = Instant::now();
+    let first = cache.newest().await.unwrap();
+    assert_eq!((first.revision, cache.extent().1), (Revision(7), Revision(6)));
+    assert_eq!(cache.exactly(Revision(7)).await.unwrap().range("/r/x/", None).count(), 5, "the next page");
+    assert_eq!(cache.not_older_than(Revision(7)).await.unwrap().revision, Revision(7));
+    assert_eq!(began.elapsed(), Duration::ZERO, "nobody waited");
+    assert!(matches!(cache.exactly(Revision(9)).await, Err(Error::TooLarge { .. })));
+    assert!(matches!(cache.not_older_than(Revision(9)).await, Err(Error::TooLarge { .. })));
+    // A watch from before the ring, of which nobody says when it has caught up.
+    let mut cursor = cache.resume("/r/x/", Interest::All, Revision(3), everything()).await.unwrap();
+    let mut seen = Vec::new();
+    while seen.len() < 4 {
+        if seen.len() == 3 {
+            store.write(delete("/r/x/0")).await.unwrap();
+        }
+        seen.extend(next(&mut cursor, None).await.unwrap().events().map(|e| (e.kind, e.revision.0)));
+    }
+    use WatchKind::{Added, Deleted};
+    assert_eq!(seen, [(Added, 4), (Added, 5), (Added, 6), (Deleted, 8)]);
+    cache.wait_until_fresh(Revision(8)).await.unwrap();
+    store.write(put("/r/x/0", bytes("a", 0, 9))).await.unwrap();
+    assert_eq!(next(&mut cursor, None).await.unwrap().events().map(|e| e.revision.0).collect::<Vec<_>>(), [9], "now from the ring");
 }
 
 #[tokio::test(start_paused = true)]

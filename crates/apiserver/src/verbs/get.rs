@@ -23,8 +23,8 @@ pub async fn get(call: Call, target: Target) -> Result<Answer, StatusError> {
         };
         let wanted = list::parse_version(version).map_err(bad)?;
         let cache = call.api.cache(&target.resource);
-        cache.wait_until_fresh(Revision(wanted)).await.map_err(cache_error)?;
-        cache.get(&target.key()).map(|entry| (entry.bytes.clone(), entry.revision))
+        let there = cache.not_older_than(Revision(wanted)).await.map_err(cache_error)?;
+        there.get(&target.key()).map(|entry| (entry.bytes.clone(), entry.revision))
     };
     let Some((bytes, revision)) = found else { return Err(target.not_found()) };
     if let (Some(custom), true) = (&target.resource.custom, matches!(version, "" | "0")) {

@@ -76,14 +76,10 @@ impl Start {
 async fn snapshot(cache: &Cache, age: Age) -> cache::Result<Snapshot> {
     match age {
         // Where any age is good, the newest is asked for as well: it costs nothing, and a client sees its own writes.
-        Age::Newest | Age::Any => return cache.newest().await,
-        Age::NotOlderThan(revision) => cache.wait_until_fresh(revision).await?,
-        Age::Exact(revision) => {
-            cache.wait_until_fresh(revision).await?;
-            return cache.snapshot_at(revision).await;
-        }
+        Age::Newest | Age::Any => cache.newest().await,
+        Age::NotOlderThan(revision) => cache.not_older_than(revision).await,
+        Age::Exact(revision) => cache.exactly(revision).await,
     }
-    Ok(cache.snapshot())
 }
 
 /// Reads one page.

@@ -162,8 +162,7 @@ async fn begin(cache: &Cache, options: &ListOptions) -> Result<Start, StatusErro
     let list = if version.is_empty() {
         cache.newest().await.map_err(cache_error)?
     } else {
-        cache.wait_until_fresh(Revision(given)).await.map_err(cache_error)?;
-        cache.snapshot()
+        cache.not_older_than(Revision(given)).await.map_err(cache_error)?
     };
     Ok(Start { after: list.revision, initial: initial.then_some(list) })
 }
