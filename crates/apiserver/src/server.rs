@@ -214,7 +214,7 @@ impl Handle {
         self.tasks.abort_all();
     }
 
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(crate) fn api(&self) -> &Arc<Api> {
         &self.api
     }

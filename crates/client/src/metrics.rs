@@ -46,12 +46,15 @@ telemetry::metrics_table! {
         "Keys that come again after a failure."
 }
 
+/// By method and code; 0: there was no answer.
+type Known = HashMap<(Method, u16), Arc<Histogram>>;
+
 /// What a client counts in: found once, not for every request.
 #[derive(Clone)]
 struct Counted {
     registry: Arc<Registry>,
     host: Arc<str>,
-    known: Arc<Mutex<HashMap<(Method, u16), Arc<Histogram>>>>,
+    known: Arc<Mutex<Known>>,
 }
 
 /// A service whose requests are counted.

@@ -27,6 +27,7 @@ mod worker;
 
 pub use config::{Authorizer, Config, Request, ServerConfig};
 pub use kubelet::Kubelet;
+pub use server::identity;
 
 /// The version this kubelet reports.
 pub const VERSION: &str = "v1.36.2";

@@ -1,6 +1,6 @@
 //! The kubelet's HTTPS server: who calls is told by client certificate or token, what they may by the authorizer.
 
-mod identity;
+pub mod identity;
 mod log_stream;
 mod reports;
 mod routes;
@@ -43,7 +43,7 @@ pub struct Serving {
 /// Takes the port and reads the certificates, so that a mistake is told at once.
 pub async fn bind(node: Arc<Node>) -> Result<Serving, Error> {
     let Some(server) = node.config.server.clone() else { return Err(Error::Server("no address is configured".to_owned())) };
-    let acceptor = TlsAcceptor::from(Arc::new(identity::tls(&server)?));
+    let acceptor = TlsAcceptor::from(Arc::new(identity::tls(&server.certificate_pem, &server.key_pem, &server.client_ca_pem)?));
     let listener = TcpListener::bind(server.address).await.map_err(Error::io(format!("listen on {}", server.address)))?;
     Ok(Serving { node, server, listener, acceptor })
 }

@@ -4,13 +4,15 @@
 
 mod execute;
 mod inputs;
+pub mod metrics;
 mod prebind;
 mod state;
 mod waiting;
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use client::{Clock, Entropy, EventRecorder, Informers};
+use client::{Clock, Entropy, EventRecorder, Informers, Registry};
 use k8s_openapi::api::apps::v1::{ReplicaSet, StatefulSet};
 use k8s_openapi::api::core::v1::{Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, ReplicationController, Service};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
@@ -38,6 +40,8 @@ pub struct Config {
     pub percentage_of_nodes_to_score: usize,
     pub clock: Clock,
     pub entropy: Entropy,
+    /// Where it is counted.
+    pub metrics: Option<Arc<Registry>>,
 }
 
 impl Default for Config {
@@ -48,6 +52,7 @@ impl Default for Config {
             percentage_of_nodes_to_score: 0,
             clock: Clock::System,
             entropy: Entropy::from_system(),
+            metrics: None,
         }
     }
 }
@@ -91,6 +96,7 @@ pub async fn run(config: Config, client: Client, informers: &Informers, cancel: 
         {
             effects.spawn(execute(client.clone(), recorder.clone(), effect));
         }
+        state.tell_sizes();
         let wait = state.wait();
         let event = tokio::select! {
             biased;

@@ -22,6 +22,7 @@ use scheduling::selector::{Labels, Selector};
 use scheduling::{Cluster, PodInfo, Verdict};
 
 use crate::execute::{Effect, Outcome};
+use crate::metrics::{self, Meter};
 use crate::waiting::Waiting;
 use crate::{Config, Event};
 
@@ -48,6 +49,7 @@ pub struct State {
     held: BTreeMap<String, Arc<Pod>>,
     /// Nodes' pods that came before their node.
     homeless: BTreeMap<String, Arc<Pod>>,
+    meter: Meter,
 }
 
 impl State {
@@ -55,6 +57,7 @@ impl State {
         let search = Search { percentage: config.percentage_of_nodes_to_score, ..Search::default() };
         Self {
             search,
+            meter: Meter::new(config.metrics.clone(), &config.name),
             config,
             cluster: Cluster::default(),
             queue: Queue::default(),
@@ -64,6 +67,11 @@ impl State {
             held: BTreeMap::new(),
             homeless: BTreeMap::new(),
         }
+    }
+
+    /// Tells how many pods wait where.
+    pub fn tell_sizes(&self) {
+        self.meter.sizes(&self.queue.sizes(), self.held.len(), self.cluster.nodes.len(), self.assumed.len());
     }
 
     fn now(&self) -> Timestamp {
@@ -163,6 +171,7 @@ impl State {
             let first = !self.assumed.contains_key(&key) && self.cluster.node_of(&key).is_none();
             self.settled(&key);
             self.held.remove(&key);
+            self.meter.bound(&key, self.queue.get(&key), now);
             self.queue.done(&key);
             self.cluster.nominated.remove(&key);
             if self.cluster.nodes.contains_key(node) {
@@ -205,10 +214,14 @@ impl State {
         if let Some(node) = pod.status.as_ref().and_then(|s| s.nominated_node_name.clone()).filter(|n| !n.is_empty()) {
             self.cluster.nominated.insert(key, (node, info.clone()));
         }
+        if !self.queue.contains(&info.key()) {
+            self.meter.came("PodAdd", "active");
+        }
         self.queue.add(info, now);
     }
 
     fn forget(&mut self, key: &str) {
+        self.meter.unbound(key, false);
         if let Some(assumed) = self.settled(key) {
             let devices = Arc::make_mut(&mut self.cluster.devices);
             for claim in &assumed.claims {
@@ -223,7 +236,10 @@ impl State {
     fn done(&mut self, outcome: Outcome) {
         let now = self.now();
         match outcome {
-            Outcome::Bound { key } => self.queue.done(&key),
+            Outcome::Bound { key } => {
+                self.meter.bound(&key, self.queue.get(&key), now);
+                self.queue.done(&key);
+            }
             Outcome::Asked { pod, node, claims, devices } => {
                 if self.assumed.get(&pod.key()).is_some_and(|a| a.uid == pod.uid()) {
                     self.waiting.add(pod, node, claims, devices, now);
@@ -233,6 +249,7 @@ impl State {
             Outcome::BindFailed { key, uid } => {
                 // Only if it is still the pod that was decided on.
                 if self.assumed.get(&key).is_some_and(|a| a.uid == uid) {
+                    self.meter.unbound(&key, true);
                     self.forget(&key);
                     self.queue.retry(&key, now);
                     self.queue.wake(Wake::PodGone, now);
@@ -258,7 +275,15 @@ impl State {
         let pod = queued.pod;
         let entropy = self.config.entropy.clone();
         let mut choose = |n: usize| usize::try_from(entropy.below(n as u64)).unwrap_or(0);
-        match schedule_with(&self.cluster, &pod, &mut self.search, &mut choose) {
+        let began = tokio::time::Instant::now();
+        let verdict = schedule_with(&self.cluster, &pod, &mut self.search, &mut choose);
+        let result = match &verdict {
+            Verdict::Place { .. } => metrics::Result::Scheduled,
+            Verdict::Error(_) => metrics::Result::Error,
+            Verdict::Unschedulable(_) => metrics::Result::Unschedulable,
+        };
+        self.meter.decided(&pod.key(), result, began);
+        match verdict {
             Verdict::Place { node, .. } => Some(self.assume(pod, node, now)),
             Verdict::Error(why) => {
                 self.queue.retry(&pod.key(), now);
@@ -291,6 +316,7 @@ impl State {
             self.cluster.nominated.insert(pod.key(), (node.clone(), pod.clone()));
         }
         let victims = chosen.map(|c| c.victims.clone()).unwrap_or_default();
+        self.meter.preempted(victims.len());
         Effect::Tell { pod, reason: "Unschedulable", message, nominate, victims, free_claim: preemption.free_claim, now }
     }
 }

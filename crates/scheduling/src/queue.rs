@@ -41,6 +41,14 @@ enum Place {
     },
 }
 
+/// How many pods wait, by where.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sizes {
+    pub active: usize,
+    pub backoff: usize,
+    pub parked: usize,
+}
+
 /// Higher priority first, then first come, then by name.
 type ActiveKey = (Reverse<i32>, Timestamp, String);
 
@@ -76,6 +84,15 @@ impl Queue {
         if let Some(queued) = self.pods.remove(key) {
             self.leave(key, &queued.place);
         }
+    }
+
+    /// What is known of a pod that waits or is tried.
+    pub fn get(&self, key: &str) -> Option<&Queued> {
+        self.pods.get(key)
+    }
+
+    pub fn sizes(&self) -> Sizes {
+        Sizes { active: self.active.len(), backoff: self.backoff.len(), parked: self.parked.len() }
     }
 
     pub fn contains(&self, key: &str) -> bool {

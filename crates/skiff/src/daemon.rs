@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::instance::{Dirs, Instance, make_private, write_atomically};
 use crate::node::{self, Clients, NodeSetup};
-use crate::roles::control_plane::{self, Ended};
+use crate::roles::control_plane::{self, Ended, Ports};
 use crate::roles::kube_apiserver::write_admin_kubeconfig;
 use crate::roles::{kube_controller_manager, settle, stop_on_signal};
 use crate::snapshots::Datastore;
@@ -117,7 +117,8 @@ fn daemon(dirs: &Dirs, snapshots: &crate::snapshots::Flags) -> Result<Started> {
         own_objects::ensure(&admin, node::dns_address(&services)).await.map_err(lasting)?;
         prepare_nodes(dirs, &instance, &handle, &addresses)?;
         let config = kube_controller_manager::settings(&instance.pod_cidr, 24, handle.ca());
-        control_plane::start(&handle, config, None, &mut tasks, &cancel);
+        let ports = Ports { controller_manager: instance.controller_manager_port, scheduler: instance.scheduler_port };
+        control_plane::start(&handle, config, None, ports, &mut tasks, &cancel).await;
         let setup = first_node(dirs, &instance, &handle, addresses)?;
         let clients = Clients {
             kubelet: client::in_process_named(handle.service_as(node_user(&setup.name)), "kubelet"),

@@ -31,6 +31,12 @@ pub struct Instance {
     pub kubelet_port: u16,
     /// Of the proxy's health checks.
     pub proxy_health_port: u16,
+    /// Of what the controllers tell of themselves; 0, in clusters made before: they do not.
+    #[serde(default)]
+    pub controller_manager_port: u16,
+    /// The scheduler's.
+    #[serde(default)]
+    pub scheduler_port: u16,
     pub service_cidr: String,
     pub pod_cidr: String,
     /// First address of the links between this machine and the extra nodes.
@@ -132,6 +138,8 @@ impl Instance {
             api_port: free_port(6443)?,
             kubelet_port: free_port(10250)?,
             proxy_health_port: free_port(10256)?,
+            controller_manager_port: free_port(10257)?,
+            scheduler_port: free_port(10259)?,
             service_cidr: cidrs.services.to_string(),
             pod_cidr: cidrs.pods.to_string(),
             node_network: cidrs.nodes.to_string(),

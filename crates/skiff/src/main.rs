@@ -1,6 +1,7 @@
 //! The skiff binary: the composition root. Only wiring, command lines and the life of a local cluster live here.
 
 mod commands;
+mod component;
 mod control;
 mod daemon;
 mod hello_image;

@@ -163,6 +163,15 @@ fn params(cn: &str, days: i64) -> CertificateParams {
 }
 
 impl Identity {
+    /// A certificate that nobody but its holder vouches for, for serving under these names.
+    pub fn self_signed(name: &str, sans: &[String]) -> Result<Self> {
+        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
+        let mut params = params(name, LEAF_DAYS);
+        params.subject_alt_names = CertificateParams::new(sans.to_vec())?.subject_alt_names;
+        params.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ServerAuth];
+        Ok(Self { cert_pem: params.self_signed(&key)?.pem(), key_pem: key.serialize_pem() })
+    }
+
     /// The chain and key as rustls takes them.
     pub fn to_rustls(&self) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)> {
         let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(self.cert_pem.as_bytes()).collect();

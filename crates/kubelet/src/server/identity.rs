@@ -12,7 +12,6 @@ use serde_json::json;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::Error;
-use crate::config::ServerConfig;
 
 /// User and groups.
 pub type Caller = (String, Vec<String>);
@@ -21,26 +20,27 @@ fn bad(what: &str) -> impl Fn(&dyn std::fmt::Display) -> Error {
     move |e| Error::Server(format!("{what}: {e}"))
 }
 
-pub fn tls(config: &ServerConfig) -> Result<rustls::ServerConfig, Error> {
+/// How TLS is served with a certificate and key; client certificates of the CAs are asked for, where there are any.
+pub fn tls(certificate_pem: &str, key_pem: &str, client_ca_pem: &str) -> Result<rustls::ServerConfig, Error> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let read = |pem: &str, what: &str| -> Result<Vec<CertificateDer<'static>>, Error> {
         CertificateDer::pem_slice_iter(pem.as_bytes()).collect::<Result<_, _>>().map_err(|e| bad(what)(&e))
     };
     let mut roots = rustls::RootCertStore::empty();
-    for ca in read(&config.client_ca_pem, "client CA")? {
+    for ca in read(client_ca_pem, "client CA")? {
         roots.add(ca).map_err(|e| bad("client CA")(&e))?;
     }
-    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone())
-        .allow_unauthenticated()
-        .build()
-        .map_err(|e| bad("client CA")(&e))?;
-    let key = PrivateKeyDer::from_pem_slice(config.key_pem.as_bytes()).map_err(|e| bad("serving key")(&e))?;
-    let mut out = rustls::ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|e| bad("TLS")(&e))?
-        .with_client_cert_verifier(verifier)
-        .with_single_cert(read(&config.certificate_pem, "serving certificate")?, key)
-        .map_err(|e| bad("serving certificate")(&e))?;
+    let key = PrivateKeyDer::from_pem_slice(key_pem.as_bytes()).map_err(|e| bad("serving key")(&e))?;
+    let builder = rustls::ServerConfig::builder_with_provider(provider.clone());
+    let builder = builder.with_safe_default_protocol_versions().map_err(|e| bad("TLS")(&e))?;
+    let builder = if roots.is_empty() {
+        builder.with_no_client_auth()
+    } else {
+        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).allow_unauthenticated();
+        builder.with_client_cert_verifier(verifier.build().map_err(|e| bad("client CA")(&e))?)
+    };
+    let mut out =
+        builder.with_single_cert(read(certificate_pem, "serving certificate")?, key).map_err(|e| bad("serving certificate")(&e))?;
     // Upgrades need HTTP/1.1.
     out.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(out)

@@ -100,6 +100,34 @@ fn a_device_is_given_away_once_and_a_missing_claim_holds_its_pod_back() {
 }
 
 #[test]
+fn attempts_and_queues_are_counted() {
+    let registry = Arc::new(client::Registry::new(&[crate::metrics::ALL]));
+    let mut state = State::new(Config { metrics: Some(registry.clone()), ..Config::default() });
+    let has = |line: &str| {
+        let text = registry.text();
+        assert!(text.lines().any(|l| l == line), "{line}\n{text}");
+    };
+    state.handle(pod("p", json!({})));
+    state.handle(pod("gated", json!({ "schedulingGates": [{ "name": "example.com/g" }] })));
+    state.tell_sizes();
+    has("scheduler_pending_pods{queue=\"active\"} 1");
+    has("scheduler_pending_pods{queue=\"gated\"} 1");
+    assert!(matches!(state.next_effect(), Some(Effect::Tell { .. })), "there is no node");
+    has("scheduler_schedule_attempts_total{profile=\"default-scheduler\",result=\"unschedulable\"} 1");
+    has("scheduler_preemption_attempts_total 1");
+    let offers = json!({ "cpu": "4", "memory": "8Gi", "pods": "10" });
+    state.handle(Event::Node(change(json!({ "metadata": { "name": "a" }, "status": { "allocatable": offers } }))));
+    state.handle(pod("q", json!({})));
+    let Some(Effect::Bind { pod, .. }) = state.next_effect() else { panic!("a binding") };
+    has("scheduler_scheduling_algorithm_duration_seconds_count 2");
+    state.handle(Event::Done(Outcome::Bound { key: pod.key() }));
+    state.handle(pod_on("q"));
+    has("scheduler_schedule_attempts_total{profile=\"default-scheduler\",result=\"scheduled\"} 1");
+    has("scheduler_pod_scheduling_attempts_count 1");
+    has("scheduler_pod_scheduling_sli_duration_seconds_count{attempts=\"1\"} 1");
+}
+
+#[test]
 fn gated_pods_and_those_of_others_are_left_alone() {
     let mut state = state();
     state.handle(pod("gated", json!({ "schedulingGates": [{ "name": "example.com/g" }] })));

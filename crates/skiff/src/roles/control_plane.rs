@@ -3,16 +3,20 @@
 //!
 //! In one process they need no TLS, no tokens and one decoded copy of each object, and the program's code is mapped once.
 
+use std::sync::Arc;
+
 use anyhow::{Context, Result};
 use apiserver::Handle;
 use auth::User;
 use clap::Args;
-use client::{Client, Clock, Election, Entropy, Informers, Leadership};
+use client::metrics::Metered;
+use client::{Client, Clock, Election, Entropy, Informers, Leadership, Registry};
 use controller_runtime::ControllerManager;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::{kube_apiserver, kube_controller_manager};
+use crate::component::{self, Component, Secure, Serving};
 
 /// What ended, and how.
 pub type Ended = (&'static str, Result<()>);
@@ -28,6 +32,19 @@ pub struct Flags {
     cluster_cidr: String,
     #[arg(long, default_value_t = 24)]
     node_cidr_mask_size: u8,
+    /// Where the controllers tell of themselves; 0: nowhere
+    #[arg(long, default_value_t = component::CONTROLLER_MANAGER_PORT)]
+    controller_manager_port: u16,
+    /// The scheduler's
+    #[arg(long, default_value_t = component::SCHEDULER_PORT)]
+    scheduler_port: u16,
+}
+
+/// Where the components tell of themselves; 0: nowhere.
+#[derive(Clone, Copy)]
+pub struct Ports {
+    pub controller_manager: u16,
+    pub scheduler: u16,
 }
 
 pub fn run(flags: &Flags) -> Result<()> {
@@ -38,7 +55,8 @@ pub fn run(flags: &Flags) -> Result<()> {
             config.election = flags.server.shares_its_store().then(|| elected("kube-controller-manager"));
             let scheduling = flags.server.shares_its_store().then(|| elected("kube-scheduler"));
             let mut tasks = JoinSet::new();
-            start(handle, config, scheduling, &mut tasks, &cancel);
+            let ports = Ports { controller_manager: flags.controller_manager_port, scheduler: flags.scheduler_port };
+            start(handle, config, scheduling, ports, &mut tasks, &cancel).await;
             first_failure(&mut tasks, &cancel).await
         })
     })
@@ -49,10 +67,11 @@ fn elected(component: &str) -> Election {
 }
 
 /// Starts controllers and scheduler beside a server of this process, each under its own name.
-pub fn start(
+pub async fn start(
     handle: &Handle,
     mut config: controller_runtime::Config,
     scheduling: Option<Election>,
+    ports: Ports,
     tasks: &mut JoinSet<Ended>,
     cancel: &CancellationToken,
 ) {
@@ -62,19 +81,69 @@ pub fn start(
     let informers = Informers::new(client::in_process(handle.service_as(User::apiserver())));
     config.informers = Some(informers.clone());
     config.controllers.keys = crate::signer::of_pki(handle.pki());
-    let server = handle.service();
-    let service = move |name: &str| client::in_process_named(server.with_user(controller_user(name)), "kube-controller-manager");
+    let registry = component::counts(&[]);
+    config.metrics = Some(registry.clone());
+    if let Some(election) = &mut config.election {
+        election.metrics = Some(registry.clone());
+    }
+    let (server, host, counted) = (handle.service(), handle.local_addr.to_string(), registry.clone());
+    let service = move |name: &str| {
+        let service = Metered::new(server.with_user(controller_user(name)), counted.clone(), &host);
+        client::in_process_named(service, "kube-controller-manager")
+    };
+    let component = Component { health: component::CONTROLLER_MANAGER_HEALTH, registry, client: service(controller_runtime::MANAGER) };
+    observe(handle, component, ports.controller_manager, tasks, cancel).await;
     let token = cancel.clone();
     tasks.spawn(async move { ("controllers", ControllerManager::run(config, service, token).await.map_err(anyhow::Error::from)) });
-    let client = client::in_process_named(handle.service_as(User::new("system:kube-scheduler", &[])), "kube-scheduler");
+    let registry = component::counts(scheduler::metrics::ALL);
+    let service =
+        Metered::new(handle.service_as(User::new("system:kube-scheduler", &[])), registry.clone(), &handle.local_addr.to_string());
+    let client = client::in_process_named(service, "kube-scheduler");
+    let component = Component { health: component::SCHEDULER_HEALTH, registry: registry.clone(), client: client.clone() };
+    observe(handle, component, ports.scheduler, tasks, cancel).await;
     let token = cancel.clone();
-    tasks.spawn(async move { ("scheduler", schedule(client, &informers, scheduling, token).await) });
+    tasks.spawn(async move { ("scheduler", schedule(client, &informers, scheduling, registry, token).await) });
+}
+
+/// Lets a component tell of itself at its port. A port that is taken does not keep the cluster from starting.
+async fn observe(handle: &Handle, component: Component, port: u16, tasks: &mut JoinSet<Ended>, cancel: &CancellationToken) {
+    if port == 0 {
+        return;
+    }
+    let serving = async {
+        let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
+        let identity = handle.pki().ca.issue("localhost", &[], &names, apiserver::pki::Usage::Server)?;
+        let secure = Secure {
+            address: (std::net::Ipv4Addr::UNSPECIFIED, port).into(),
+            certificate_pem: &identity.cert_pem,
+            key_pem: &identity.key_pem,
+            client_ca_pem: handle.ca(),
+        };
+        Serving::bind(component, &secure).await
+    };
+    match serving.await {
+        Ok(serving) => {
+            let cancel = cancel.clone();
+            tasks.spawn(async move {
+                serving.run(cancel).await;
+                ("what a component tells of itself", Ok(()))
+            });
+        }
+        Err(error) => tracing::warn!(port, "health and metrics of a component are not served: {error:#}"),
+    }
 }
 
 /// Runs the scheduler, as the leader where there may be others.
-pub async fn schedule(client: Client, informers: &Informers, election: Option<Election>, cancel: CancellationToken) -> Result<()> {
-    let config = scheduler::Config::default();
-    let Some(election) = election else { return Ok(scheduler::run(config, client, informers, cancel).await?) };
+pub async fn schedule(
+    client: Client,
+    informers: &Informers,
+    election: Option<Election>,
+    registry: Arc<Registry>,
+    cancel: CancellationToken,
+) -> Result<()> {
+    let config = scheduler::Config { metrics: Some(registry.clone()), ..scheduler::Config::default() };
+    let Some(mut election) = election else { return Ok(scheduler::run(config, client, informers, cancel).await?) };
+    election.metrics = Some(registry);
     let mut leadership = Leadership::new(client.clone(), election, Clock::System, Entropy::from_system());
     tokio::select! { biased;
         () = cancel.cancelled() => return Ok(()),

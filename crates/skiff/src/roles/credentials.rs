@@ -3,9 +3,11 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use client::Registry;
 use kube::Client;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
@@ -26,8 +28,8 @@ pub struct Credentials {
 }
 
 impl Credentials {
-    /// Makes the accounts and their first tokens, acting as the manager of the kubeconfig.
-    pub async fn new(kubeconfig: &Path, manager: Client, identities: Vec<&'static str>) -> Result<Self> {
+    /// Makes the accounts and their first tokens, acting as the manager of the kubeconfig; requests are counted.
+    pub async fn new(kubeconfig: &Path, manager: Client, identities: Vec<&'static str>, registry: &Arc<Registry>) -> Result<Self> {
         let dir = tempfile::tempdir().context("making a folder for tokens")?;
         make_private(dir.path())?;
         let config = read(kubeconfig)?;
@@ -37,7 +39,7 @@ impl Credentials {
             let path = made.dir.path().join(format!("{identity}.kubeconfig"));
             let own = with_token(&config, &made.token_file(identity));
             write_atomically(&path, own.to_string().as_bytes())?;
-            made.clients.insert(identity, client::from_kubeconfig_named(&path, "kube-controller-manager").await?);
+            made.clients.insert(identity, client::from_kubeconfig_metered(&path, "kube-controller-manager", registry.clone()).await?);
         }
         Ok(made)
     }

@@ -1,13 +1,16 @@
 //! `skiff kube-controller-manager`
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use clap::Args;
-use client::Clock;
+use client::{Client, Clock, Registry};
 use controller_runtime::ControllerManager;
+use tokio_util::sync::CancellationToken;
 
 use super::credentials::Credentials;
+use crate::component::{self, Component};
 
 #[derive(Args)]
 pub struct Flags {
@@ -15,6 +18,8 @@ pub struct Flags {
     kubeconfig: PathBuf,
     #[command(flatten)]
     election: super::election::Flags,
+    #[command(flatten)]
+    secure: super::secure::Flags,
     /// Pods of the whole cluster; each node gets a part
     #[arg(long, default_value = "10.244.0.0/16")]
     cluster_cidr: String,
@@ -44,32 +49,43 @@ pub struct Flags {
 
 pub fn run(flags: &Flags) -> Result<()> {
     super::run(|cancel| async move {
-        let client = client::from_kubeconfig_named(&flags.kubeconfig, "kube-controller-manager").await?;
-        let ca = std::fs::read_to_string(&flags.root_ca_file).with_context(|| format!("reading {}", flags.root_ca_file.display()))?;
-        let mut config = settings(&flags.cluster_cidr, flags.node_cidr_mask_size, &ca);
-        let ca = flags.cluster_signing_cert_file.as_deref().zip(flags.cluster_signing_key_file.as_deref());
-        config.controllers.keys = crate::signer::of_files(ca, flags.service_account_private_key_file.as_deref())?;
-        let most = super::kube_apiserver::duration(&flags.cluster_signing_duration)?;
-        config.controllers.certificate_seconds = i64::try_from(most.as_secs()).unwrap_or(i64::MAX);
-        config.election = flags.election.election("kube-controller-manager")?;
-        config.disabled = flags.controllers.iter().filter_map(|c| c.strip_prefix('-').map(str::to_owned)).collect();
-        if !flags.use_service_account_credentials {
-            return ControllerManager::run(config, move |_| client.clone(), cancel).await.context("running the controllers");
-        }
-        let credentials = Credentials::new(&flags.kubeconfig, client.clone(), controller_runtime::identities()).await?;
-        let clients = credentials.clients.clone();
-        let client_for = move |name: &str| clients.get(name).unwrap_or(&client).clone();
-        let ended = cancel.child_token();
-        let (run, ()) = tokio::join!(
-            async {
-                let run = ControllerManager::run(config, client_for, cancel).await;
-                ended.cancel();
-                run
-            },
-            credentials.keep(ended.clone())
-        );
-        run.context("running the controllers")
+        let registry = component::counts(&[]);
+        let client = client::from_kubeconfig_metered(&flags.kubeconfig, "kube-controller-manager", registry.clone()).await?;
+        let component = Component { health: component::CONTROLLER_MANAGER_HEALTH, registry: registry.clone(), client: client.clone() };
+        let serving = flags.secure.bind(component, component::CONTROLLER_MANAGER_PORT).await?;
+        super::observed(serving, &cancel, control(flags, client, registry, cancel.clone())).await
     })
+}
+
+async fn control(flags: &Flags, client: Client, registry: Arc<Registry>, cancel: CancellationToken) -> Result<()> {
+    let ca = std::fs::read_to_string(&flags.root_ca_file).with_context(|| format!("reading {}", flags.root_ca_file.display()))?;
+    let mut config = settings(&flags.cluster_cidr, flags.node_cidr_mask_size, &ca);
+    let ca = flags.cluster_signing_cert_file.as_deref().zip(flags.cluster_signing_key_file.as_deref());
+    config.controllers.keys = crate::signer::of_files(ca, flags.service_account_private_key_file.as_deref())?;
+    let most = super::kube_apiserver::duration(&flags.cluster_signing_duration)?;
+    config.controllers.certificate_seconds = i64::try_from(most.as_secs()).unwrap_or(i64::MAX);
+    config.election = flags.election.election("kube-controller-manager")?;
+    if let Some(election) = &mut config.election {
+        election.metrics = Some(registry.clone());
+    }
+    config.metrics = Some(registry.clone());
+    config.disabled = flags.controllers.iter().filter_map(|c| c.strip_prefix('-').map(str::to_owned)).collect();
+    if !flags.use_service_account_credentials {
+        return ControllerManager::run(config, move |_| client.clone(), cancel).await.context("running the controllers");
+    }
+    let credentials = Credentials::new(&flags.kubeconfig, client.clone(), controller_runtime::identities(), &registry).await?;
+    let clients = credentials.clients.clone();
+    let client_for = move |name: &str| clients.get(name).unwrap_or(&client).clone();
+    let ended = cancel.child_token();
+    let (run, ()) = tokio::join!(
+        async {
+            let run = ControllerManager::run(config, client_for, cancel).await;
+            ended.cancel();
+            run
+        },
+        credentials.keep(ended.clone())
+    );
+    run.context("running the controllers")
 }
 
 /// What the controllers of a cluster need to know.

@@ -6,18 +6,26 @@ use anyhow::Result;
 use clap::Args;
 use client::Informers;
 
+use crate::component::{self, Component};
+
 #[derive(Args)]
 pub struct Flags {
     #[arg(long)]
     kubeconfig: PathBuf,
     #[command(flatten)]
     election: super::election::Flags,
+    #[command(flatten)]
+    secure: super::secure::Flags,
 }
 
 pub fn run(flags: &Flags) -> Result<()> {
     super::run(|cancel| async move {
-        let client = client::from_kubeconfig_named(&flags.kubeconfig, "kube-scheduler").await?;
+        let registry = component::counts(scheduler::metrics::ALL);
+        let client = client::from_kubeconfig_metered(&flags.kubeconfig, "kube-scheduler", registry.clone()).await?;
+        let component = Component { health: component::SCHEDULER_HEALTH, registry: registry.clone(), client: client.clone() };
+        let serving = flags.secure.bind(component, component::SCHEDULER_PORT).await?;
+        let election = flags.election.election("kube-scheduler")?;
         let informers = Informers::new(client.clone());
-        super::control_plane::schedule(client, &informers, flags.election.election("kube-scheduler")?, cancel).await
+        super::observed(serving, &cancel, super::control_plane::schedule(client, &informers, election, registry, cancel.clone())).await
     })
 }

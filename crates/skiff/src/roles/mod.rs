@@ -10,6 +10,7 @@ pub mod kube_controller_manager;
 pub mod kube_proxy;
 pub mod kube_scheduler;
 pub mod kubelet;
+mod secure;
 mod serving;
 
 use std::time::Duration;
@@ -17,6 +18,8 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
+
+use crate::component::Serving;
 
 /// A start is over by then, informers included; and then that of those who connect to what was started.
 const SETTLED_AFTER: [Duration; 2] = [Duration::from_secs(5), Duration::from_secs(20)];
@@ -45,6 +48,21 @@ where
     });
     runtime.shutdown_timeout(Duration::from_secs(1));
     ended
+}
+
+/// Runs a component beside what it tells of itself.
+async fn observed<T>(serving: Option<Serving>, cancel: &CancellationToken, component: impl Future<Output = T>) -> T {
+    let Some(serving) = serving else { return component.await };
+    let ended = cancel.child_token();
+    let (outcome, ()) = tokio::join!(
+        async {
+            let outcome = component.await;
+            ended.cancel();
+            outcome
+        },
+        serving.run(ended.clone())
+    );
+    outcome
 }
 
 /// Once the start is over, and now and then: gives back the program's file, of which a start needs three times of what is needed
