@@ -195,7 +195,7 @@ mod tests {
         assert_eq!((gated("stream=All&tailLines=1"), gated("stream=Stderr"), gated("tailLines=1")), (None, None, None));
         assert_eq!(gated("stream=x"), invalid("stream: Unsupported value: \"x\": supported values: \"All\", \"Stderr\", \"Stdout\""));
         let tail = gated("stream=Stdout&tailLines=1");
-        assert_eq!(tail, invalid("<nil>: Forbidden: `tailLines` and specific `stream` are mutually exclusive for now"));
+        assert_eq!(tail, invalid(": Forbidden: `tailLines` and specific `stream` are mutually exclusive for now"));
         let one = Query::parse("stream=Stderr");
         assert_eq!(Options::parse(&one).unwrap().query(&one), "?stream=Stderr");
         assert_eq!(check("limitBytes=x"), Some((400, "strconv.ParseInt: parsing \"x\": invalid syntax".to_owned())));
