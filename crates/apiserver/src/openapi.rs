@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use bytes::Bytes;
 use descriptions::Descriptions;
 use http::HeaderValue;
-use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, ETAG, IF_NONE_MATCH, VARY};
+use http::header::{ACCEPT, ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, ETAG, EXPIRES, IF_NONE_MATCH, LOCATION, VARY};
 use machinery::gvk::GroupVersion;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha512};
@@ -27,6 +27,8 @@ use crate::http::negotiate;
 use crate::http::respond::{self, Answer};
 
 const V3: &str = "/openapi/v3";
+/// So many documents are kept as protobuf, too: hardly anybody asks.
+const PROTOBUF_MAX: usize = 128;
 
 /// A finished document. Kept packed: all of them are megabytes, and who asks mostly takes gzip.
 #[derive(Clone)]
@@ -80,10 +82,10 @@ fn words() -> Arc<Descriptions> {
 }
 
 /// The version 2 document with those of other servers, made anew when one of them is another.
-fn merged(form: &V2, parts: &[(String, Arc<Value>)]) -> Document {
+fn merged(form: &Form, parts: &[(String, Arc<Value>)]) -> Document {
     type Kept = Mutex<BTreeMap<&'static str, (Vec<(String, Arc<Value>)>, Document)>>;
     static KEPT: OnceLock<Kept> = OnceLock::new();
-    let name = if matches!(form, V2::Json) { "json" } else { "protobuf" };
+    let name = if matches!(form, Form::Json) { "json" } else { "protobuf" };
     let mut kept = KEPT.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner);
     if let Some((of, document)) = kept.get(name)
         && of.len() == parts.len()
@@ -99,23 +101,23 @@ fn merged(form: &V2, parts: &[(String, Arc<Value>)]) -> Document {
         }
         aggregated::merge(&mut all, root, theirs);
     }
-    let bytes = if matches!(form, V2::Json) { all.to_string().into() } else { gnostic::document(&all) };
+    let bytes = if matches!(form, Form::Json) { all.to_string().into() } else { gnostic::document(&all) };
     let document = Document::new(&bytes);
     kept.insert(name, (parts.to_vec(), document.clone()));
     document
 }
 
 /// A document of another server.
-async fn others(call: &Call, route: &Route) -> Answer {
+async fn others(call: &Call, route: &Route, path: &str) -> Answer {
     match aggregated::document(&call.api, route).await {
-        Some(bytes) => answer(call, &Document::new(&bytes), "application/json"),
+        Some(bytes) => answer_v3(call, path, &Document::new(&bytes)),
         None => respond::text(503, "service unavailable\n"),
     }
 }
 
 pub async fn serve(call: &Call, path: &str) -> Answer {
     match aggregated::route_of(&call.api, path) {
-        Some(route) => others(call, &route).await,
+        Some(route) => others(call, &route, path).await,
         None => own(call, path),
     }
 }
@@ -127,15 +129,15 @@ fn own(call: &Call, path: &str) -> Answer {
         parts.extend(aggregated::parts(&call.api));
     }
     if !parts.is_empty() {
-        return match v2_form(call) {
-            Some(form) => answer(call, &merged(&form, &parts), if matches!(form, V2::Json) { "application/json" } else { V2_PROTOBUF }),
+        return match form(call, V2) {
+            Some(form) => answer(call, &merged(&form, &parts), if matches!(form, Form::Json) { "application/json" } else { V2[0] }),
             None => not_acceptable(),
         };
     }
     if path == "/openapi/v2" {
-        return match v2_form(call) {
-            Some(V2::Json) => answer(call, &cached(path, || v2().to_string().into()), "application/json"),
-            Some(V2::Protobuf) => answer(call, &cached("/openapi/v2 protobuf", || gnostic::document(&v2())), V2_PROTOBUF),
+        return match form(call, V2) {
+            Some(Form::Json) => answer(call, &cached(path, || v2().to_string().into()), "application/json"),
+            Some(Form::Protobuf) => answer(call, &cached("/openapi/v2 protobuf", || gnostic::document(&v2())), V2[0]),
             None => not_acceptable(),
         };
     }
@@ -144,7 +146,7 @@ fn own(call: &Call, path: &str) -> Answer {
     }
     let name = path.strip_prefix(V3).unwrap_or("").trim_matches('/');
     match document(call, name) {
-        Some(document) => answer(call, &document, "application/json"),
+        Some(document) => answer_v3(call, path, &document),
         // Upstream's handler sends no words with it.
         None => {
             let mut answer = respond::bytes(404, "text/plain", "");
@@ -154,25 +156,73 @@ fn own(call: &Call, path: &str) -> Answer {
     }
 }
 
-enum V2 {
+enum Form {
     Json,
     Protobuf,
 }
 
-/// Asked for with an `@`, answered with a dot; asked for with a dot, too.
-const V2_PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
+/// The protobuf form's names: as it is answered and may be asked for, and as clients ask, with an `@`.
+const V2: [&str; 2] =
+    ["application/com.github.proto-openapi.spec.v2.v1.0+protobuf", "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"];
+const V3_PROTOBUF: [&str; 2] =
+    ["application/com.github.proto-openapi.spec.v3.v1.0+protobuf", "application/com.github.proto-openapi.spec.v3@v1.0+protobuf"];
 
-/// The form of the version 2 document, by the order of Accept.
-fn v2_form(call: &Call) -> Option<V2> {
+/// The form of a document, by the order of Accept.
+fn form(call: &Call, protobuf: [&str; 2]) -> Option<Form> {
     let accept: Vec<&str> = call.headers.get_all(ACCEPT).iter().filter_map(|v| v.to_str().ok()).collect();
     if accept.is_empty() {
-        return Some(V2::Json);
+        return Some(Form::Json);
     }
     negotiate::kinds(&accept.join(",")).into_iter().find_map(|kind| match kind {
-        "*/*" | "application/*" | "application/json" => Some(V2::Json),
-        V2_PROTOBUF | "application/com.github.proto-openapi.spec.v2@v1.0+protobuf" => Some(V2::Protobuf),
+        "*/*" | "application/*" | "application/json" => Some(Form::Json),
+        kind if protobuf.contains(&kind) => Some(Form::Protobuf),
         _ => None,
     })
+}
+
+/// A version 3 document as protobuf, under the tag of the document: `Vary` tells the two forms apart. Some are kept.
+fn as_protobuf(document: &Document) -> Document {
+    static MADE: Mutex<BTreeMap<String, Document>> = Mutex::new(BTreeMap::new());
+    let lock = || MADE.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(found) = lock().get(&document.hash) {
+        return found.clone();
+    }
+    let read: Value = serde_json::from_slice(&document.unpacked()).unwrap_or_else(|e| {
+        tracing::error!(error = %e, "an OpenAPI document is no JSON");
+        Value::Null
+    });
+    let made = Document { hash: document.hash.clone(), ..Document::new(&gnostic::v3::document(&read)) };
+    let mut all = lock();
+    if all.len() >= PROTOBUF_MAX {
+        all.clear();
+    }
+    all.insert(document.hash.clone(), made.clone());
+    made
+}
+
+/// A version 3 document in the form that was asked for. One that is asked for by its hash never changes.
+fn answer_v3(call: &Call, path: &str, document: &Document) -> Answer {
+    let mut answer = match form(call, V3_PROTOBUF) {
+        Some(Form::Json) => answer(call, document, "application/json"),
+        Some(Form::Protobuf) => answer(call, &as_protobuf(document), V3_PROTOBUF[0]),
+        None => return not_acceptable(),
+    };
+    let Some(hash) = call.query.get("hash").filter(|h| !h.is_empty()) else { return answer };
+    if hash != document.hash {
+        let content_type = answer.headers_mut().remove(CONTENT_TYPE);
+        let mut moved = respond::bytes(301, "text/plain", "");
+        if let (Some(content_type), Ok(to)) = (content_type, HeaderValue::from_str(&format!("{path}?hash={}", document.hash))) {
+            moved.headers_mut().insert(CONTENT_TYPE, content_type);
+            moved.headers_mut().insert(LOCATION, to);
+        }
+        return moved;
+    }
+    answer.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("public, immutable"));
+    let year = jiff::Timestamp::now() + jiff::SignedDuration::from_hours(365 * 24);
+    if let Ok(at) = HeaderValue::from_str(&year.strftime("%a, %d %b %Y %H:%M:%S UTC").to_string()) {
+        answer.headers_mut().insert(EXPIRES, at);
+    }
+    answer
 }
 
 fn not_acceptable() -> Answer {

@@ -1,6 +1,8 @@
 //! The version 2 document as protobuf: gnostic's `openapi.v2.Document`, which is all that client-go asks for. Written field by
 //! field from the JSON document; the numbers are gnostic's.
 
+pub mod v3;
+
 use serde_json::Value;
 
 /// A message being written.
@@ -39,6 +41,20 @@ impl Message {
         if of.get(key) == Some(&Value::Bool(true)) {
             self.varint(u64::from(number << 3));
             self.0.push(1);
+        }
+    }
+
+    fn double(&mut self, number: u32, of: &Value, key: &str) {
+        if let Some(value) = of.get(key).and_then(Value::as_f64) {
+            self.varint(u64::from(number << 3 | 1));
+            self.0.extend_from_slice(&value.to_le_bytes());
+        }
+    }
+
+    fn number(&mut self, number: u32, of: &Value, key: &str) {
+        if let Some(value) = of.get(key).and_then(Value::as_u64) {
+            self.varint(u64::from(number << 3));
+            self.varint(value);
         }
     }
 
@@ -211,21 +227,14 @@ fn schema(schema: &Value) -> Message {
     if let Some(default) = schema.get("default") {
         out.message(5, &any(default));
     }
-    for (number, key) in [(7_u32, "maximum"), (9, "minimum")] {
-        if let Some(bound) = schema.get(key).and_then(Value::as_f64) {
-            out.varint(u64::from(number << 3 | 1));
-            out.0.extend_from_slice(&bound.to_le_bytes());
-        }
-    }
+    out.double(7, schema, "maximum");
+    out.double(9, schema, "minimum");
     out.flag(8, schema, "exclusiveMaximum");
     out.flag(10, schema, "exclusiveMinimum");
     for (number, key) in
-        [(11_u32, "maxLength"), (12, "minLength"), (14, "maxItems"), (15, "minItems"), (17, "maxProperties"), (18, "minProperties")]
+        [(11, "maxLength"), (12, "minLength"), (14, "maxItems"), (15, "minItems"), (17, "maxProperties"), (18, "minProperties")]
     {
-        if let Some(bound) = schema.get(key).and_then(Value::as_u64) {
-            out.varint(u64::from(number << 3));
-            out.varint(bound);
-        }
+        out.number(number, schema, key);
     }
     out.text(13, schema, "pattern");
     out.texts(19, schema, "required");

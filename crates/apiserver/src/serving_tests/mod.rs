@@ -2,6 +2,7 @@
 
 mod audit;
 mod browsers;
+mod documents;
 mod drain;
 mod encryption;
 mod flow;
