@@ -1,4 +1,4 @@
-//! Connections to other servers: dialled for one request each, over TCP or TLS, and ended with this server.
+//! Connections to other servers, over TCP or TLS: used again while they last, and ended with this server.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use http::{Request, Response};
 use hyper::body::Incoming;
+use hyper::client::conn::http1::SendRequest;
 use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
@@ -15,6 +16,7 @@ use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::idle::{Idle, Key};
 use super::tls::Clients;
 use crate::error::Result;
 use crate::http::RequestBody;
@@ -29,6 +31,7 @@ pub struct Connections {
     tracker: TaskTracker,
     cancel: CancellationToken,
     turns: AtomicUsize,
+    pub(super) idle: Arc<Idle>,
 }
 
 /// One server to talk to.
@@ -58,7 +61,7 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 
 impl Connections {
     pub fn new(pki: &Pki, cancel: CancellationToken) -> Result<Self> {
-        Ok(Self { tls: Clients::new(pki)?, tracker: TaskTracker::new(), cancel, turns: AtomicUsize::new(0) })
+        Ok(Self { tls: Clients::new(pki)?, tracker: TaskTracker::new(), cancel, turns: AtomicUsize::new(0), idle: Arc::default() })
     }
 
     /// A number that differs from request to request: endpoints take turns.
@@ -83,8 +86,29 @@ impl Connections {
         self.tracker.wait().await;
     }
 
-    /// Sends a request whose URI is a path, over a connection of its own.
-    pub async fn send(&self, backend: &Backend, request: Request<RequestBody>) -> std::result::Result<Response<Incoming>, BackendError> {
+    /// Sends a request whose URI is a path.
+    pub async fn send(
+        &self,
+        backend: &Backend,
+        mut request: Request<RequestBody>,
+    ) -> std::result::Result<Response<Incoming>, BackendError> {
+        let key = Key::of(backend);
+        while let Some(mut sender) = self.idle.take(&key) {
+            if sender.ready().await.is_err() {
+                continue;
+            }
+            match sender.try_send_request(request).await {
+                Ok(answer) => {
+                    self.keep(key, sender, backend);
+                    return Ok(answer);
+                }
+                Err(mut unsent) => match unsent.take_message() {
+                    // It was closed before anything was written.
+                    Some(message) => request = message,
+                    None => return Err(unsent.into_error().into()),
+                },
+            }
+        }
         let io = backend.dial().await?;
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(io)).await?;
         self.spawn(async move {
@@ -92,7 +116,19 @@ impl Connections {
                 tracing::debug!(%error, "a connection to a backend");
             }
         });
-        Ok(sender.send_request(request).await?)
+        let answer = sender.send_request(request).await?;
+        self.keep(key, sender, backend);
+        Ok(answer)
+    }
+
+    /// The connection waits for another request once this one's answer was read; one that switched protocols never does.
+    fn keep(&self, key: Key, mut sender: SendRequest<RequestBody>, backend: &Backend) {
+        let (idle, tls) = (self.idle.clone(), backend.tls.clone());
+        self.spawn(async move {
+            if sender.ready().await.is_ok() {
+                idle.put(key, sender, tls);
+            }
+        });
     }
 }
 

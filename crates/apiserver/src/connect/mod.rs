@@ -4,6 +4,8 @@
 mod address;
 mod backend;
 pub mod forward;
+mod html;
+mod idle;
 mod kubelet;
 mod location;
 mod log;

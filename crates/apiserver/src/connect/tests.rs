@@ -1,6 +1,7 @@
 //! The way to a kubelet, tried on a running API server and a kubelet of the test's own.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
@@ -40,6 +41,11 @@ async fn kubelet(mut request: Request<Incoming>, caller: String) -> Response<Ful
             response.headers_mut().insert("location", "/there".parse().unwrap());
             302
         }
+        "/page" => {
+            response.headers_mut().insert("content-type", "text/html; charset=utf-8".parse().unwrap());
+            *response.body_mut() = Full::from("<a href=\"/logs/\">logs</a><img src=x>");
+            return response;
+        }
         p if p.ends_with("/waiting") => 400,
         p if p.ends_with("/lost") => 404,
         _ => 200,
@@ -53,6 +59,8 @@ async fn kubelet(mut request: Request<Incoming>, caller: String) -> Response<Ful
 struct Cluster {
     api: Handle,
     work: JoinSet<()>,
+    /// Connections to the kubelet there were.
+    accepted: Arc<AtomicUsize>,
     _dir: tempfile::TempDir,
 }
 
@@ -71,9 +79,11 @@ impl Cluster {
         let mut config = tls::server_config(&serving, verifier).unwrap();
         config.alpn_protocols.clear();
         let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
-        let mut work = JoinSet::new();
+        let (mut work, accepted) = (JoinSet::new(), Arc::new(AtomicUsize::new(0)));
+        let count = accepted.clone();
         work.spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
+                count.fetch_add(1, Ordering::Relaxed);
                 let tls = acceptor.accept(stream).await.unwrap();
                 let leaf = tls.get_ref().1.peer_certificates().unwrap()[0].to_vec();
                 let caller = crate::authn::x509::user_of(&leaf.into()).unwrap().name;
@@ -85,7 +95,7 @@ impl Cluster {
                 tokio::spawn(async move { serving.await.unwrap_or_default() });
             }
         });
-        let cluster = Self { api, work, _dir: dir };
+        let cluster = Self { api, work, accepted, _dir: dir };
         cluster.objects(port).await;
         cluster
     }
@@ -169,6 +179,27 @@ async fn proxies_pass_requests_on_but_not_to_this_host() {
     assert_eq!(cluster.get("/api/v1/namespaces/default/services/kubernetes:https/proxy/").await, none("kubernetes:https"));
     let port = "no service port 80 found for service \"kubernetes\"";
     assert_eq!(cluster.get("/api/v1/namespaces/default/services/kubernetes:80/proxy/").await, (503, port.to_owned()));
+    cluster.end().await;
+}
+
+#[tokio::test]
+async fn connections_are_used_again_and_pages_lead_back() {
+    let cluster = Cluster::start().await;
+    for number in 0..20 {
+        let (code, text) = cluster.get("/api/v1/nodes/n/proxy/page").await;
+        let want = "<a href=\"/api/v1/nodes/n/proxy/logs/\">logs</a><img src=x>";
+        assert_eq!((code, text.as_str()), (200, want));
+        assert!(cluster.get("/api/v1/namespaces/default/pods/one/log").await.1.ends_with("/containerLogs/default/one/a "));
+        // The answer was read a moment before the connection waits again.
+        for _ in 0..200 {
+            if cluster.api.api().connections.idle.count() == 1 {
+                break;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+        assert_eq!(cluster.api.api().connections.idle.count(), 1, "after round {number}");
+    }
+    assert!(cluster.accepted.load(Ordering::Relaxed) <= 2, "{}", cluster.accepted.load(Ordering::Relaxed));
     cluster.end().await;
 }
 
