@@ -157,11 +157,11 @@ async fn finish(api: &Arc<Api>, mut event: Event, notes: &Notes, info: &RequestI
     let mut answer = audit::bodies::answer(&mut event, info, answer).await;
     event.annotations(notes.annotations());
     if info.long_running() && answer.status().as_u16() < 300 {
-        api.audit.emit(api, &event, Stage::ResponseStarted);
+        api.audit.emit(api, &event, Stage::ResponseStarted).await;
         let ended = Ended { api: api.clone(), event };
         answer = answer.map(|body| Body::held(body, ended));
     } else {
-        api.audit.emit(api, &event, Stage::ResponseComplete);
+        api.audit.emit(api, &event, Stage::ResponseComplete).await;
     }
     answer
 }
@@ -174,7 +174,7 @@ struct Ended {
 
 impl Drop for Ended {
     fn drop(&mut self) {
-        self.api.audit.emit(&self.api, &self.event, Stage::ResponseComplete);
+        self.api.audit.emit_later(&self.api, &self.event, Stage::ResponseComplete);
     }
 }
 
@@ -302,14 +302,14 @@ async fn pass(
         client: origin.address(),
         received: passage.received.unwrap_or_default(),
     };
-    passage.audit = api.audit.begin(&api, &asked)?;
+    passage.audit = api.audit.begin(&api, &asked).await?;
     if passage.audit.is_some() {
         passage.info = info.clone();
     }
     let authn::Authenticated { user: real, remarks } = match authenticated {
         Ok(found) => found,
         Err(error) => {
-            unauthenticated(&api, passage, attempted);
+            unauthenticated(&api, passage, attempted).await;
             return Err(error);
         }
     };
@@ -355,11 +355,11 @@ fn id_text(id: &HeaderValue) -> &str {
 }
 
 /// Notes a request whose credentials are no good. It has no other stage.
-fn unauthenticated(api: &Api, passage: &mut Passage, attempted: &str) {
+async fn unauthenticated(api: &Arc<Api>, passage: &mut Passage, attempted: &str) {
     if let Some(mut event) = passage.audit.take() {
         let said = serde_json::json!({"status": "Failure", "message": format!("Authentication failed, attempted: {attempted}"), "reason": "Unauthorized"});
         event.status(401, Some(&said));
-        api.audit.emit(api, &event, Stage::ResponseStarted);
+        api.audit.emit(api, &event, Stage::ResponseStarted).await;
     }
 }
 

@@ -8,9 +8,9 @@ use std::time::{Duration, SystemTime};
 
 use machinery::object::str_at;
 use serde_json::Value;
-use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use super::batch::{Batches, Mode};
 use crate::metrics::table;
 use crate::state::Api;
 
@@ -37,48 +37,28 @@ pub struct LogOptions {
     pub mode: Mode,
 }
 
-/// `--audit-log-mode`: when events are written.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Mode {
-    /// Before the request goes on.
-    #[default]
-    Blocking,
-    /// The same, and a request that cannot be noted when it comes is not served.
-    BlockingStrict,
-    /// Later, by somebody else; so many at most wait.
-    Batch { buffer: usize },
-}
-
-impl Mode {
-    pub fn parse(text: &str, buffer: usize) -> Option<Self> {
-        Some(match text {
-            "blocking" => Self::Blocking,
-            "blocking-strict" => Self::BlockingStrict,
-            "batch" => Self::Batch { buffer: buffer.max(1) },
-            _ => return None,
-        })
-    }
-}
-
 /// Writes what comes until cancelled, and then what is left.
-pub async fn run(api: Arc<Api>, mut events: mpsc::Receiver<Value>, cancel: CancellationToken) {
-    let write = |event: &Value| {
-        if let Some(log) = &api.audit.log {
-            log.write(event).unwrap_or_else(|error| failed(&api, &error));
+pub async fn run(api: Arc<Api>, mut events: Batches, cancel: CancellationToken) {
+    let write = |batch: &mut Vec<Value>| {
+        for event in batch.drain(..) {
+            if let Some(log) = &api.audit.log {
+                log.write(&event).unwrap_or_else(|error| failed(&api, &error));
+            }
         }
     };
+    let mut batch = Vec::new();
     loop {
         tokio::select! { biased;
             () = cancel.cancelled() => break,
-            event = events.recv() => match event {
-                Some(event) => write(&event),
-                None => return,
-            },
+            () = events.next(&mut batch) => {}
         }
+        if batch.is_empty() {
+            return;
+        }
+        write(&mut batch);
     }
-    while let Ok(event) = events.try_recv() {
-        write(&event);
-    }
+    write(&mut batch);
+    write(&mut events.rest());
 }
 
 pub fn failed(api: &Api, error: &io::Error) {

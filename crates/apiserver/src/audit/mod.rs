@@ -1,12 +1,14 @@
 //! Audit: who asked for what, when, and what came of it, as far as the policy wants it, to a log and to a webhook. The chain
 //! begins an [`Event`] once it knows who asks, and finishes it with the answer. Nothing costs anything without a policy.
 
+mod batch;
 pub mod bodies;
 mod event;
 mod log;
 pub mod policy;
 mod webhook;
 
+use std::borrow::Cow;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -16,11 +18,13 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+pub use batch::{Batching, Mode};
 pub use event::{Asked, Event};
-pub use log::{Format, LogOptions, Mode};
+pub use log::{Format, LogOptions};
 pub use policy::{Level, Policy, Stage};
 pub use webhook::WebhookOptions;
 
+use self::batch::Batches;
 use crate::error::{Error, Result};
 use crate::metrics::table;
 use crate::state::Api;
@@ -32,8 +36,10 @@ pub struct Options {
     pub policy_file: Option<PathBuf>,
     pub log: Option<LogOptions>,
     pub webhook: Option<WebhookOptions>,
-    /// `--audit-log-truncate-max-event-size` and its like, where truncating is on.
-    pub event_bytes_max: Option<usize>,
+    /// `--audit-log-truncate-max-event-size`, where truncating is on.
+    pub log_event_bytes_max: Option<usize>,
+    /// `--audit-webhook-truncate-max-event-size`, likewise.
+    pub webhook_event_bytes_max: Option<usize>,
 }
 
 /// What audits. Made before the server, started with it.
@@ -42,14 +48,21 @@ pub struct Audit {
     log: Option<log::Log>,
     /// Of what is written later.
     batch: Option<mpsc::Sender<Value>>,
-    webhook: Option<mpsc::Sender<Value>>,
-    event_bytes_max: usize,
+    webhook: Option<Webhook>,
+    log_event_bytes_max: usize,
+    webhook_event_bytes_max: usize,
+}
+
+/// How events get to the webhook.
+enum Webhook {
+    Later(mpsc::Sender<Value>),
+    AtOnce(Box<(WebhookOptions, crate::webhook::Endpoint)>),
 }
 
 /// What is to be started.
 pub struct Pending {
-    log: Option<mpsc::Receiver<Value>>,
-    webhook: Option<(WebhookOptions, crate::webhook::Endpoint, mpsc::Receiver<Value>)>,
+    log: Option<Batches>,
+    webhook: Option<(WebhookOptions, crate::webhook::Endpoint, Batches)>,
 }
 
 impl Audit {
@@ -66,19 +79,31 @@ impl Audit {
         };
         let log = options.log.clone().filter(|_| policy.is_some());
         let log = log.map(|o| log::Log::open(o).map_err(|e| bad("--audit-log-path", e.to_string()))).transpose()?;
-        let event_bytes_max = options.event_bytes_max.unwrap_or(usize::MAX);
-        let mut audit = Self { policy, log, batch: None, webhook: None, event_bytes_max };
+        let bytes_max = |given: Option<usize>| given.unwrap_or(usize::MAX);
+        let mut audit = Self {
+            policy,
+            log,
+            batch: None,
+            webhook: None,
+            log_event_bytes_max: bytes_max(options.log_event_bytes_max),
+            webhook_event_bytes_max: bytes_max(options.webhook_event_bytes_max),
+        };
         let mut pending = Pending { log: None, webhook: None };
-        if let Some(Mode::Batch { buffer }) = audit.log.as_ref().map(log::Log::mode) {
-            let (sender, receiver) = mpsc::channel(buffer);
-            (audit.batch, pending.log) = (Some(sender), Some(receiver));
+        if let Some(Mode::Batch(how)) = audit.log.as_ref().map(log::Log::mode) {
+            let (sender, batches) = Batches::new(how);
+            (audit.batch, pending.log) = (Some(sender), Some(batches));
         }
         let Some(options) = options.webhook.clone().filter(|_| audit.policy.is_some()) else { return Ok((audit, pending)) };
         let endpoint =
             crate::webhook::Endpoint::from_kubeconfig(&options.config_file).map_err(|e| bad("--audit-webhook-config-file", e))?;
-        let (sender, receiver) = mpsc::channel(options.buffer.max(1));
-        audit.webhook = Some(sender);
-        pending.webhook = Some((options, endpoint, receiver));
+        audit.webhook = Some(match options.mode {
+            Mode::Batch(how) => {
+                let (sender, batches) = Batches::new(how);
+                pending.webhook = Some((options, endpoint, batches));
+                Webhook::Later(sender)
+            }
+            Mode::Blocking | Mode::BlockingStrict => Webhook::AtOnce(Box::new((options, endpoint))),
+        });
         Ok((audit, pending))
     }
 
@@ -89,7 +114,7 @@ impl Audit {
 
     /// The event of a request, if the policy wants one. The request is noted as received at once; an error, where it must not
     /// go on if that fails.
-    pub fn begin(&self, api: &Api, asked: &Asked<'_>) -> Result<Option<Event>, StatusError> {
+    pub async fn begin(&self, api: &Arc<Api>, asked: &Asked<'_>) -> Result<Option<Event>, StatusError> {
         let Some(policy) = self.policy.as_ref().filter(|_| self.is_on()) else { return Ok(None) };
         let verdict = policy.judge(asked.user, asked.info);
         api.metrics.count(&table::AUDIT_LEVEL, &[verdict.level.name()]);
@@ -97,18 +122,43 @@ impl Audit {
             return Ok(None);
         }
         let event = Event::new(asked, verdict);
-        let noted = self.emit(api, &event, Stage::RequestReceived);
-        let strict = self.log.as_ref().is_some_and(|log| log.mode() == Mode::BlockingStrict);
-        if strict && !noted { Err(StatusError::internal("failed to update audit event")) } else { Ok(Some(event)) }
+        let Noted { log, webhook } = self.emit(api, &event, Stage::RequestReceived).await;
+        let strict = |mode: Mode| mode == Mode::BlockingStrict;
+        let lost = !log && self.log.as_ref().is_some_and(|log| strict(log.mode()))
+            || !webhook && matches!(&self.webhook, Some(Webhook::AtOnce(to)) if strict(to.0.mode));
+        if lost { Err(StatusError::internal("failed to update audit event")) } else { Ok(Some(event)) }
     }
 
-    /// Writes an event as it is at a stage, where the policy wants that; whether the log took it.
-    pub fn emit(&self, api: &Api, event: &Event, stage: Stage) -> bool {
-        let Some(mut value) = event.at(stage) else { return true };
-        api.metrics.count(&table::AUDIT_EVENTS, &[]);
-        if self.event_bytes_max != usize::MAX && value.to_string().len() > self.event_bytes_max {
-            event::truncate(&mut value);
+    /// Notes an event as it is at a stage, where the policy wants that; who took it.
+    pub async fn emit(&self, api: &Arc<Api>, event: &Event, stage: Stage) -> Noted {
+        let Some(value) = event.at(stage) else { return Noted { log: true, webhook: true } };
+        let log = self.note(api, &value);
+        let webhook = match &self.webhook {
+            Some(Webhook::AtOnce(to)) => {
+                let event = truncated(&value, self.webhook_event_bytes_max).into_owned();
+                webhook::send(api, &to.0, &to.1, &[event]).await
+            }
+            _ => true,
+        };
+        Noted { log, webhook }
+    }
+
+    /// The same, of who cannot wait.
+    pub fn emit_later(&self, api: &Arc<Api>, event: &Event, stage: Stage) {
+        let Some(value) = event.at(stage) else { return };
+        self.note(api, &value);
+        if let Some(Webhook::AtOnce(to)) = &self.webhook {
+            let event = truncated(&value, self.webhook_event_bytes_max).into_owned();
+            let (of, to) = (api.clone(), to.clone());
+            api.connections.spawn(async move {
+                webhook::send(&of, &to.0, &to.1, &[event]).await;
+            });
         }
+    }
+
+    /// Writes an event, or lets it wait for who does; whether the log took it.
+    fn note(&self, api: &Api, value: &Value) -> bool {
+        api.metrics.count(&table::AUDIT_EVENTS, &[]);
         let later = |queue: &mpsc::Sender<Value>, value: Value| {
             let taken = queue.try_send(value).is_ok();
             if !taken {
@@ -117,16 +167,33 @@ impl Audit {
             }
             taken
         };
+        let logged = truncated(value, self.log_event_bytes_max);
         let taken = match (&self.log, &self.batch) {
-            (Some(_), Some(batch)) => later(batch, value.clone()),
-            (Some(log), None) => log.write(&value).inspect_err(|error| log::failed(api, error)).is_ok(),
+            (Some(_), Some(batch)) => later(batch, logged.into_owned()),
+            (Some(log), None) => log.write(&logged).inspect_err(|error| log::failed(api, error)).is_ok(),
             (None, _) => true,
         };
-        if let Some(webhook) = &self.webhook {
-            later(webhook, value);
+        if let Some(Webhook::Later(queue)) = &self.webhook {
+            later(queue, truncated(value, self.webhook_event_bytes_max).into_owned());
         }
         taken
     }
+}
+
+/// Who took an event.
+pub struct Noted {
+    log: bool,
+    webhook: bool,
+}
+
+/// An event that is too large goes without its bodies.
+fn truncated(value: &Value, bytes_max: usize) -> Cow<'_, Value> {
+    if bytes_max == usize::MAX || value.to_string().len() <= bytes_max {
+        return Cow::Borrowed(value);
+    }
+    let mut value = value.clone();
+    event::truncate(&mut value);
+    Cow::Owned(value)
 }
 
 impl Pending {

@@ -1,15 +1,14 @@
-//! The audit webhook: events are sent in batches to the server a kubeconfig names, again where that fails. What comes faster
-//! than it can be sent is dropped and counted, as upstream does.
+//! The audit webhook: events are sent to the server a kubeconfig names, in batches or before the request goes on, again where
+//! that fails. What comes faster than batches can be sent is dropped and counted, as upstream does.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tokio::sync::mpsc;
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::batch::{Batches, Batching, Mode};
 use crate::metrics::table;
 use crate::state::Api;
 use crate::webhook::{self, CallError, Endpoint, Manner};
@@ -22,72 +21,59 @@ const LAST: Duration = Duration::from_secs(2);
 #[derive(Clone, Debug)]
 pub struct WebhookOptions {
     pub config_file: PathBuf,
-    pub buffer: usize,
-    pub batch_max: usize,
-    pub wait_max: Duration,
+    pub mode: Mode,
     pub backoff: Duration,
-    /// Batches a second, and how many at once; `None`: as fast as they come.
-    pub throttle: Option<(f64, f64)>,
+    /// Bytes of events in one call.
+    pub batch_bytes_max: usize,
 }
 
 impl WebhookOptions {
     pub fn new(config_file: PathBuf) -> Self {
         let (wait_max, backoff) = (Duration::from_secs(30), Duration::from_secs(10));
-        Self { config_file, buffer: 10_000, batch_max: 400, wait_max, backoff, throttle: Some((10.0, 15.0)) }
+        let batching = Batching { buffer: 10_000, events_max: 400, wait_max, throttle: Some((10.0, 15.0)) };
+        Self { config_file, mode: Mode::Batch(batching), backoff, batch_bytes_max: usize::MAX }
     }
 }
 
 /// Sends events until cancelled, and then what is left.
-pub async fn run(api: Arc<Api>, options: WebhookOptions, to: Endpoint, mut events: mpsc::Receiver<Value>, cancel: CancellationToken) {
-    let mut tokens = options.throttle.map_or(0.0, |(_, burst)| burst);
-    let mut filled = Instant::now();
+pub async fn run(api: Arc<Api>, options: WebhookOptions, to: Endpoint, mut events: Batches, cancel: CancellationToken) {
+    let mut batch = Vec::new();
     loop {
-        let batch = tokio::select! { biased;
+        tokio::select! { biased;
             () = cancel.cancelled() => break,
-            batch = collect(&mut events, &options) => batch,
-        };
+            () = events.next(&mut batch) => {}
+        }
         if batch.is_empty() {
             return;
         }
-        if let Some((rate, burst)) = options.throttle {
-            tokens = (tokens + filled.elapsed().as_secs_f64() * rate).min(burst);
-            filled = Instant::now();
-            if tokens < 1.0 {
-                tokio::time::sleep(Duration::from_secs_f64((1.0 - tokens) / rate)).await;
-            }
-            tokens -= 1.0;
-        }
         tokio::select! { biased;
-            () = cancel.cancelled() => {
-                last(&api, &to, batch).await;
-                break;
-            }
-            () = send(&api, &options, &to, &batch) => {}
+            () = cancel.cancelled() => break,
+            _ = send(&api, &options, &to, &batch) => {}
         }
+        batch.clear();
     }
-    let mut rest = Vec::new();
-    while let Ok(event) = events.try_recv() {
-        rest.push(event);
-    }
-    if !rest.is_empty() {
-        last(&api, &to, rest).await;
+    batch.extend(events.rest());
+    if !batch.is_empty() {
+        last(&api, &to, batch).await;
     }
 }
 
-async fn collect(events: &mut mpsc::Receiver<Value>, options: &WebhookOptions) -> Vec<Value> {
-    let mut batch = Vec::new();
-    let Some(first) = events.recv().await else { return batch };
-    batch.push(first);
-    let full = async {
-        while batch.len() < options.batch_max
-            && let Some(event) = events.recv().await
-        {
-            batch.push(event);
+/// Parts of a batch that are not too large, each of one event at least.
+fn parts(batch: &[Value], bytes_max: usize) -> Vec<&[Value]> {
+    if bytes_max == usize::MAX {
+        return vec![batch];
+    }
+    let (mut parts, mut start, mut bytes) = (Vec::new(), 0, 0_usize);
+    for (at, event) in batch.iter().enumerate() {
+        let size = event.to_string().len();
+        if at > start && bytes + size > bytes_max {
+            parts.push(&batch[start..at]);
+            (start, bytes) = (at, 0);
         }
-    };
-    // What is there by then goes.
-    drop(tokio::time::timeout(options.wait_max, full).await);
-    batch
+        bytes += size;
+    }
+    parts.push(&batch[start..]);
+    parts
 }
 
 fn body(batch: &[Value]) -> Value {
@@ -102,15 +88,25 @@ async fn post(api: &Arc<Api>, to: &Endpoint, batch: &Value, timeout: Duration) -
     }
 }
 
-async fn send(api: &Arc<Api>, options: &WebhookOptions, to: &Endpoint, batch: &[Value]) {
+/// Sends events, again where that fails; whether all arrived.
+pub async fn send(api: &Arc<Api>, options: &WebhookOptions, to: &Endpoint, batch: &[Value]) -> bool {
+    let mut arrived = true;
+    for part in parts(batch, options.batch_bytes_max) {
+        arrived &= deliver(api, options, to, part).await;
+    }
+    arrived
+}
+
+async fn deliver(api: &Arc<Api>, options: &WebhookOptions, to: &Endpoint, batch: &[Value]) -> bool {
     let list = body(batch);
     let mut pause = options.backoff;
     for attempt in 1..=ATTEMPTS {
         match post(api, to, &list, TIMEOUT).await {
-            Ok(()) => return,
+            Ok(()) => return true,
             Err(error) if attempt == ATTEMPTS => {
                 tracing::error!(%error, events = batch.len(), "audit events could not be sent");
-                api.metrics.add(&table::AUDIT_ERRORS, &["buffered"], batch.len() as f64);
+                let plugin = if matches!(options.mode, Mode::Batch(_)) { "buffered" } else { "webhook" };
+                api.metrics.add(&table::AUDIT_ERRORS, &[plugin], batch.len() as f64);
             }
             Err(error) => {
                 tracing::warn!(%error, "sending audit events again");
@@ -119,10 +115,23 @@ async fn send(api: &Arc<Api>, options: &WebhookOptions, to: &Endpoint, batch: &[
             }
         }
     }
+    false
 }
 
 async fn last(api: &Arc<Api>, to: &Endpoint, batch: Vec<Value>) {
     if let Err(error) = post(api, to, &body(&batch), LAST).await {
         tracing::error!(%error, events = batch.len(), "the last audit events could not be sent");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn calls_are_not_too_large() {
+        let batch: Vec<Value> = ["a".repeat(50), "b".repeat(50), "c".repeat(200), "d".into()].into_iter().map(Value::from).collect();
+        let sizes = |max| parts(&batch, max).into_iter().map(<[Value]>::len).collect::<Vec<_>>();
+        assert_eq!((sizes(usize::MAX), sizes(110), sizes(1)), (vec![4], vec![2, 1, 1], vec![1, 1, 1, 1]));
     }
 }

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
 use super::{As, Cluster};
-use crate::audit::{Format, LogOptions, Mode, WebhookOptions};
+use crate::audit::{Batching, Format, LogOptions, Mode, WebhookOptions};
 
 const POLICY: &str = "
 apiVersion: audit.k8s.io/v1
@@ -196,7 +196,8 @@ async fn a_webhook_gets_batches() {
         log_to(config, dir.path());
         config.audit.log = None;
         let (wait_max, backoff) = (Duration::from_millis(50), Duration::from_millis(50));
-        config.audit.webhook = Some(WebhookOptions { wait_max, backoff, ..WebhookOptions::new(config_file) });
+        let mode = Mode::Batch(Batching { buffer: 100, events_max: 400, wait_max, throttle: Some((10.0, 15.0)) });
+        config.audit.webhook = Some(WebhookOptions { mode, backoff, ..WebhookOptions::new(config_file) });
     })
     .await;
     let admin = cluster.client(As::Admin).await;
@@ -220,7 +221,8 @@ async fn the_log_is_written_later_or_must_be_written_at_once() {
     let dir = tempfile::tempdir().unwrap();
     let cluster = Cluster::start(|config| {
         log_to(config, dir.path());
-        config.audit.log.as_mut().unwrap().mode = Mode::Batch { buffer: 100 };
+        config.audit.log.as_mut().unwrap().mode =
+            Mode::Batch(Batching { buffer: 100, events_max: 1, wait_max: Duration::ZERO, throttle: None });
     })
     .await;
     let admin = cluster.client(As::Admin).await;
@@ -241,6 +243,31 @@ async fn the_log_is_written_later_or_must_be_written_at_once() {
         let said = cluster.client(As::Admin).await.get("/version").await;
         assert_eq!(said.code, code, "{mode:?}: {}", said.text);
         assert!(code == 200 || said.text.contains("failed to update audit event"), "{}", said.text);
+        cluster.end().await;
+    }
+}
+
+#[tokio::test]
+async fn a_webhook_may_have_to_take_events_before_the_request_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    // A port that nobody listens at.
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let config_file = dir.path().join("hook.yaml");
+    let text = format!(
+        "current-context: c\ncontexts: [{{name: c, context: {{cluster: k}}}}]\nclusters: [{{name: k, cluster: {{server: 'https://127.0.0.1:{closed}/audit', insecure-skip-tls-verify: true}}}}]"
+    );
+    std::fs::write(&config_file, text).unwrap();
+    for (mode, code) in [(Mode::Blocking, 200), (Mode::BlockingStrict, 500)] {
+        let cluster = Cluster::start(|config| {
+            log_to(config, dir.path());
+            let backoff = Duration::from_millis(1);
+            config.audit.webhook = Some(WebhookOptions { mode, backoff, ..WebhookOptions::new(config_file.clone()) });
+        })
+        .await;
+        let said = cluster.client(As::Admin).await.get("/version").await;
+        assert_eq!(said.code, code, "{mode:?}: {}", said.text);
+        let metrics = cluster.metrics().await;
+        assert!(metrics.contains("apiserver_audit_error_total{plugin=\"webhook\"} "), "{metrics}");
         cluster.end().await;
     }
 }

@@ -7,6 +7,8 @@ use apiserver::audit;
 use apiserver::features::{self, Gates};
 use clap::Args;
 
+const AUDIT_VERSION: &str = "audit.k8s.io/v1";
+
 #[derive(Args)]
 #[group(id = "serving")]
 pub struct Flags {
@@ -63,15 +65,33 @@ pub struct Flags {
     /// Events that wait to be written, in mode batch
     #[arg(long, default_value_t = 10_000)]
     audit_log_batch_buffer_size: usize,
+    /// Events written together, in mode batch
+    #[arg(long, default_value_t = 1)]
+    audit_log_batch_max_size: usize,
+    #[arg(long, default_value = "0s")]
+    audit_log_batch_max_wait: String,
+    #[arg(long, default_value_t = false, num_args = 0..=1, default_missing_value = "true", action = clap::ArgAction::Set)]
+    audit_log_batch_throttle_enable: bool,
+    /// Batches a second
+    #[arg(long, default_value_t = 0.0)]
+    audit_log_batch_throttle_qps: f64,
+    #[arg(long, default_value_t = 0.0)]
+    audit_log_batch_throttle_burst: f64,
+    /// Only audit.k8s.io/v1 is known
+    #[arg(long, default_value = AUDIT_VERSION)]
+    audit_log_version: String,
     /// Pack old audit logs
     #[arg(long, default_value_t = false, num_args = 0..=1, default_missing_value = "true", action = clap::ArgAction::Set)]
     audit_log_compress: bool,
     /// A kubeconfig of the server audit events are sent to
     #[arg(long)]
     audit_webhook_config_file: Option<PathBuf>,
-    /// Only batch is known
+    /// blocking, blocking-strict or batch
     #[arg(long, default_value = "batch")]
     audit_webhook_mode: String,
+    /// Only audit.k8s.io/v1 is known
+    #[arg(long, default_value = AUDIT_VERSION)]
+    audit_webhook_version: String,
     #[arg(long, default_value_t = 10_000)]
     audit_webhook_batch_buffer_size: usize,
     #[arg(long, default_value_t = 400)]
@@ -92,6 +112,17 @@ pub struct Flags {
     audit_log_truncate_enabled: bool,
     #[arg(long, default_value_t = 102_400)]
     audit_log_truncate_max_event_size: usize,
+    /// Without effect: the log is written event by event
+    #[arg(long, default_value_t = 10 << 20)]
+    audit_log_truncate_max_batch_size: usize,
+    /// Leave bodies out of events that are too large
+    #[arg(long, default_value_t = false, num_args = 0..=1, default_missing_value = "true", action = clap::ArgAction::Set)]
+    audit_webhook_truncate_enabled: bool,
+    #[arg(long, default_value_t = 102_400)]
+    audit_webhook_truncate_max_event_size: usize,
+    /// Bytes of events sent together
+    #[arg(long, default_value_t = 10 << 20)]
+    audit_webhook_truncate_max_batch_size: usize,
     /// Regular expressions of sites whose pages may read answers, pinned to both ends
     #[arg(long, value_delimiter = ',')]
     cors_allowed_origins: Vec<String>,
@@ -149,9 +180,19 @@ impl Flags {
             "legacy" => audit::Format::Legacy,
             other => bail!("--audit-log-format {other}: must be json or legacy"),
         };
-        let mode = audit::Mode::parse(&self.audit_log_mode, self.audit_log_batch_buffer_size).with_context(|| {
-            format!("--audit-log-mode {}: invalid audit log mode, allowed modes are batch,blocking,blocking-strict", self.audit_log_mode)
-        })?;
+        for (flag, version) in [("audit-log-version", &self.audit_log_version), ("audit-webhook-version", &self.audit_webhook_version)] {
+            if version != AUDIT_VERSION {
+                bail!("--{flag}: invalid group version, allowed versions are [{AUDIT_VERSION:?}]");
+            }
+        }
+        let batching = audit::Batching {
+            buffer: self.audit_log_batch_buffer_size,
+            events_max: self.audit_log_batch_max_size,
+            wait_max: duration("audit-log-batch-max-wait", &self.audit_log_batch_max_wait)?,
+            throttle: Some((self.audit_log_batch_throttle_qps, self.audit_log_batch_throttle_burst))
+                .filter(|_| self.audit_log_batch_throttle_enable),
+        };
+        let mode = audit::Mode::parse("log", &self.audit_log_mode, batching).map_err(anyhow::Error::msg)?;
         let log = self.audit_log_path.clone().map(|path| audit::LogOptions {
             path,
             max_age: self.audit_log_maxage,
@@ -161,23 +202,29 @@ impl Flags {
             compress: self.audit_log_compress,
             mode,
         });
-        if self.audit_webhook_mode != "batch" {
-            bail!("--audit-webhook-mode {}: only batch is known", self.audit_webhook_mode);
-        }
+        let truncates = |on: bool, bytes: usize| on.then_some(bytes);
+        Ok(audit::Options {
+            policy_file: self.audit_policy_file.clone(),
+            log,
+            webhook: self.audit_webhook()?,
+            log_event_bytes_max: truncates(self.audit_log_truncate_enabled, self.audit_log_truncate_max_event_size),
+            webhook_event_bytes_max: truncates(self.audit_webhook_truncate_enabled, self.audit_webhook_truncate_max_event_size),
+        })
+    }
+
+    fn audit_webhook(&self) -> Result<Option<audit::WebhookOptions>> {
         let throttle = (self.audit_webhook_batch_throttle_qps, self.audit_webhook_batch_throttle_burst);
-        let webhook = match self.audit_webhook_config_file.clone() {
-            None => None,
-            Some(config_file) => Some(audit::WebhookOptions {
-                config_file,
-                buffer: self.audit_webhook_batch_buffer_size,
-                batch_max: self.audit_webhook_batch_max_size.max(1),
-                wait_max: duration("audit-webhook-batch-max-wait", &self.audit_webhook_batch_max_wait)?,
-                backoff: duration("audit-webhook-initial-backoff", &self.audit_webhook_initial_backoff)?,
-                throttle: Some(throttle).filter(|(rate, _)| self.audit_webhook_batch_throttle_enable && *rate > 0.0),
-            }),
+        let batching = audit::Batching {
+            buffer: self.audit_webhook_batch_buffer_size,
+            events_max: self.audit_webhook_batch_max_size,
+            wait_max: duration("audit-webhook-batch-max-wait", &self.audit_webhook_batch_max_wait)?,
+            throttle: Some(throttle).filter(|_| self.audit_webhook_batch_throttle_enable),
         };
-        let event_bytes_max = self.audit_log_truncate_enabled.then_some(self.audit_log_truncate_max_event_size);
-        Ok(audit::Options { policy_file: self.audit_policy_file.clone(), log, webhook, event_bytes_max })
+        let mode = audit::Mode::parse("webhook", &self.audit_webhook_mode, batching).map_err(anyhow::Error::msg)?;
+        let Some(config_file) = self.audit_webhook_config_file.clone() else { return Ok(None) };
+        let batch_bytes_max = if self.audit_webhook_truncate_enabled { self.audit_webhook_truncate_max_batch_size } else { usize::MAX };
+        let backoff = duration("audit-webhook-initial-backoff", &self.audit_webhook_initial_backoff)?;
+        Ok(Some(audit::WebhookOptions { config_file, mode, backoff, batch_bytes_max }))
     }
 }
 
