@@ -34,7 +34,7 @@ fn fields(mut message: &[u8]) -> Vec<(u64, &[u8])> {
     all
 }
 
-fn within<'a>(message: &'a [u8], number: u64) -> Vec<&'a [u8]> {
+fn within(message: &[u8], number: u64) -> Vec<&[u8]> {
     fields(message).into_iter().filter(|(n, _)| *n == number).map(|(_, content)| content).collect()
 }
 
