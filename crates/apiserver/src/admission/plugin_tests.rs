@@ -314,3 +314,38 @@ async fn a_resize_must_fit_the_node_and_what_it_can_do() {
     assert_eq!(done.code, 200, "{}", done.body);
     cluster.end().await;
 }
+
+#[tokio::test]
+async fn webhooks_are_told_who_calls_them() {
+    let answer = async |asked: crate::testing::Asked| {
+        let uid = asked.body["request"]["uid"].clone();
+        json_response(
+            200,
+            &json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "response": {"uid": uid, "allowed": true}}),
+        )
+    };
+    let server = HttpsServer::start(&["127.0.0.1"], answer).await;
+    let dir = tempfile::tempdir().unwrap();
+    let host = server.url("").trim_start_matches("https://").trim_end_matches('/').to_owned();
+    let users = json!({"kind": "Config", "users": [{"name": host, "user": {"token": "mine"}}, {"name": "*", "user": {"token": "other"}}]});
+    let file = dir.path().join("kubeconfig");
+    std::fs::write(&file, users.to_string()).unwrap();
+    let config = json!({"apiVersion": "apiserver.config.k8s.io/v1", "kind": "WebhookAdmissionConfiguration", "kubeConfigFile": file});
+    let cluster = configured(dir.path(), &json!([{"name": "ValidatingAdmissionWebhook", "configuration": config}])).await;
+    let rules = json!([{"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["configmaps"]}]);
+    let hook = |kind: &str| {
+        json!({"apiVersion": "admissionregistration.k8s.io/v1", "kind": kind, "metadata": {"name": "w"}, "webhooks": [{
+            "name": "w.example.com", "sideEffects": "None", "admissionReviewVersions": ["v1"], "rules": rules,
+            "clientConfig": {"url": server.url("/x"), "caBundle": server.ca_bundle()}}]})
+    };
+    for kind in ["ValidatingWebhookConfiguration", "MutatingWebhookConfiguration"] {
+        let path = format!("/apis/admissionregistration.k8s.io/v1/{}s", kind.to_lowercase());
+        cluster.ok("POST", &path, &hook(kind)).await;
+    }
+    cluster.ok("POST", &format!("{DEFAULT}/configmaps"), &json!({"metadata": {"name": "m"}})).await;
+    let calls = server.take_calls();
+    let said: Vec<Option<&str>> = calls.iter().map(|c| c.headers.get("authorization").and_then(|v| v.to_str().ok())).collect();
+    // The mutating plugin has a configuration of its own, and here none.
+    assert_eq!(said, [None, Some("Bearer mine")]);
+    cluster.end().await;
+}

@@ -81,9 +81,9 @@ static TABLE: &[Row] = &[
     idle("JobValidation", "GenericWorkload"),
     on("PodResizeValidator", &pod_resize::PodResizeValidator),
     on("MutatingAdmissionPolicy", &policy::MutatingAdmissionPolicy),
-    on("MutatingAdmissionWebhook", &webhooks::MutatingAdmissionWebhook),
+    configured("MutatingAdmissionWebhook", true, |given| boxed(webhooks::MutatingAdmissionWebhook::new(given))),
     on("ValidatingAdmissionPolicy", &policy::ValidatingAdmissionPolicy),
-    on("ValidatingAdmissionWebhook", &webhooks::ValidatingAdmissionWebhook),
+    configured("ValidatingAdmissionWebhook", true, |given| boxed(webhooks::ValidatingAdmissionWebhook::new(given))),
     on("ResourceQuota", &resource_quota::ResourceQuota),
     off("AlwaysDeny", &always::AlwaysDeny),
 ];
@@ -136,7 +136,10 @@ impl Plugins {
                     let made = make(given.of_plugin(row.name));
                     Held::Own(made.map_err(|why| Error::Config(format!("couldn't init admission plugin {:?}: {why}", row.name)))?)
                 }
-                Made::Idle(_) => continue,
+                Made::Idle(gate) => {
+                    tracing::debug!(plugin = row.name, gate, "an admission plugin has nothing to do");
+                    continue;
+                }
             };
             plugins.push((row.name, held));
         }

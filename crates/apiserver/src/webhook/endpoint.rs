@@ -30,6 +30,8 @@ pub struct Endpoint {
     pub identity: Option<Identity>,
     /// `Authorization: Bearer`.
     pub token: Option<String>,
+    /// `Authorization: Basic`, where there is no token.
+    pub login: Option<(String, String)>,
     /// What the certificate must be for, where that is not the host (`tls-server-name`).
     pub server_name: Option<String>,
 }
@@ -59,7 +61,7 @@ impl Endpoint {
     }
 
     pub fn new(place: Place, trust: Trust) -> Self {
-        Self { place, trust, identity: None, token: None, server_name: None }
+        Self { place, trust, identity: None, token: None, login: None, server_name: None }
     }
 
     /// From a `clientConfig` of admission and conversion webhooks: `url` or `service`, and `caBundle`.

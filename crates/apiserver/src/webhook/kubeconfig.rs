@@ -40,17 +40,43 @@ pub fn of_config(config: &Value, dir: &Path) -> Result<Endpoint, String> {
     };
     let mut endpoint = Endpoint::url_of(str_at(&cluster, "server"), trust)?;
     endpoint.server_name = Some(str_at(&cluster, "tls-server-name").to_owned()).filter(|n| !n.is_empty());
-    let pair = (file_or_data(&user, "client-certificate", dir)?, file_or_data(&user, "client-key", dir)?);
-    if let (Some(certificate), Some(key)) = pair {
-        endpoint.identity = Some(Identity { cert_pem: certificate.into(), key_pem: key.into() });
-    }
-    endpoint.token = Some(str_at(&user, "token").to_owned()).filter(|t| !t.is_empty());
-    let file = str_at(&user, "tokenFile");
-    if endpoint.token.is_none() && !file.is_empty() {
-        let text = std::fs::read_to_string(dir.join(file)).map_err(|e| format!("{file}: {e}"))?;
-        endpoint.token = Some(text.trim().to_owned());
-    }
+    User::of(&user, dir)?.sign(&mut endpoint);
     Ok(endpoint)
+}
+
+/// Who this server says it is: the `user` of a kubeconfig.
+#[derive(Clone, Debug, Default)]
+pub struct User {
+    identity: Option<Identity>,
+    token: Option<String>,
+    login: Option<(String, String)>,
+}
+
+impl User {
+    /// Relative paths are relative to `dir`.
+    pub fn of(user: &Value, dir: &Path) -> Result<Self, String> {
+        let mut out = Self::default();
+        let pair = (file_or_data(user, "client-certificate", dir)?, file_or_data(user, "client-key", dir)?);
+        if let (Some(certificate), Some(key)) = pair {
+            out.identity = Some(Identity { cert_pem: certificate.into(), key_pem: key.into() });
+        }
+        out.token = Some(str_at(user, "token").to_owned()).filter(|t| !t.is_empty());
+        let file = str_at(user, "tokenFile");
+        if out.token.is_none() && !file.is_empty() {
+            let text = std::fs::read_to_string(dir.join(file)).map_err(|e| format!("{file}: {e}"))?;
+            out.token = Some(text.trim().to_owned());
+        }
+        let (name, password) = (str_at(user, "username"), str_at(user, "password"));
+        out.login = (!name.is_empty() || !password.is_empty()).then(|| (name.to_owned(), password.to_owned()));
+        Ok(out)
+    }
+
+    /// Makes an endpoint be called as this user.
+    pub fn sign(self, endpoint: &mut Endpoint) {
+        endpoint.identity = self.identity;
+        endpoint.token = self.token;
+        endpoint.login = self.login;
+    }
 }
 
 /// `<key>-data`, base64, or the file `<key>`.

@@ -4,6 +4,7 @@
 //! [`Endpoint`] says where and whom to trust, [`post`] does it. What goes wrong reads as Go's client says it, because users
 //! and tests look for those words.
 
+pub mod credentials;
 mod endpoint;
 pub mod kubeconfig;
 mod pool;

@@ -5,6 +5,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, USER_AGENT};
 use http::{HeaderValue, Request};
@@ -128,10 +130,11 @@ fn request(to: &Endpoint, query: &str, body: Option<Bytes>) -> Result<Request<Fu
     headers.insert(ACCEPT, HeaderValue::from_static("application/json, */*"));
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(USER_AGENT, HeaderValue::from_static("kube-apiserver-admission"));
-    if let Some(token) = &to.token {
-        let mut bearer = value(&format!("Bearer {token}"))?;
-        bearer.set_sensitive(true);
-        headers.insert(AUTHORIZATION, bearer);
+    let login = |(name, password): &(String, String)| format!("Basic {}", STANDARD.encode(format!("{name}:{password}")));
+    if let Some(text) = to.token.as_ref().map(|token| format!("Bearer {token}")).or_else(|| to.login.as_ref().map(login)) {
+        let mut secret = value(&text)?;
+        secret.set_sensitive(true);
+        headers.insert(AUTHORIZATION, secret);
     }
     Ok(request)
 }

@@ -7,6 +7,7 @@ use machinery::object::str_at;
 use machinery::status::StatusError;
 use serde_json::{Value, json};
 
+use super::Caller;
 use super::configurations::Hook;
 use crate::admission::authorizer::Requester;
 use crate::admission::matching::{self, Matched};
@@ -89,10 +90,10 @@ pub async fn call(
     matched: &Matched,
     shown: &Value,
     old: Option<&Value>,
-    mutating: bool,
+    by: &Caller,
 ) -> Result<Response, Refused> {
     let started = Instant::now();
-    let answer = asked(hook, request, matched, shown, old, mutating).await;
+    let answer = asked(hook, request, matched, shown, old, by).await;
     let code = match &answer {
         Ok(_) => 200,
         Err(Refused::Rejected(error)) => error.code,
@@ -103,7 +104,7 @@ pub async fn call(
         Err(Refused::Call(_)) if hook.fails_open => "false",
         Err(_) => "true",
     };
-    let (metrics, operation, step) = (&request.api.metrics, request.operation.name(), if mutating { MUTATING } else { VALIDATING });
+    let (metrics, operation, step) = (&request.api.metrics, request.operation.name(), if by.mutating { MUTATING } else { VALIDATING });
     metrics.observe(&table::ADMISSION_WEBHOOK_DURATION, &[&hook.name, operation, rejected, step], started.elapsed().as_secs_f64());
     metrics.count(&table::ADMISSION_WEBHOOK_REQUESTS, &[&code.to_string(), &hook.name, operation, rejected, step]);
     answer
@@ -115,7 +116,7 @@ async fn asked(
     matched: &Matched,
     shown: &Value,
     old: Option<&Value>,
-    mutating: bool,
+    by: &Caller,
 ) -> Result<Response, Refused> {
     dry_run(hook, request)?;
     let created = |why: String| Refused::Call(format!("could not create admission objects: {why}"));
@@ -128,11 +129,11 @@ async fn asked(
     };
     let body = review::review(request, matched, &uid, version, shown.clone(), old);
     let manner = Manner { timeout: hook.timeout, tell_timeout: true };
-    let answer = webhook::post(request.api, endpoint, &body, manner).await.map_err(|error| match error {
+    let answer = webhook::post(request.api, &by.credentials.dress(endpoint), &body, manner).await.map_err(|error| match error {
         CallError::Config(why) => Refused::Call(format!("could not get REST client: {why}")),
         other => Refused::Call(format!("failed to call webhook: {other}")),
     })?;
-    let response = review::verify(&answer, &uid, version, mutating);
+    let response = review::verify(&answer, &uid, version, by.mutating);
     let response = response.map_err(|why| Refused::Call(format!("received invalid webhook response: {why}")))?;
     for (key, value) in &response.audit_annotations {
         request.annotate(&format!("{}/{key}", hook.name), value);

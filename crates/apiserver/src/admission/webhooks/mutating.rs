@@ -8,15 +8,23 @@ use machinery::patch::JsonPatch;
 use machinery::status::StatusError;
 use serde_json::{Value, json};
 
+use super::Caller;
 use super::call::{self, Refused};
 use super::configurations::Hook;
+use crate::admission::configuration::Given;
 use crate::admission::matching::{self, Matched};
 use crate::admission::review::Response;
 use crate::admission::{Plugin, Request};
 
 const NAME: &str = "MutatingAdmissionWebhook";
 
-pub struct MutatingAdmissionWebhook;
+pub struct MutatingAdmissionWebhook(Caller);
+
+impl MutatingAdmissionWebhook {
+    pub fn new(given: Option<&Given>) -> Result<Self, String> {
+        Caller::new(given, true).map(Self)
+    }
+}
 
 #[async_trait]
 impl Plugin for MutatingAdmissionWebhook {
@@ -34,7 +42,7 @@ impl Plugin for MutatingAdmissionWebhook {
             if second && !request.reinvocation.rounds(NAME, |rounds| rounds.should_call(&hook.uid)) {
                 continue;
             }
-            let done = one(hook, request, &matched, value, old).await;
+            let done = one(&self.0, hook, request, &matched, value, old).await;
             if matches!(done, Ok(Some(_))) {
                 request.reinvocation.rounds(NAME, |rounds| rounds.call_again());
                 request.reinvocation.want();
@@ -73,6 +81,7 @@ fn annotate(hook: &Hook, request: &Request<'_>, place: &str, patch: Option<Value
 
 /// Calls one webhook and applies its patch; answers the patch if it changed the object.
 async fn one(
+    by: &Caller,
     hook: &Hook,
     request: &Request<'_>,
     matched: &Matched,
@@ -80,7 +89,7 @@ async fn one(
     old: Option<&Value>,
 ) -> Result<Option<Value>, Refused> {
     let shown = matching::shown(request, matched, value).await?;
-    let response = call::call(hook, request, matched, &shown, old, true).await?;
+    let response = call::call(hook, request, matched, &shown, old, by).await?;
     let Some(patched) = patched(hook, request, matched, &shown, &response)? else { return Ok(None) };
     if patched == shown {
         return Ok(None);

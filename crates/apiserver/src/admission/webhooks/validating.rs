@@ -5,12 +5,20 @@ use futures::future::join_all;
 use machinery::status::StatusError;
 use serde_json::Value;
 
+use super::Caller;
 use super::call::{self, Refused};
 use super::configurations::Hook;
+use crate::admission::configuration::Given;
 use crate::admission::matching::{self, Matched};
 use crate::admission::{Plugin, Request};
 
-pub struct ValidatingAdmissionWebhook;
+pub struct ValidatingAdmissionWebhook(Caller);
+
+impl ValidatingAdmissionWebhook {
+    pub fn new(given: Option<&Given>) -> Result<Self, String> {
+        Caller::new(given, false).map(Self)
+    }
+}
 
 #[async_trait]
 impl Plugin for ValidatingAdmissionWebhook {
@@ -26,7 +34,7 @@ impl Plugin for ValidatingAdmissionWebhook {
                 calls.push((hook, matched));
             }
         }
-        let answers = join_all(calls.iter().map(|(hook, matched)| one(hook, request, matched, value, old))).await;
+        let answers = join_all(calls.iter().map(|(hook, matched)| one(&self.0, hook, request, matched, value, old))).await;
         let mut first = Ok(());
         for (index, ((hook, _), answer)) in calls.iter().zip(answers).enumerate() {
             let Err(refused) = answer else { continue };
@@ -44,7 +52,14 @@ impl Plugin for ValidatingAdmissionWebhook {
     }
 }
 
-async fn one(hook: &Hook, request: &Request<'_>, matched: &Matched, value: &Value, old: Option<&Value>) -> Result<(), Refused> {
+async fn one(
+    by: &Caller,
+    hook: &Hook,
+    request: &Request<'_>,
+    matched: &Matched,
+    value: &Value,
+    old: Option<&Value>,
+) -> Result<(), Refused> {
     let shown = matching::shown(request, matched, value).await?;
-    call::call(hook, request, matched, &shown, old, false).await.map(|_| ())
+    call::call(hook, request, matched, &shown, old, by).await.map(|_| ())
 }
