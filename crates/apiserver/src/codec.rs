@@ -69,10 +69,19 @@ fn member(out: &mut Vec<u8>, key: &str, value: &impl Serialize) {
     // Writing a tree with string keys into memory cannot fail.
     let written = serde_json::to_writer(&mut *out, key).and_then(|()| {
         out.push(b':');
-        serde_json::to_writer(&mut *out, value)
+        value.serialize(&mut serde_json::Serializer::with_formatter(&mut *out, GoNumbers))
     });
     if let Err(e) = written {
         tracing::error!(error = %e, "a JSON tree could not be written");
+    }
+}
+
+/// Compact JSON with floats as Go writes them: `1.0` is `1`, and an integer to whoever reads it back.
+struct GoNumbers;
+
+impl serde_json::ser::Formatter for GoNumbers {
+    fn write_f64<W: ?Sized + std::io::Write>(&mut self, writer: &mut W, value: f64) -> std::io::Result<()> {
+        writer.write_all(machinery::field::go_json_float(value).as_bytes())
     }
 }
 
@@ -171,6 +180,12 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn floats_are_stored_as_go_stores_them() {
+        let bytes = encode(&json!({"metadata": {}, "spec": [1.0, 1.5, 1e21, 1e-7, -0.0, 1, 100_000_000.5]}));
+        assert_eq!(bytes, r#"{"metadata":{},"spec":[1,1.5,1e+21,1e-7,-0,1,100000000.5]}"#);
+    }
 
     #[test]
     fn what_is_stored_reads_back_with_its_revision() {

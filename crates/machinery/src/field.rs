@@ -269,7 +269,7 @@ pub(crate) fn push_json_text(out: &mut String, text: &str) {
 }
 
 /// A `float64` as `json.Marshal` has it, whose exponents begin later than those of `%v`.
-fn go_json_float(f: f64) -> String {
+pub fn go_json_float(f: f64) -> String {
     let text = format!("{f:e}");
     let exponent = text.split_once('e').and_then(|(digits, e)| Some((digits, e.parse::<i32>().ok()?)));
     match exponent {

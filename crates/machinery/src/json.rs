@@ -2,7 +2,6 @@
 //!
 //! `serde_json` would do for trusted bytes; request bodies come through here. Typing is `decode`'s.
 
-use serde_json::map::Entry;
 use serde_json::{Map, Number, Value};
 
 use crate::field::go_quote;
@@ -30,6 +29,9 @@ pub enum JsonError {
     Character(String, &'static str),
     #[error("exceeded max depth")]
     Depth,
+    /// A number beyond all floats.
+    #[error("json: cannot unmarshal number {0} into Go value of type float64")]
+    Number(String),
 }
 
 /// Go's word for the kind of a JSON value, as its errors of decoding have it.
@@ -46,11 +48,14 @@ pub fn go_kind(value: &Value) -> &'static str {
 
 /// Parses a whole document.
 pub fn parse(bytes: &[u8]) -> Result<Parsed, JsonError> {
-    let mut parser = Parser { bytes, at: 0, duplicates: Vec::new() };
+    let mut parser = Parser { bytes, at: 0, duplicates: Vec::new(), too_large: None };
     let value = parser.value(None, 0)?;
     parser.space();
     if parser.at < bytes.len() {
         return Err(parser.bad("after top-level value"));
+    }
+    if let Some(number) = parser.too_large {
+        return Err(JsonError::Number(number));
     }
     Ok(Parsed { value, strict: parser.duplicates })
 }
@@ -71,7 +76,7 @@ impl Place<'_> {
         let mut out = self.parent.map(Place::text).unwrap_or_default();
         match self.step {
             Step::Key(key) => {
-                if !out.is_empty() {
+                if self.parent.is_some() {
                     out.push('.');
                 }
                 out.push_str(key);
@@ -82,10 +87,33 @@ impl Place<'_> {
     }
 }
 
+/// Text with a replacement for each byte that is none, as Go has it.
+fn lossy(mut bytes: &[u8]) -> String {
+    let mut out = String::with_capacity(bytes.len());
+    while let Some(chunk) = bytes.utf8_chunks().next() {
+        out.push_str(chunk.valid());
+        let bad = usize::from(!chunk.invalid().is_empty());
+        out.extend(std::iter::repeat_n(char::REPLACEMENT_CHARACTER, bad));
+        bytes = &bytes[chunk.valid().len() + bad..];
+    }
+    out
+}
+
+/// A byte as Go's decoder quotes it: taken for a character.
+fn shown(byte: u8) -> String {
+    match byte {
+        b'\'' => "'\\''".to_owned(),
+        b'"' => "'\"'".to_owned(),
+        _ => format!("'{}'", go_quote(char::from(byte).encode_utf8(&mut [0; 4])).trim_matches('"')),
+    }
+}
+
 struct Parser<'a> {
     bytes: &'a [u8],
     at: usize,
     duplicates: Vec<String>,
+    /// The first number that no float holds: what is no JSON at all is told of first.
+    too_large: Option<String>,
 }
 
 impl Parser<'_> {
@@ -101,15 +129,10 @@ impl Parser<'_> {
 
     fn bad(&self, place: &'static str) -> JsonError {
         match self.peek() {
+            // Go ends a document with a space, which some things must not.
+            None if place.starts_with("in ") || place.ends_with("numeric literal") => JsonError::Character("' '".to_owned(), place),
             None => JsonError::End,
-            Some(b'\'') => JsonError::Character("'\\''".to_owned(), place),
-            Some(b'"') => JsonError::Character("'\"'".to_owned(), place),
-            Some(c @ (b' '..=b'~')) => JsonError::Character(format!("'{}'", char::from(c)), place),
-            Some(b'\n') => JsonError::Character("'\\n'".to_owned(), place),
-            Some(b'\r') => JsonError::Character("'\\r'".to_owned(), place),
-            Some(b'\t') => JsonError::Character("'\\t'".to_owned(), place),
-            Some(c @ 0x80..) => JsonError::Character(format!("'{}'", char::from(c)), place),
-            Some(c) => JsonError::Character(format!("'\\x{c:02x}'"), place),
+            Some(c) => JsonError::Character(shown(c), place),
         }
     }
 
@@ -178,14 +201,11 @@ impl Parser<'_> {
             }
             self.at += 1;
             let here = Place { parent: place, step: Step::Key(&key) };
-            let value = self.value(Some(&here), depth + 1)?;
-            match map.entry(key) {
-                Entry::Vacant(free) => drop(free.insert(value)),
-                Entry::Occupied(mut taken) => {
-                    self.repeated(place, taken.key());
-                    taken.insert(value);
-                }
+            if map.contains_key(&key) {
+                self.repeated(place, &key);
             }
+            let value = self.value(Some(&here), depth + 1)?;
+            map.insert(key, value);
             self.space();
             match self.peek() {
                 Some(b',') => self.at += 1,
@@ -239,7 +259,7 @@ impl Parser<'_> {
                 Some(b'"') => {
                     let text = &self.bytes[start..self.at];
                     self.at += 1;
-                    return Ok(std::str::from_utf8(text).map_or_else(|_| String::from_utf8_lossy(text).into_owned(), str::to_owned));
+                    return Ok(std::str::from_utf8(text).map_or_else(|_| lossy(text), str::to_owned));
                 }
                 Some(b'\\') => break,
                 Some(0..0x20) => return Err(self.bad("in string literal")),
@@ -252,7 +272,7 @@ impl Parser<'_> {
             match self.peek() {
                 Some(b'"') => {
                     self.at += 1;
-                    return Ok(String::from_utf8(out).unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into_owned()));
+                    return Ok(String::from_utf8(out).unwrap_or_else(|e| lossy(e.as_bytes())));
                 }
                 Some(b'\\') => {
                     self.at += 1;
@@ -352,8 +372,12 @@ impl Parser<'_> {
         if integer && let Ok(n) = text.parse::<i64>() {
             return Ok(Value::Number(n.into()));
         }
-        let number = text.parse::<f64>().ok().and_then(Number::from_f64);
-        Ok(Value::Number(number.unwrap_or_else(|| Number::from(if text.starts_with('-') { i64::MIN } else { i64::MAX }))))
+        let Some(number) = text.parse::<f64>().ok().and_then(Number::from_f64) else {
+            let text = text.to_owned();
+            self.too_large.get_or_insert(text);
+            return Ok(Value::Null);
+        };
+        Ok(Value::Number(number))
     }
 }
 
@@ -382,6 +406,14 @@ mod tests {
             ("\"\\x\"", "invalid character 'x' in string escape code"),
             ("01", "invalid character '1' after top-level value"),
             ("'", "invalid character '\\'' looking for beginning of value"),
+            ("\u{b}", "invalid character '\\v' looking for beginning of value"),
+            ("\0", "invalid character '\\x00' looking for beginning of value"),
+            ("[1.", "invalid character ' ' after decimal point in numeric literal"),
+            ("nul", "invalid character ' ' in literal null (expecting 'l')"),
+            ("\"\\u00", "invalid character ' ' in \\u hexadecimal character escape"),
+            ("\"ab", "unexpected end of JSON input"),
+            ("[1e400]", "json: cannot unmarshal number 1e400 into Go value of type float64"),
+            ("[1e400", "unexpected end of JSON input"),
         ] {
             assert_eq!(error(text), why, "{text}");
         }
@@ -393,6 +425,9 @@ mod tests {
         let parsed = parse(br#"{"a":1,"l":[{"b":{"c":1,"c":2}}],"a":3,"a":4}"#).unwrap();
         assert_eq!(parsed.strict, ["duplicate field \"l[0].b.c\"", "duplicate field \"a\""]);
         assert_eq!(parsed.value, json!({"a": 4, "l": [{"b": {"c": 2}}]}));
+        let parsed = parse(br#"{"a":1,"a":{"b":1,"b":2},"":{"c":1,"c":2}}"#).unwrap();
+        assert_eq!(parsed.strict, ["duplicate field \"a\"", "duplicate field \"a.b\"", "duplicate field \".c\""]);
+        assert_eq!(parse(b"\"\xe2\xa8x\"").unwrap().value, json!("\u{fffd}\u{fffd}x"));
     }
 
     #[test]

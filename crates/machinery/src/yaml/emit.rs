@@ -1,6 +1,9 @@
 //! Trees to YAML text with the layout and quoting of Go's `yaml.v2`: sorted keys, lists not indented, long lines folded.
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Number, Value};
+
+use super::scalar::is_fraction;
+use crate::field::go_float;
 
 /// Where long lines are folded.
 const WIDTH: usize = 80;
@@ -103,7 +106,7 @@ impl Emitter {
         match value {
             Value::Null => self.text.push_str("null"),
             Value::Bool(b) => self.text.push_str(if *b { "true" } else { "false" }),
-            Value::Number(n) => self.text.push_str(&n.to_string()),
+            Value::Number(n) => self.text.push_str(&number(n)),
             Value::String(s) => self.scalar(s, indent, false),
             Value::Array(_) => self.text.push_str("[]"),
             Value::Object(_) => self.text.push_str("{}"),
@@ -270,7 +273,7 @@ fn resolves(text: &str) -> bool {
     let words = [
         "", "~", "null", "Null", "NULL", "y", "Y", "yes", "Yes", "YES", "n", "N", "no", "No", "NO", "true", "True", "TRUE", "false",
         "False", "FALSE", "on", "On", "ON", "off", "Off", "OFF", ".nan", ".NaN", ".NAN", ".inf", ".Inf", ".INF", "+.inf", "+.Inf", "+.INF",
-        "-.inf", "-.Inf", "-.INF", "<<",
+        "-.inf", "-.Inf", "-.INF",
     ];
     if words.contains(&text) {
         return true;
@@ -279,7 +282,21 @@ fn resolves(text: &str) -> bool {
     if !text.starts_with(|c: char| c.is_ascii_digit() || matches!(c, '+' | '-' | '.')) {
         return false;
     }
-    integer(&unsigned.replace('_', "")) || float(unsigned) || timestamp(text)
+    integer(&unsigned.replace('_', "")) || is_finite_fraction(&text.replace('_', "")) || timestamp(text)
+}
+
+fn is_finite_fraction(text: &str) -> bool {
+    is_fraction(text) && text.parse::<f64>().is_ok_and(f64::is_finite)
+}
+
+/// A number as Go writes the YAML of its JSON: whole floats are integers there.
+fn number(n: &Number) -> String {
+    match n.as_f64().filter(|_| n.is_f64()) {
+        #[expect(clippy::cast_possible_truncation, reason = "the range is checked")]
+        Some(f) if f.fract() == 0.0 && f.abs() < 9.2e18 => (f as i64).to_string(),
+        Some(f) => go_float(f),
+        None => n.to_string(),
+    }
 }
 
 /// Go's `ParseInt` with base 0.
@@ -292,17 +309,6 @@ fn integer(text: &str) -> bool {
         Some(two) if two.starts_with('0') => of_base(text, 8) && text.len() <= 22,
         _ => of_base(text, 10) && text.parse::<u64>().is_ok(),
     }
-}
-
-/// `[0-9]*\.?[0-9]+([eE][-+][0-9]+)?`
-fn float(text: &str) -> bool {
-    let (mantissa, exponent) = text.split_once(['e', 'E']).map_or((text, None), |(m, e)| (m, Some(e)));
-    let digits = |t: &str| t.bytes().all(|b| b.is_ascii_digit());
-    let mantissa = match mantissa.split_once('.') {
-        Some((whole, part)) => digits(whole) && digits(part) && !part.is_empty(),
-        None => digits(mantissa) && !mantissa.is_empty(),
-    };
-    mantissa && exponent.is_none_or(|e| e.strip_prefix(['+', '-']).is_some_and(|d| !d.is_empty() && digits(d)))
 }
 
 /// `2006-1-2`, with or without a time of day.
@@ -415,6 +421,13 @@ mod tests {
     }
 
     #[test]
+    fn numbers_are_gos() {
+        for (given, want) in [(1.0, "1"), (-0.0, "0"), (1e6, "1000000"), (1_234_567.5, "1.2345675e+06"), (1e-7, "1e-07"), (1e20, "1e+20")] {
+            assert_eq!(to_string(&Value::from(given)), format!("{want}\n"));
+        }
+    }
+
+    #[test]
     fn quoting() {
         for (text, want) in [
             ("plain", "plain"),
@@ -424,7 +437,10 @@ mod tests {
             ("0x1F", "\"0x1F\""),
             ("1.5", "\"1.5\""),
             ("10.1.1.1", "10.1.1.1"),
-            ("1e3", "1e3"),
+            ("1e3", "\"1e3\""),
+            ("1.", "\"1.\""),
+            ("1e400", "1e400"),
+            ("<<", "<<"),
             ("1:30", "\"1:30\""),
             ("2020-01-01T00:00:00Z", "\"2020-01-01T00:00:00Z\""),
             ("2020-01-01", "\"2020-01-01\""),

@@ -1,6 +1,7 @@
 //! YAML 1.1 as Go reads it: `yes` is a boolean, `0644` is octal, a repeated key is noticed and the last one counts. Only the first
 //! document is read. The parser is `granit-parser`; what scalars are is decided in `scalar`, what errors are called in `problem`.
 
+use crate::field::go_float;
 use granit_parser::{Event, Parser, ScalarStyle, Span, Tag};
 use serde_json::{Map, Number, Value};
 
@@ -41,15 +42,34 @@ pub fn parse(bytes: &[u8]) -> Result<Parsed, YamlError> {
     if let Some(value) = as_json(bytes) {
         return Ok(Parsed { value, strict: Vec::new() });
     }
-    let text = std::str::from_utf8(bytes).map_err(|_| YamlError::yaml("invalid leading UTF-8 octet"))?;
-    let mut composer = Composer::default();
+    let text = std::str::from_utf8(bytes).map_err(|error| no_text(bytes, error))?;
+    if text.chars().any(is_control) {
+        return Err(YamlError::yaml("control characters are not allowed"));
+    }
+    let mut composer = Composer { unterminated: (!text.ends_with(['\n', '\r'])).then(|| text.chars().count()), ..Composer::default() };
     for event in Parser::new_from_str(text) {
         let (event, span) = event.map_err(|error| problem::of(text, &error, &composer.open_collections()))?;
         if composer.take(event, span)? {
             break;
         }
     }
-    Ok(Parsed { value: composer.value.unwrap_or(Value::Null), strict: composer.strict })
+    match composer.late {
+        Some(error) => Err(error),
+        None => Ok(Parsed { value: composer.value.unwrap_or(Value::Null), strict: composer.strict }),
+    }
+}
+
+fn no_text(bytes: &[u8], error: std::str::Utf8Error) -> YamlError {
+    let leads = bytes.get(error.valid_up_to()).is_some_and(|b| matches!(b, 0xc2..=0xf4));
+    YamlError::yaml(match error.error_len() {
+        None => "incomplete UTF-8 octet sequence",
+        Some(_) if leads => "invalid trailing UTF-8 octet",
+        Some(_) => "invalid leading UTF-8 octet",
+    })
+}
+
+fn is_control(c: char) -> bool {
+    c.is_control() && !matches!(c, '\t' | '\n' | '\r' | '\u{85}') || matches!(c, '\u{fffe}' | '\u{ffff}')
 }
 
 /// Clients mostly apply JSON, which is YAML too, and read ten times as fast. What the two read differently (floats, escapes, keys
@@ -103,6 +123,10 @@ struct Composer {
     alias_nodes: usize,
     value: Option<Value>,
     strict: Vec<String>,
+    /// The first thing that is YAML, but not JSON: what is no YAML at all is told of first.
+    late: Option<YamlError>,
+    /// Where a text ends that ends in no line break, in characters.
+    unterminated: Option<usize>,
 }
 
 /// A finished node on its way into what holds it.
@@ -127,8 +151,16 @@ impl Composer {
         match event {
             Event::Scalar(text, style, anchor, tag) => {
                 let plain = style == ScalarStyle::Plain;
+                let mut text = text.into_owned();
+                let is_block = matches!(style, ScalarStyle::Literal | ScalarStyle::Folded);
+                if is_block && text.ends_with('\n') && self.unterminated.is_some_and(|end| span.end.index() >= end) {
+                    // The line break that Go does not make up.
+                    text.pop();
+                }
+                // It begins where its `|` or `>` is.
+                let line = line - usize::from(is_block && line > 1);
                 let scalar = scalar::resolve(&text, &short(tag.as_deref()), plain).map_err(YamlError::yaml)?;
-                let (value, shown) = to_json(scalar, self.is_at_key())?;
+                let (value, shown) = self.json_of(scalar);
                 self.remember(anchor, &value, 1);
                 self.put(Node { value, nodes: 1, line, shown, plain })?;
             }
@@ -150,6 +182,32 @@ impl Composer {
             _ => {}
         }
         Ok(self.stack.is_empty() && self.value.is_some())
+    }
+
+    /// A scalar as JSON, and how it is shown as a key where it is no text.
+    fn json_of(&mut self, scalar: Scalar) -> (Value, Option<String>) {
+        let value = match scalar {
+            Scalar::Text(text) => return (Value::String(text), None),
+            Scalar::Null => Value::Null,
+            Scalar::Bool(b) => Value::Bool(b),
+            Scalar::Int(n) => Value::from(n),
+            Scalar::Uint(n) if self.is_at_key() => {
+                self.refuse(format!("unsupported map key of type: uint64, key: {n:#x}"));
+                Value::from(n)
+            }
+            Scalar::Uint(n) => Value::from(n),
+            Scalar::Float(x) if self.is_at_key() => Value::String(float_name(x)),
+            Scalar::Float(x) => float(x).unwrap_or_else(|error| {
+                self.late.get_or_insert(error);
+                Value::Null
+            }),
+        };
+        let shown = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        (value, Some(shown))
+    }
+
+    fn refuse(&mut self, text: String) {
+        self.late.get_or_insert(YamlError(text));
     }
 
     fn is_at_key(&self) -> bool {
@@ -192,7 +250,11 @@ impl Composer {
         open.nodes = open.nodes.saturating_add(node.nodes);
         match &mut open.kind {
             Kind::List(items) => items.push(node.value),
-            Kind::Map(_, at @ None) => *at = Some(key(node)?),
+            Kind::Map(_, at @ None) => {
+                let (key, error) = key(node);
+                *at = Some(key);
+                self.late = self.late.take().or(error);
+            }
             Kind::Map(map, at) => {
                 let Some(key) = at.take() else { return Ok(()) };
                 if key.merges {
@@ -219,43 +281,40 @@ fn short(tag: Option<&Tag>) -> String {
     })
 }
 
-/// A scalar as JSON, and how it is shown as a key where it is no text.
-fn to_json(scalar: Scalar, is_key: bool) -> Result<(Value, Option<String>), YamlError> {
-    let value = match scalar {
-        Scalar::Text(text) => return Ok((Value::String(text), None)),
-        Scalar::Null => Value::Null,
-        Scalar::Bool(b) => Value::Bool(b),
-        Scalar::Int(n) => Value::from(n),
-        Scalar::Uint(n) => Value::from(n),
-        Scalar::Float(x) => float(x, is_key)?,
-    };
-    let shown = value.to_string();
-    Ok((value, Some(shown)))
-}
-
-/// A whole float is an integer once Go has written it as JSON.
-fn float(x: f64, is_key: bool) -> Result<Value, YamlError> {
-    let special = match () {
-        () if x.is_nan() => ("NaN", ".nan"),
-        () if x == f64::INFINITY => ("+Inf", ".inf"),
-        () if x == f64::NEG_INFINITY => ("-Inf", "-.inf"),
-        #[expect(clippy::cast_possible_truncation, reason = "the range is checked")]
-        () if x.fract() == 0.0 && x.abs() < 1e18 => return Ok(Value::from(x as i64)),
-        () => return Ok(Number::from_f64(x).map_or(Value::Null, Value::Number)),
-    };
-    if is_key { Ok(Value::String(special.1.to_owned())) } else { Err(YamlError(format!("json: unsupported value: {}", special.0))) }
-}
-
-fn key(node: Node) -> Result<Key, YamlError> {
-    match node.value {
-        Value::String(name) => {
-            let merges = node.plain && name == "<<";
-            Ok(Key { shown: crate::field::go_quote(&name), name, merges })
-        }
-        Value::Null => Err(YamlError("unsupported map key of type: %!s(<nil>), key: <nil>".to_owned())),
-        Value::Array(_) | Value::Object(_) => Err(YamlError::yaml(format!("invalid map key: {}", node.value))),
-        other => Ok(Key { name: other.to_string(), shown: node.shown.unwrap_or_default(), merges: false }),
+/// A whole float is an integer once Go has written it as JSON. What JSON has no number for is an error.
+fn float(x: f64) -> Result<Value, YamlError> {
+    #[expect(clippy::cast_possible_truncation, reason = "the range is checked")]
+    let whole = || Value::from(x as i64);
+    if x.is_finite() {
+        return Ok(if x.fract() == 0.0 && x.abs() < 9.2e18 { whole() } else { Number::from_f64(x).map_or(Value::Null, Value::Number) });
     }
+    let name = if x.is_nan() { "NaN" } else { ["-Inf", "+Inf"][usize::from(x > 0.0)] };
+    Err(YamlError(format!("json: unsupported value: {name}")))
+}
+
+/// A float as a key: Go writes what is left of it in 32 bits.
+fn float_name(x: f64) -> String {
+    #[expect(clippy::cast_possible_truncation, reason = "as Go does")]
+    let x = x as f32;
+    match () {
+        () if x.is_nan() => ".nan".to_owned(),
+        () if x.is_infinite() => ["-.inf", ".inf"][usize::from(x > 0.0)].to_owned(),
+        () => format!("{x}").parse().map_or_else(|_| x.to_string(), go_float),
+    }
+}
+
+/// A node as a key, and what is wrong with it as one.
+fn key(node: Node) -> (Key, Option<YamlError>) {
+    let error = match &node.value {
+        Value::String(name) => {
+            let (merges, name) = (node.plain && name == "<<", name.clone());
+            return (Key { shown: node.shown.unwrap_or_else(|| crate::field::go_quote(&name)), name, merges }, None);
+        }
+        Value::Null => Some(YamlError("unsupported map key of type: %!s(<nil>), key: <nil>".to_owned())),
+        Value::Array(_) | Value::Object(_) => Some(YamlError::yaml(format!("invalid map key: {}", node.value))),
+        Value::Bool(_) | Value::Number(_) => None,
+    };
+    (Key { name: node.value.to_string(), shown: node.shown.unwrap_or_default(), merges: false }, error)
 }
 
 /// `<<: *base`, `<<: [*one, *other]`: what the map has before goes under, what comes after goes over. Of several, the first counts.
@@ -314,6 +373,21 @@ mod tests {
             "yaml: unmarshal errors:\n  line 3: key \"kind\" already set in map\n  line 4: key \"name\" already set in map"
         );
         assert_eq!(parse(b"1: a\n1: b").unwrap().strict, ["line 2: key 1 already set in map"]);
+    }
+
+    #[test]
+    fn odd_texts_are_read_as_go_reads_them() {
+        let value = |text: &str| parse(text.as_bytes()).unwrap().value;
+        assert_eq!(value("k: |\n  a\n  b"), serde_json::json!({"k": "a\nb"}));
+        assert_eq!(value("k: |\n  a\n"), serde_json::json!({"k": "a\n"}));
+        assert_eq!(value("k: 1e3\n1e3: 1.\n1.5: 0"), serde_json::json!({"k": 1000, "1000": 1, "1.5": 0}));
+        assert_eq!(value("18446744073709551616: 0"), serde_json::json!({"1.8446744e+19": 0}));
+        let error = |text: &[u8]| parse(text).unwrap_err().reason().to_owned();
+        assert_eq!(error(b"a: .inf\nb: ["), "yaml: line 2: did not find expected node content");
+        assert_eq!(error(b"a: \x01"), "yaml: control characters are not allowed");
+        assert_eq!(error(b"a: \xc3("), "yaml: invalid trailing UTF-8 octet");
+        assert_eq!(error(b"9223372036854775808: 1"), "unsupported map key of type: uint64, key: 0x8000000000000000");
+        assert_eq!(parse(b"b: {}\nb: |\n  x\n").unwrap().strict, ["line 2: key \"b\" already set in map"]);
     }
 
     #[test]

@@ -113,16 +113,17 @@ fn integer(text: &str) -> Option<Scalar> {
     }
 }
 
-/// `^[-+]?[0-9]*\.?[0-9]+([eE][-+][0-9]+)?$`: an exponent has a sign, and a digit follows the point.
-fn is_fraction(text: &str) -> bool {
+/// `^[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?$`
+pub(super) fn is_fraction(text: &str) -> bool {
     let text = text.strip_prefix(['-', '+']).unwrap_or(text);
-    let digits = |s: &str| !s.is_empty() && s.bytes().all(|b| b.is_ascii_digit());
+    let digits = |s: &str| s.bytes().all(|b| b.is_ascii_digit());
     let (mantissa, exponent) = match text.split_once(['e', 'E']) {
         Some((mantissa, exponent)) => (mantissa, Some(exponent)),
         None => (text, None),
     };
-    let (whole, last) = mantissa.split_once('.').unwrap_or(("", mantissa));
-    whole.bytes().all(|b| b.is_ascii_digit()) && digits(last) && exponent.is_none_or(|e| e.strip_prefix(['-', '+']).is_some_and(digits))
+    let (whole, part) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let exponent = exponent.map(|e| e.strip_prefix(['-', '+']).unwrap_or(e));
+    digits(whole) && digits(part) && !(whole.is_empty() && part.is_empty()) && exponent.is_none_or(|e| !e.is_empty() && digits(e))
 }
 
 /// As Go reads a decimal float: too large is no float.
@@ -228,8 +229,10 @@ mod tests {
             (".5e3", Float(500.0)),
             (".", text(".")),
             ("..", text("..")),
-            ("1.", text("1.")),
-            ("1e3", text("1e3")),
+            ("1.", Float(1.0)),
+            (".", text(".")),
+            ("1e3", Float(1000.0)),
+            ("1e", text("1e")),
             ("1E+3", Float(1000.0)),
             ("1.5e-3", Float(0.0015)),
             ("1e+999", text("1e+999")),
