@@ -380,6 +380,13 @@ fn settle(cluster: &Cluster, run: &Run) -> Result<()> {
     };
     eventually_within(Duration::from_secs(60), "all pods are bound", settled).with_context(|| {
         let names = ["kube-controller-manager", "kube-scheduler", "api"];
+        let shown = [("/api/v1/nodes", "/spec/taints"), ("/api/v1/pods", "/status/conditions")].map(|(path, pointer)| {
+            let list = cluster.fleet.with_clients(|| run.get(path)).unwrap_or_else(|e| json!({"items": [e.to_string()]}));
+            let items = list["items"].as_array().cloned().unwrap_or_default();
+            let unbound = items.into_iter().filter(|i| i.pointer("/spec/nodeName").is_none());
+            unbound.take(5).map(|i| format!("{} {:?}", i["metadata"]["name"], i.pointer(pointer))).collect::<Vec<_>>().join("\n")
+        });
+        println!("{}", shown.join("\n"));
         let logs = (0..MACHINES).flat_map(|at| names.map(|name| format!("--- {name} {at}:\n{}", cluster.fleet.log(at, name))));
         logs.collect::<Vec<_>>().join("\n")
     })

@@ -1,7 +1,6 @@
 //! Two API servers over three etcd members: what one was told to write, a list of the other shows at once, also while members
 //! of etcd are killed and another leads. With an etcd that tells how far watches are, lists come from the watch cache.
 //! `SKIFF_TEST_ETCD` names another etcd program.
-#![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::path::PathBuf;
 use std::process::Command;

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use futures::StreamExt as _;
+use futures::stream::FuturesUnordered;
 use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
 use store::{Error, Result};
@@ -182,12 +184,10 @@ impl Endpoints {
             if left.is_zero() {
                 break;
             }
-            let failure = match self.connection().await {
-                Err(why) => Failure::Refused(why),
-                Ok(connection) => match self.attempt(kind, &connection, left, &request).await {
-                    Ok(answer) => return Ok(answer),
-                    Err(failure) => failure,
-                },
+            let done = if kind == Kind::Read { self.read(left, &request).await } else { self.once(left, &request).await };
+            let failure = match done {
+                Ok(answer) => return Ok(answer),
+                Err(failure) => failure,
             };
             match failure {
                 Failure::Final(error) => return Err(error),
@@ -207,14 +207,48 @@ impl Endpoints {
         }
     }
 
+    /// At the member in use.
+    async fn once<T, F: Future<Output = Result<Response<T>, Status>>>(
+        &self,
+        left: Duration,
+        request: &impl Fn(Channel) -> F,
+    ) -> Result<T, Failure> {
+        let connection = self.connection().await.map_err(Failure::Refused)?;
+        self.attempt(&connection, left, request).await
+    }
+
+    /// At the member in use, and while that says nothing at others too: the first answer counts. A member of etcd 3.4 that asked
+    /// a new leader too early answers no read for seven seconds, though its connection is well.
+    async fn read<T, F: Future<Output = Result<Response<T>, Status>>>(
+        &self,
+        left: Duration,
+        request: &impl Fn(Channel) -> F,
+    ) -> Result<T, Failure> {
+        let mut under_way = FuturesUnordered::new();
+        let mut asked = 0;
+        loop {
+            let at = self.current.load(Ordering::Relaxed);
+            if asked < self.members.len() {
+                asked += 1;
+                under_way.push(self.once(left, request));
+            }
+            tokio::select! { biased;
+                Some(answer) = under_way.next() => match answer {
+                    // Others may still answer.
+                    Err(Failure::Refused(_) | Failure::Unsure(_) | Failure::Lost(_)) if !under_way.is_empty() => {}
+                    answer => return answer,
+                },
+                () = tokio::time::sleep(self.attempt), if asked < self.members.len() => self.leave(at),
+            }
+        }
+    }
+
     async fn attempt<T, F: Future<Output = Result<Response<T>, Status>>>(
         &self,
-        kind: Kind,
         connection: &Connection,
-        left: Duration,
-        request: impl Fn(Channel) -> F,
+        limit: Duration,
+        request: &impl Fn(Channel) -> F,
     ) -> Result<T, Failure> {
-        let limit = if kind == Kind::Read { self.attempt.min(left) } else { left };
         let answer = tokio::select! { biased;
             answer = tokio::time::timeout(limit, request(connection.channel.clone())) => answer,
             () = connection.broken.cancelled() => return Err(Failure::Lost("the connection was lost".into())),

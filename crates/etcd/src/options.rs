@@ -16,7 +16,7 @@ pub struct Options {
     pub prefix: String,
     /// How long a request may take in all, with every further attempt.
     pub deadline: Duration,
-    /// How long one attempt at a read may take before another endpoint is tried.
+    /// How long a read may take before another endpoint is asked as well.
     pub attempt: Duration,
     /// Whether to ask members how far watches are. `None`: those whose version can be relied on (upstream's rule).
     pub ask_progress: Option<bool>,
@@ -35,7 +35,7 @@ impl Options {
             // etcd gives up on a proposal after seven seconds and says so; that text is better than ours.
             deadline: Duration::from_secs(10),
             ask_progress: None,
-            attempt: Duration::from_secs(4),
+            attempt: Duration::from_secs(2),
             connect: Duration::from_secs(2),
         }
     }

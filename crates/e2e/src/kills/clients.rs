@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use futures::{AsyncBufReadExt, TryStreamExt};
@@ -93,6 +93,7 @@ pub(super) async fn write(shared: Arc<Shared>, c: u64, config: kube::Config, mut
         let key = key(random.below(shared.options.keys));
         let work = choose(&shared, &mut random, &key, known.get(&key).copied());
         let ticket = shared.history.call(c, &key, work.call);
+        let began = Instant::now();
         match work.run(&client, &shared, &key).await {
             Ok(Some((answer, state))) => {
                 ticket.answer(answer);
@@ -105,10 +106,12 @@ pub(super) async fn write(shared: Arc<Shared>, c: u64, config: kube::Config, mut
                 }
             }
             Ok(None) => drop::<Ticket<'_>>(ticket),
-            // It may have happened until the server was gone.
+            // It may have happened until the server was gone: that of the beginning, whose end broke the connection, or where
+            // nobody answered in time whichever lives now.
             Err(_) => {
-                let next = *life.wait_for(|l| l.kills > now.kills || l.over).await?;
-                if next.kills > now.kills {
+                let server = if began.elapsed() < ANSWER_MAX { now.kills } else { life.borrow().kills };
+                let next = *life.wait_for(|l| l.kills > server || l.over).await?;
+                if next.kills > server {
                     ticket.stopped();
                 }
                 client = kube::Client::try_from(config.clone())?;

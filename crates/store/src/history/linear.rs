@@ -92,7 +92,8 @@ impl<'a> Search<'a> {
             !self.done[*i] && operation.called <= first_answer && operation.answered >= begun
         };
         let unknown: Vec<usize> = self.unknown.iter().copied().filter(possible).collect();
-        // What changes nothing and fits now may as well come now, unless a call that nobody knows of had to come before it.
+        // What changes nothing and fits now may as well come now, unless a call that nobody knows of had to come before it
+        // (`tests::a_write_that_could_only_come_before_the_kill_is_not_forestalled`).
         let last_chance = unknown.iter().map(|i| self.operations[*i].answered).min().unwrap_or(u64::MAX);
         let fits = |i: &&usize| self.operations[**i].called <= last_chance && apply(self.operations[**i], state) == Some(state);
         if let Some(i) = found.iter().find(fits) {

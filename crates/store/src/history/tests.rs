@@ -41,14 +41,23 @@ fn an_order_is_found_where_there_is_one() {
     verdict(vec![lost.clone(), get((2, 3), None), put((4, 5), 2, Absent), get((6, 7), Some(2))]).unwrap();
     let deleted = operation((8, 9), Call::Delete(Anything), Some(Answer::Written(Some(9))));
     verdict(vec![lost, deleted]).unwrap();
-    // The store was stopped at 5: what reads later fits before and after, but only after in truth.
-    let stopped = |answered| Operation { answered, ..operation((1, 0), Call::Put(1, Absent), None) };
-    let refused = operation((6, 9), Call::Put(2, Value(7)), Some(Answer::Refused(None)));
-    verdict(vec![stopped(5), refused.clone(), get((7, 10), Some(1))]).unwrap();
-    verdict(vec![stopped(5), refused, get((7, 8), None), get((9, 10), Some(1))]).unwrap_err();
     let refused = operation((3, 4), Call::Put(2, Absent), Some(Answer::Refused(Some(Some(1)))));
     verdict(vec![put((1, 2), 1, Value(7)), refused.clone()]).unwrap_err();
     verdict(vec![put((1, 2), 1, Absent), refused]).unwrap();
+}
+
+/// The one history of a first run of 1,000 kills that the search could not explain, brought down to three calls. It was the
+/// search's fault: a call that changes nothing and fits now was always taken at once, as its place does not matter to others.
+/// But taking it moves time on, and here it moved past the end of a write of which nobody knows: the write was done before the
+/// server was killed at 5, the refusal came after that and fits an empty key as well as a written one, and once it was taken
+/// first the write could not come before it any more, so that the later read of what it wrote had no explanation.
+#[test]
+fn a_write_that_could_only_come_before_the_kill_is_not_forestalled() {
+    use Expecting::{Absent, Value};
+    let stopped = Operation { answered: 5, ..operation((1, 0), Call::Put(1, Absent), None) };
+    let refused = operation((6, 9), Call::Put(2, Value(7)), Some(Answer::Refused(None)));
+    verdict(vec![stopped.clone(), refused.clone(), get((7, 10), Some(1))]).unwrap();
+    verdict(vec![stopped, refused, get((7, 8), None), get((9, 10), Some(1))]).unwrap_err();
 }
 
 #[test]
