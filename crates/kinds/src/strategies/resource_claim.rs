@@ -9,14 +9,14 @@ use crate::columns::{age, name};
 use crate::strategy::{Context, Strategy};
 use crate::validate::conditions::conditions;
 use crate::validate::devices::{
-    at_most, binding_conditions, claim, configuration, driver_name, pool_name, raw_object, request_name_ref, request_names, request_refs,
-    selectors,
+    at_most, binding_conditions, claim, configuration, driver_name, no_repeats, pool_name, raw_object, request_name_ref, request_names,
+    request_refs, selectors, toleration,
 };
 use crate::validate::equal::semantic;
 use crate::validate::go;
 use crate::validate::rules::{IMMUTABLE, dns_label, one_of};
 use crate::validate::selector::node_selector;
-use crate::validate::tree::{at, has, int, list, list_mut, opt, opt_s, s, same, same_at, set, strings};
+use crate::validate::tree::{at, has, int, list, list_mut, opt, opt_s, s, same, same_at, set};
 use crate::validate::volume::claim::template_metadata;
 
 const RESERVED_MAX: usize = 256;
@@ -29,9 +29,8 @@ impl Strategy for DeviceClasses {
         let (mut e, empty, p) = (ErrorList::new(), json!({}), Path::new("spec"));
         let v = opt(object, "spec").unwrap_or(&empty);
         selectors(v, &p, &mut e);
-        at_most(v, "config", &p, LIST_MAX, &mut e);
         let at_config = p.child("config");
-        for (i, config) in list(v, "config").iter().enumerate() {
+        for (i, config) in at_most(v, "config", &p, LIST_MAX, &mut e).iter().enumerate() {
             configuration(config, &at_config.index(i), &mut e);
         }
         if let Some(resource) = opt_s(v, "extendedResourceName").filter(|r| !crate::validate::resources::is_extended(r)) {
@@ -129,14 +128,12 @@ impl Strategy for ResourceClaims {
         e
     }
 
-    fn validate_update(&self, ctx: &Context, new: &Value, old: &Value) -> ErrorList {
+    /// The spec was judged when the claim was made, and never changes.
+    fn validate_update(&self, _ctx: &Context, new: &Value, old: &Value) -> ErrorList {
         let mut e = ErrorList::new();
         if !same_at(new, old, "spec") {
             e.push(go::invalid(&Path::new("spec"), opt(new, "spec").unwrap_or(&json!({})), "resource.v1.ResourceClaimSpec", IMMUTABLE));
         }
-        // Who may ask for what was judged when the claim was made: its spec never changes.
-        let allowed = Context { admin_access: true, ..ctx.clone() };
-        e.extend(self.validate(&allowed, new));
         e
     }
 
@@ -157,25 +154,31 @@ impl Strategy for ResourceClaims {
 fn claim_status(new: &Value, old: &Value, e: &mut ErrorList) {
     let (empty, p) = (json!({}), Path::new("status"));
     let v = opt(new, "status").unwrap_or(&empty);
+    consumers(v, &p, e);
+    let (at_devices, devices) = (p.child("devices"), list(v, "devices"));
+    for (i, device) in devices.iter().enumerate() {
+        device_status(device, v, &at_devices.index(i), e);
+    }
+    for (i, device) in devices.iter().enumerate() {
+        if devices[..i].iter().any(|other| shared_key(other) == shared_key(device)) {
+            e.push(shared_error(ErrorType::Duplicate, device, &at_devices.index(i), ""));
+        }
+    }
     reserved_for(v, new, old, &p, e);
     let known = request_names(at(new, "spec.devices").unwrap_or(&empty));
-    let before = at(old, "status.allocation");
-    if let Some(allocation) = opt(v, "allocation") {
-        let at_allocation = p.child("allocation");
-        if before.is_some() && !same(Some(allocation), before) {
+    let at_allocation = p.child("allocation");
+    match (opt(v, "allocation"), at(old, "status.allocation")) {
+        // What was allocated never changes, and is not judged again.
+        (Some(allocation), Some(before)) if !same(Some(allocation), Some(before)) => {
             e.push(go::invalid(&at_allocation, allocation, "resource.v1.AllocationResult", IMMUTABLE));
         }
-        allocation_result(allocation, &known, &at_allocation, e);
-    }
-    let at_devices = p.child("devices");
-    for (i, device) in list(v, "devices").iter().enumerate() {
-        device_status(device, v, &at_devices.index(i), e);
+        (Some(allocation), None) => allocation_result(allocation, &known, &at_allocation, e),
+        _ => {}
     }
 }
 
-fn reserved_for(v: &Value, new: &Value, old: &Value, p: &Path<'_>, e: &mut ErrorList) {
-    at_most(v, "reservedFor", p, RESERVED_MAX, e);
-    let (at_reserved, all) = (p.child("reservedFor"), list(v, "reservedFor"));
+fn consumers(v: &Value, p: &Path<'_>, e: &mut ErrorList) {
+    let (at_reserved, all) = (p.child("reservedFor"), at_most(v, "reservedFor", p, RESERVED_MAX, e));
     for (i, consumer) in all.iter().enumerate() {
         let p = at_reserved.index(i);
         for key in ["resource", "name", "uid"] {
@@ -183,10 +186,12 @@ fn reserved_for(v: &Value, new: &Value, old: &Value, p: &Path<'_>, e: &mut Error
                 e.push(Error::required(&p.child(key), ""));
             }
         }
-        if all[..i].iter().any(|c| s(c, "uid") == s(consumer, "uid")) {
-            e.push(Error::duplicate(&p.child("uid"), &json!(s(consumer, "uid"))));
-        }
     }
+    no_repeats(all.iter().map(|c| s(c, "uid")), &at_reserved, e);
+}
+
+fn reserved_for(v: &Value, new: &Value, old: &Value, p: &Path<'_>, e: &mut ErrorList) {
+    let (at_reserved, all) = (p.child("reservedFor"), list(v, "reservedFor"));
     if all.is_empty() {
         return;
     }
@@ -194,7 +199,7 @@ fn reserved_for(v: &Value, new: &Value, old: &Value, p: &Path<'_>, e: &mut Error
         e.push(Error::forbidden(&at_reserved, "may not be specified when `allocated` is not set"));
     } else if at(new, "metadata.deletionTimestamp").is_some() {
         let before = at(old, "status").map_or(&[][..], |st| list(st, "reservedFor"));
-        if all.iter().any(|c| !before.iter().any(|b| s(b, "uid") == s(c, "uid"))) {
+        if all.iter().any(|c| !before.contains(c)) {
             let text = "new entries may not be added while `deallocationRequested` or `deletionTimestamp` are set";
             e.push(Error::forbidden(&at_reserved, text));
         }
@@ -204,17 +209,19 @@ fn reserved_for(v: &Value, new: &Value, old: &Value, p: &Path<'_>, e: &mut Error
 fn allocation_result(v: &Value, known: &[String], p: &Path<'_>, e: &mut ErrorList) {
     let (empty, at_devices) = (json!({}), p.child("devices"));
     let devices = opt(v, "devices").unwrap_or(&empty);
-    at_most(devices, "results", &at_devices, LIST_MAX, e);
     let at_results = at_devices.child("results");
-    for (i, result) in list(devices, "results").iter().enumerate() {
+    for (i, result) in at_most(devices, "results", &at_devices, LIST_MAX, e).iter().enumerate() {
         let p = at_results.index(i);
         request_name_ref(s(result, "request"), known, &p.child("request"), e);
         identity(result, &p, e);
         binding_conditions(result, &p, e);
+        for (i, given) in list(result, "tolerations").iter().enumerate() {
+            toleration(given, &p.child("tolerations").index(i), e);
+        }
+        share(result, &p, e);
     }
-    at_most(devices, "config", &at_devices, 2 * LIST_MAX, e);
     let at_config = at_devices.child("config");
-    for (i, config) in list(devices, "config").iter().enumerate() {
+    for (i, config) in at_most(devices, "config", &at_devices, 2 * LIST_MAX, e).iter().enumerate() {
         let p = at_config.index(i);
         match s(config, "source") {
             "" => e.push(Error::required(&p.child("source"), "")),
@@ -228,44 +235,67 @@ fn allocation_result(v: &Value, known: &[String], p: &Path<'_>, e: &mut ErrorLis
     }
 }
 
-/// Driver, pool, device and share.
+/// Driver, pool and device.
 fn identity(v: &Value, p: &Path<'_>, e: &mut ErrorList) {
     driver_name(s(v, "driver"), &p.child("driver"), e);
     pool_name(s(v, "pool"), &p.child("pool"), e);
     dns_label(&p.child("device"), s(v, "device"), e);
-    if let Some(share) = opt_s(v, "shareID")
-        && let Some(problem) = uuid_problem(share)
-    {
-        e.push(Error::invalid_str(&p.child("shareID"), share, format!("error validating uid: {problem}")));
+}
+
+const PLAIN_UUID: &str =
+    "uid must be in RFC 4122 normalized form, `xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx` with lowercase hexadecimal characters";
+
+fn share(v: &Value, p: &Path<'_>, e: &mut ErrorList) {
+    let Some(share) = opt_s(v, "shareID") else { return };
+    let p = p.child("shareID");
+    match uuid_problem(share) {
+        Some(problem) => e.push(Error::invalid_str(&p, share, format!("error validating uid: {problem}"))),
+        None if share.len() != 36 || share.bytes().any(|b| b.is_ascii_uppercase()) => e.push(Error::invalid_str(&p, share, PLAIN_UUID)),
+        None => {}
     }
 }
 
-/// What Go's UUID parser says of a text that is not in the plain form.
+/// What Go's UUID parser says of a text: besides the plain form it takes one without dashes, one in braces, and a URN.
 fn uuid_problem(text: &str) -> Option<String> {
-    if text.len() != 36 {
-        return Some(format!("invalid UUID length: {}", text.len()));
-    }
-    let good = text.bytes().enumerate().all(|(i, b)| match i {
+    let bytes = text.as_bytes();
+    let plain = match bytes.len() {
+        32 => return (!bytes.iter().all(u8::is_ascii_hexdigit)).then(|| "invalid UUID format".to_owned()),
+        36 => bytes,
+        38 if bytes[0] != b'{' || bytes[37] != b'}' => return Some("invalid bracketed UUID format".to_owned()),
+        38 => &bytes[1..37],
+        45 if !bytes[..9].eq_ignore_ascii_case(b"urn:uuid:") => {
+            let prefix = String::from_utf8_lossy(&bytes[..9]);
+            return Some(format!("invalid urn prefix: {}", machinery::field::go_quote(&prefix)));
+        }
+        45 => &bytes[9..],
+        other => return Some(format!("invalid UUID length: {other}")),
+    };
+    let good = plain.iter().enumerate().all(|(i, &b)| match i {
         8 | 13 | 18 | 23 => b == b'-',
         _ => b.is_ascii_hexdigit(),
     });
     (!good).then(|| "invalid UUID format".to_owned())
 }
 
+/// What tells a device, or a share of one, from another.
+fn shared_key(v: &Value) -> [&str; 4] {
+    ["driver", "pool", "device", "shareID"].map(|key| s(v, key))
+}
+
+fn shared_error(kind: ErrorType, v: &Value, p: &Path<'_>, detail: &str) -> Error {
+    let [driver, pool, device, share] = shared_key(v).map(|t| json!(t).to_string());
+    let value = format!("{{\"Driver\":{driver},\"Pool\":{pool},\"Device\":{device},\"ShareID\":{share}}}");
+    Error { kind, field: p.to_string(), value, detail: detail.to_owned() }
+}
+
 fn device_status(v: &Value, status: &Value, p: &Path<'_>, e: &mut ErrorList) {
     identity(v, p, e);
+    share(v, p, e);
     let results = at(status, "allocation.devices").map_or(&[][..], |d| list(d, "results"));
-    let key = |v: &Value| ["driver", "pool", "device", "shareID"].map(|k| s(v, k).to_owned());
-    if !results.iter().any(|r| key(r) == key(v)) {
-        let [driver, pool, device, share] = key(v).map(|t| json!(t).to_string());
-        e.push(Error {
-            kind: ErrorType::Invalid,
-            field: p.to_string(),
-            value: format!("{{\"Driver\":{driver},\"Pool\":{pool},\"Device\":{device},\"ShareID\":{share}}}"),
-            detail: "must be an allocated device in the claim".to_owned(),
-        });
+    if !results.iter().any(|r| shared_key(r) == shared_key(v)) {
+        e.push(shared_error(ErrorType::Invalid, v, p, "must be an allocated device in the claim"));
     }
-    at_most(v, "conditions", p, 8, e);
+    let _all = at_most(v, "conditions", p, 8, e);
     conditions(v, "conditions", p, e);
     if has(v, "data") {
         raw_object(v, "data", p, e);
@@ -277,14 +307,11 @@ fn device_status(v: &Value, status: &Value, p: &Path<'_>, e: &mut ErrorList) {
             e.push(Error::too_long(&p.child(key), max));
         }
     }
-    at_most(network, "ips", &p, 16, e);
-    let (at_ips, ips) = (p.child("ips"), strings(network, "ips").collect::<Vec<_>>());
+    let (at_ips, ips) = (p.child("ips"), at_most(network, "ips", &p, 16, e));
     for (i, ip) in ips.iter().enumerate() {
-        e.extend(machinery::names_net::interface_address(&at_ips.index(i), ip));
-        if ips[..i].contains(ip) {
-            e.push(Error::duplicate(&at_ips.index(i), &json!(ip)));
-        }
+        e.extend(machinery::names_net::interface_address(&at_ips.index(i), ip.as_str().unwrap_or_default()));
     }
+    no_repeats(ips.iter().filter_map(Value::as_str), &at_ips, e);
 }
 
 pub struct ResourceClaimTemplates;

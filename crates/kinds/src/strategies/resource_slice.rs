@@ -2,17 +2,23 @@
 
 use machinery::field::{Error, ErrorList, Path};
 use machinery::names;
+use machinery::quantity::Quantity;
 use serde_json::{Value, json};
 
 use crate::columns::{age, name};
 use crate::strategy::{Context, Strategy};
-use crate::validate::devices::{EFFECTS, at_most, binding_conditions, driver_name, pool_name, qualified_name, same_name};
+use crate::validate::devices::{EFFECTS, at_most, binding_conditions, driver_name, names_of, no_repeats, pool_name, qualified_name};
 use crate::validate::go;
-use crate::validate::rules::{IMMUTABLE, dns_label, dns_subdomain, named, one_of};
+use crate::validate::rules::{IMMUTABLE, dns_label, dns_subdomain, named, one_of, quantity, quantity_at};
 use crate::validate::selector::node_selector;
 use crate::validate::tree::{entries, flag, has, int0, is_empty, list, list_mut, map, opt, opt_s, s, set};
 
 const DEVICES_MAX: usize = 128;
+/// Where a device has taints or consumes counters.
+const ADVANCED_DEVICES_MAX: usize = 64;
+const CONSUMED_MAX: usize = 2;
+const COUNTERS_MAX: usize = 32;
+const OPTIONS_MAX: usize = 10;
 const COUNTER_SETS_MAX: usize = 8;
 const TAINTS_MAX: usize = 16;
 const ATTRIBUTES_MAX: usize = 32;
@@ -107,24 +113,25 @@ fn judge(object: &Value, old: Option<&Value>) -> ErrorList {
         }
     }
     place(v, &p, &mut e);
-    let shared = list(v, "sharedCounters");
-    if !is_empty(v, "devices") && !shared.is_empty() {
+    if has(v, "devices") && has(v, "sharedCounters") {
         e.push(Error::invalid_str(&p, "", "only one of `sharedCounters` or `devices` is allowed"));
     }
-    at_most(v, "devices", &p, DEVICES_MAX, &mut e);
-    let (at_devices, devices) = (p.child("devices"), list(v, "devices"));
+    let advanced = list(v, "devices").iter().any(|d| !is_empty(d, "taints") || !is_empty(d, "consumesCounters"));
+    let max = if advanced { ADVANCED_DEVICES_MAX } else { DEVICES_MAX };
+    let (at_devices, devices) = (p.child("devices"), at_most(v, "devices", &p, max, &mut e));
+    let before = old.and_then(|old| opt(old, "spec")).map_or(&[][..], |o| list(o, "devices"));
     for (i, given) in devices.iter().enumerate() {
-        device(given, flag(v, "perDeviceNodeSelection"), &at_devices.index(i), &mut e);
-        same_name(&devices[..i], given, &at_devices.index(i), &mut e);
+        let before = before.iter().find(|o| s(o, "name") == s(given, "name"));
+        device(given, before, flag(v, "perDeviceNodeSelection"), &at_devices.index(i), &mut e);
     }
-    at_most(v, "sharedCounters", &p, COUNTER_SETS_MAX, &mut e);
-    let at_shared = p.child("sharedCounters");
+    no_repeats(names_of(devices), &at_devices, &mut e);
+    let (at_shared, shared) = (p.child("sharedCounters"), at_most(v, "sharedCounters", &p, COUNTER_SETS_MAX, &mut e));
     for (i, set) in shared.iter().enumerate() {
         let p = at_shared.index(i);
         counter_name(s(set, "name"), &p.child("name"), &mut e);
         counters(set, &p.child("counters"), &mut e);
-        same_name(&shared[..i], set, &p, &mut e);
     }
+    no_repeats(names_of(shared), &at_shared, &mut e);
     e
 }
 
@@ -134,11 +141,11 @@ fn braces(given: &[&str]) -> String {
     format!("{{{}}}", quoted.join(", "))
 }
 
-fn node_name(v: &Value, p: &Path<'_>, e: &mut ErrorList) -> bool {
+fn node_name(v: &Value, empty: &str, p: &Path<'_>, e: &mut ErrorList) -> bool {
     match opt_s(v, "nodeName") {
         None => false,
         Some("") => {
-            e.push(Error::invalid_str(&p.child("nodeName"), "", "must be either unset or set to a non-empty string"));
+            e.push(Error::invalid_str(&p.child("nodeName"), "", empty));
             false
         }
         Some(node) => {
@@ -172,7 +179,9 @@ fn only_true(v: &Value, key: &str, p: &Path<'_>, e: &mut ErrorList) -> bool {
 }
 
 fn place(v: &Value, p: &Path<'_>, e: &mut ErrorList) {
-    let given = [node_name(v, p, e), selector(v, p, e), only_true(v, "allNodes", p, e), only_true(v, "perDeviceNodeSelection", p, e)];
+    let unset = "must be either unset or set to a non-empty string";
+    let given =
+        [node_name(v, unset, p, e), selector(v, p, e), only_true(v, "allNodes", p, e), only_true(v, "perDeviceNodeSelection", p, e)];
     let named: Vec<&str> = WHERE.iter().zip(given).filter(|(_, given)| *given).map(|(key, _)| *key).collect();
     match named.len() {
         0 => e.push(Error::required(p, EXACTLY_ONE)),
@@ -181,7 +190,7 @@ fn place(v: &Value, p: &Path<'_>, e: &mut ErrorList) {
     }
 }
 
-fn device(v: &Value, own_place: bool, p: &Path<'_>, e: &mut ErrorList) {
+fn device(v: &Value, old: Option<&Value>, own_place: bool, p: &Path<'_>, e: &mut ErrorList) {
     dns_label(&p.child("name"), s(v, "name"), e);
     let facts = map(v, "attributes").map_or(0, serde_json::Map::len) + map(v, "capacity").map_or(0, serde_json::Map::len);
     if facts > ATTRIBUTES_MAX {
@@ -198,21 +207,19 @@ fn device(v: &Value, own_place: bool, p: &Path<'_>, e: &mut ErrorList) {
         qualified_name(key, &at_capacity, e);
         device_capacity(capacity, flag(v, "allowMultipleAllocations"), &at_capacity.key(key).child("requestPolicy"), e);
     }
-    at_most(v, "taints", p, TAINTS_MAX, e);
-    let at_taints = p.child("taints");
-    for (i, given) in list(v, "taints").iter().enumerate() {
-        taint(given, &at_taints.index(i), e);
+    if old.is_none_or(|old| list(old, "taints") != list(v, "taints")) {
+        let at_taints = p.child("taints");
+        for (i, given) in at_most(v, "taints", p, TAINTS_MAX, e).iter().enumerate() {
+            taint(given, &at_taints.index(i), e);
+        }
     }
-    let at_counters = p.child("consumesCounters");
-    let consumed = list(v, "consumesCounters");
+    let (at_counters, consumed) = (p.child("consumesCounters"), at_most(v, "consumesCounters", p, CONSUMED_MAX, e));
     for (i, given) in consumed.iter().enumerate() {
         let p = at_counters.index(i);
         counter_name(s(given, "counterSet"), &p.child("counterSet"), e);
         counters(given, &p.child("counters"), e);
-        if consumed[..i].iter().any(|o| s(o, "counterSet") == s(given, "counterSet")) {
-            e.push(Error::duplicate(&p.child("counterSet"), &json!(s(given, "counterSet"))));
-        }
     }
+    no_repeats(consumed.iter().map(|c| s(c, "counterSet")), &at_counters, e);
     device_place(v, own_place, p, e);
     binding_conditions(v, p, e);
 }
@@ -226,7 +233,11 @@ fn device_place(v: &Value, own: bool, p: &Path<'_>, e: &mut ErrorList) {
         return;
     }
     let text = "exactly one of `nodeName`, `nodeSelector`, or `allNodes` is required when `perDeviceNodeSelection` is set to true in the ResourceSlice spec";
-    let given = [node_name(v, p, e), selector(v, p, e), only_true(v, "allNodes", p, e)];
+    let node = node_name(v, "must not be empty", p, e);
+    if let Some(selector) = opt(v, "nodeSelector") {
+        node_selector(selector, &p.child("nodeSelector"), e);
+    }
+    let given = [node, has(v, "nodeSelector"), only_true(v, "allNodes", p, e)];
     let named: Vec<&str> = WHERE.iter().zip(given).filter(|(_, given)| *given).map(|(key, _)| *key).collect();
     match named.len() {
         0 => e.push(Error::required(p, text)),
@@ -261,11 +272,86 @@ fn device_attribute(v: &Value, p: &Path<'_>, e: &mut ErrorList) {
 
 fn device_capacity(v: &Value, shared: bool, p: &Path<'_>, e: &mut ErrorList) {
     let Some(policy) = opt(v, "requestPolicy") else { return };
-    if !is_empty(policy, "validValues") && has(policy, "validRange") {
-        let text = "exactly one policy can be specified, cannot specify \"validValues\" and \"validRange\" at the same time";
-        e.push(Error::forbidden(p, text));
-    } else if !shared {
-        e.push(Error::forbidden(p, "allowMultipleAllocations must be true"));
+    let (all, wanted) = (quantity_at(v, "value").unwrap_or_default(), quantity_at(policy, "default"));
+    match (is_empty(policy, "validValues"), opt(policy, "validRange"), wanted) {
+        _ if !shared => e.push(Error::forbidden(p, "allowMultipleAllocations must be true")),
+        (false, Some(_), _) => {
+            let text = "exactly one policy can be specified, cannot specify \"validValues\" and \"validRange\" at the same time";
+            e.push(Error::forbidden(p, text));
+        }
+        (true, None, _) => {}
+        (false, None, None) => e.push(Error::required(&p.child("default"), "required when validValues is defined")),
+        (true, Some(_), None) => e.push(Error::required(&p.child("default"), "required when validRange is defined")),
+        (false, None, Some(wanted)) => valid_values(policy, all, wanted, p, e),
+        (true, Some(range), Some(wanted)) => valid_range(range, all, wanted, &p.child("validRange"), e),
+    }
+}
+
+fn refused(p: &Path<'_>, q: Quantity, text: impl Into<String>) -> Error {
+    Error::invalid_str(p, &q.to_string(), text)
+}
+
+/// `validateRequestPolicyValidValues`
+fn valid_values(policy: &Value, all: Quantity, wanted: Quantity, p: &Path<'_>, e: &mut ErrorList) {
+    let at = p.child("validValues");
+    let values: Vec<Quantity> = list(policy, "validValues").iter().filter_map(quantity).collect();
+    for (i, pair) in values.windows(2).enumerate() {
+        if pair[0] > pair[1] {
+            e.push(refused(&at.index(i + 1), pair[1], "values must be sorted in ascending order"));
+        }
+    }
+    // A list that is too long is not looked into, nor for the default.
+    let judged = if at_most(policy, "validValues", p, OPTIONS_MAX, e).is_empty() { &[][..] } else { &values[..] };
+    for (i, option) in judged.iter().enumerate() {
+        if *option > all {
+            e.push(refused(&at.index(i), *option, format!("option is larger than capacity value: {all}")));
+        }
+    }
+    let keys: Vec<String> = judged.iter().map(|q| q.value().to_string()).collect();
+    no_repeats(keys.iter().map(String::as_str), &at, e);
+    if !judged.contains(&wanted) {
+        e.push(refused(&at, wanted, "default value is not valid according to the requestPolicy"));
+    }
+}
+
+/// `validateRequestPolicyRange`
+fn valid_range(range: &Value, all: Quantity, wanted: Quantity, p: &Path<'_>, e: &mut ErrorList) {
+    let (at_min, at_max, at_step) = (p.child("min"), p.child("max"), p.child("step"));
+    let Some(min) = quantity_at(range, "min") else {
+        e.push(Error::required(&at_min, "required when validRange is defined"));
+        return;
+    };
+    if min > all {
+        e.push(refused(&at_min, min, format!("min is larger than capacity value: {all}")));
+    }
+    if wanted < min {
+        e.push(refused(&at_min, wanted, format!("default is less than min: {min}")));
+    }
+    let max = quantity_at(range, "max");
+    if let Some(max) = max {
+        if min > max {
+            e.push(refused(&at_max, min, format!("min is larger than max: {max}")));
+        }
+        if max > all {
+            e.push(refused(&at_max, max, format!("max is larger than capacity value: {all}")));
+        }
+        if wanted > max {
+            e.push(refused(&at_max, wanted, format!("default is more than max: {max}")));
+        }
+    }
+    let Some(step) = quantity_at(range, "step") else { return };
+    if step.sign() <= 0 {
+        e.push(refused(&at_step, step, "must be greater than zero"));
+        return;
+    }
+    let first = min + step;
+    if first > all {
+        e.push(refused(&at_step, step, format!("one step {first} is larger than capacity value: {all}")));
+    }
+    for given in std::iter::once(wanted).chain(max) {
+        if given.value().wrapping_sub(min.value()).wrapping_rem(step.value().max(1)) != 0 {
+            e.push(refused(&at_step, given, format!("value is not a multiple of a given step ({step}) from ({min})")));
+        }
     }
 }
 
@@ -288,6 +374,11 @@ fn counter_name(name: &str, p: &Path<'_>, e: &mut ErrorList) {
 fn counters(v: &Value, p: &Path<'_>, e: &mut ErrorList) {
     if is_empty(v, "counters") {
         e.push(Error::required(p, ""));
+    }
+    let n = map(v, "counters").map_or(0, serde_json::Map::len);
+    if n > COUNTERS_MAX {
+        e.push(Error::too_many(p, n, COUNTERS_MAX));
+        return;
     }
     for (key, _) in entries(v, "counters") {
         dns_label(p, key, e);

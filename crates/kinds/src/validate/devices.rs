@@ -13,6 +13,7 @@ const ID_MAX_BYTES: usize = 32;
 const EXPRESSION_MAX_BYTES: usize = 10 * 1024;
 const LIST_MAX: usize = 32;
 const FIRST_AVAILABLE_MAX: usize = 8;
+const RAW_MAX_BYTES: usize = 10 * 1024;
 const ONE_REQUEST: &str = "exactly one of `exactly` or `firstAvailable` is required";
 const NAME_REF: &str = "must be the name of a request in the claim or the name of a request and a subrequest separated by '/'";
 
@@ -77,19 +78,40 @@ fn fully_qualified(name: &str, p: &Path<'_>, e: &mut ErrorList) {
     }
 }
 
-/// No more than `max` items.
-pub fn at_most(v: &Value, key: &str, p: &Path<'_>, max: usize, e: &mut ErrorList) {
-    let n = list(v, key).len();
-    if n > max {
-        e.push(Error::too_many(&p.child(key), n, max));
+/// The items of a list of no more than `max`; a longer one's are not judged.
+pub fn at_most<'a>(v: &'a Value, key: &str, p: &Path<'_>, max: usize, e: &mut ErrorList) -> &'a [Value] {
+    let items = list(v, key);
+    if items.len() <= max {
+        return items;
     }
+    e.push(Error::too_many(&p.child(key), items.len(), max));
+    &[]
+}
+
+/// `Duplicate value` for each item whose key an earlier one has.
+pub fn no_repeats<'a>(keys: impl Iterator<Item = &'a str>, p: &Path<'_>, e: &mut ErrorList) {
+    let mut seen = Vec::new();
+    for (i, key) in keys.enumerate() {
+        if seen.contains(&key) {
+            e.push(Error::duplicate(&p.index(i), &json!(key)));
+        }
+        seen.push(key);
+    }
+}
+
+fn texts(items: &[Value]) -> impl Iterator<Item = &str> {
+    items.iter().filter_map(Value::as_str)
+}
+
+/// The names of items.
+pub fn names_of(items: &[Value]) -> impl Iterator<Item = &str> {
+    items.iter().map(|item| s(item, "name"))
 }
 
 /// `v.selectors`
 pub fn selectors(v: &Value, p: &Path<'_>, e: &mut ErrorList) {
-    at_most(v, "selectors", p, LIST_MAX, e);
     let at = p.child("selectors");
-    for (i, selector) in list(v, "selectors").iter().enumerate() {
+    for (i, selector) in at_most(v, "selectors", p, LIST_MAX, e).iter().enumerate() {
         let at_cel = at.index(i);
         match opt(selector, "cel") {
             None => e.push(Error::required(&at_cel.child("cel"), "")),
@@ -105,6 +127,7 @@ pub fn selectors(v: &Value, p: &Path<'_>, e: &mut ErrorList) {
 pub fn raw_object(v: &Value, key: &str, p: &Path<'_>, e: &mut ErrorList) {
     match opt(v, key) {
         None => e.push(Error::required(&p.child(key), "")),
+        Some(given) if given.to_string().len() > RAW_MAX_BYTES => e.push(Error::too_long(&p.child(key), RAW_MAX_BYTES)),
         Some(Value::Object(_)) => {}
         Some(_) => e.push(Error::invalid_str(&p.child(key), "<value omitted>", "must be a valid JSON object")),
     }
@@ -151,42 +174,29 @@ pub fn request_name_ref(name: &str, known: &[String], p: &Path<'_>, e: &mut Erro
 
 /// `v.requests` as references to the requests of a claim.
 pub fn request_refs(v: &Value, known: &[String], p: &Path<'_>, e: &mut ErrorList) {
-    at_most(v, "requests", p, LIST_MAX, e);
-    let (at, all) = (p.child("requests"), strings(v, "requests").collect::<Vec<_>>());
-    for (i, name) in all.iter().enumerate() {
+    let (at, all) = (p.child("requests"), at_most(v, "requests", p, LIST_MAX, e));
+    for (i, name) in texts(all).enumerate() {
         request_name_ref(name, known, &at.index(i), e);
-        if all[..i].contains(name) {
-            e.push(Error::duplicate(&at.index(i), &json!(name)));
-        }
     }
+    no_repeats(texts(all), &at, e);
 }
 
 /// `validateDeviceClaim`
 pub fn claim(devices: &Value, p: &Path<'_>, e: &mut ErrorList) {
     let known = request_names(devices);
-    at_most(devices, "requests", p, LIST_MAX, e);
-    let (at, requests) = (p.child("requests"), list(devices, "requests"));
+    let (at, requests) = (p.child("requests"), at_most(devices, "requests", p, LIST_MAX, e));
     for (i, r) in requests.iter().enumerate() {
         request(r, &at.index(i), e);
-        same_name(&requests[..i], r, &at.index(i), e);
     }
-    at_most(devices, "constraints", p, LIST_MAX, e);
+    no_repeats(names_of(requests), &at, e);
     let at = p.child("constraints");
-    for (i, c) in list(devices, "constraints").iter().enumerate() {
+    for (i, c) in at_most(devices, "constraints", p, LIST_MAX, e).iter().enumerate() {
         constraint(c, &known, &at.index(i), e);
     }
-    at_most(devices, "config", p, LIST_MAX, e);
     let at = p.child("config");
-    for (i, c) in list(devices, "config").iter().enumerate() {
+    for (i, c) in at_most(devices, "config", p, LIST_MAX, e).iter().enumerate() {
         request_refs(c, &known, &at.index(i), e);
         configuration(c, &at.index(i), e);
-    }
-}
-
-/// `Duplicate value` where an earlier item has the same name.
-pub fn same_name(earlier: &[Value], v: &Value, p: &Path<'_>, e: &mut ErrorList) {
-    if earlier.iter().any(|o| s(o, "name") == s(v, "name")) {
-        e.push(Error::duplicate(&p.child("name"), &json!(s(v, "name"))));
     }
 }
 
@@ -200,13 +210,12 @@ fn request(v: &Value, p: &Path<'_>, e: &mut ErrorList) {
         }
         (Some(exactly), true) => one_request(exactly, &p.child("exactly"), e),
         (None, false) => {
-            at_most(v, "firstAvailable", p, FIRST_AVAILABLE_MAX, e);
-            let at = p.child("firstAvailable");
+            let (at, subs) = (p.child("firstAvailable"), at_most(v, "firstAvailable", p, FIRST_AVAILABLE_MAX, e));
             for (i, sub) in subs.iter().enumerate() {
                 dns_label(&at.index(i).child("name"), s(sub, "name"), e);
                 one_request(sub, &at.index(i), e);
-                same_name(&subs[..i], sub, &at.index(i), e);
             }
+            no_repeats(names_of(subs), &at, e);
         }
     }
 }
@@ -235,7 +244,7 @@ fn one_request(v: &Value, p: &Path<'_>, e: &mut ErrorList) {
 
 pub const EFFECTS: [&str; 3] = ["NoExecute", "NoSchedule", "None"];
 
-fn toleration(v: &Value, p: &Path<'_>, e: &mut ErrorList) {
+pub fn toleration(v: &Value, p: &Path<'_>, e: &mut ErrorList) {
     let (key, value) = (s(v, "key"), s(v, "value"));
     if !key.is_empty() {
         named(&p.child("key"), key, names::qualified_name(key), e);
@@ -270,13 +279,19 @@ fn constraint(v: &Value, known: &[String], p: &Path<'_>, e: &mut ErrorList) {
 pub fn binding_conditions(v: &Value, p: &Path<'_>, e: &mut ErrorList) {
     const LISTS: [&str; 2] = ["bindingConditions", "bindingFailureConditions"];
     for key in LISTS {
-        at_most(v, key, p, 4, e);
-        let (at, all) = (p.child(key), strings(v, key).collect::<Vec<_>>());
-        for (i, name) in all.iter().enumerate() {
+        let at = p.child(key);
+        for (i, name) in texts(at_most(v, key, p, 4, e)).enumerate() {
             named(&at.index(i), name, names::qualified_name(name), e);
-            if all[..i].contains(name) {
-                e.push(Error::duplicate(&at.index(i), &json!(name)));
-            }
+        }
+    }
+    no_repeats(strings(v, LISTS[0]), &p.child(LISTS[0]), e);
+    let (at, failures) = (p.child(LISTS[1]), strings(v, LISTS[1]).collect::<Vec<_>>());
+    for (i, name) in failures.iter().enumerate() {
+        if failures[..i].contains(name) {
+            e.push(Error::duplicate(&at.index(i), &json!(name)));
+        }
+        if strings(v, LISTS[0]).any(|other| other == *name) {
+            e.push(Error::invalid_str(&at.index(i), name, format!("{} must not overlap with {}", LISTS[1], LISTS[0])));
         }
     }
     for (one, other) in [(LISTS[0], LISTS[1]), (LISTS[1], LISTS[0])] {
