@@ -17,6 +17,9 @@ pub const MACHINES: usize = 3;
 const HEARTBEAT_MS: &str = "100";
 const ELECTION_MS: &str = "1000";
 
+/// Written by an API server when it serves.
+const KUBECONFIG: &str = "scheduler.kubeconfig";
+
 pub struct Fleet {
     hub: NetNs,
     machines: Vec<Machine>,
@@ -132,6 +135,30 @@ impl Fleet {
             .arg("--data-dir")
             .arg(self.dir.path().join(format!("etcd{at}")));
         self.spawn(at, "etcd", &mut command)
+    }
+
+    /// Starts a machine's API server, `api`, with its data in a directory.
+    pub fn run_api(&mut self, at: usize, address: &str, data: &Path, more: impl FnOnce(&mut Command)) -> Result<()> {
+        let mut command = Command::new(crate::skiff());
+        command.args(["kube-apiserver", "--advertise-address", address]).arg("--data-dir").arg(data);
+        more(&mut command);
+        self.spawn(at, "api", &mut command)
+    }
+
+    /// Waits until a machine's API server has written the kubeconfigs of the other roles.
+    pub fn wait_for_api(&self, at: usize, data: &Path) -> Result<()> {
+        let written = data.join(KUBECONFIG);
+        crate::eventually("the API server starts", || if written.exists() { Ok(()) } else { bail!("{}", self.log(at, "api")) })
+    }
+
+    /// As [`Self::run_api`] and [`Self::wait_for_api`], also where one has run before.
+    pub fn start_api(&mut self, at: usize, address: &str, data: &Path, more: impl FnOnce(&mut Command)) -> Result<()> {
+        let before = data.join(KUBECONFIG);
+        if before.exists() {
+            fs::remove_file(before)?;
+        }
+        self.run_api(at, address, data, more)?;
+        self.wait_for_api(at, data)
     }
 
     /// Starts a program on a machine under a name.

@@ -25,6 +25,20 @@ pub fn is_root() -> bool {
     root
 }
 
+/// As a kubeconfig says, but for where the server is. An answer is taken as it comes, also where it is "not now".
+pub async fn config_of(kubeconfig: &std::path::Path, server: &str) -> anyhow::Result<kube::Config> {
+    let kubeconfig = kube::config::Kubeconfig::read_from(kubeconfig)?;
+    let mut config = kube::Config::from_custom_kubeconfig(kubeconfig, &kube::config::KubeConfigOptions::default()).await?;
+    config.cluster_url = format!("https://{server}").parse()?;
+    config.default_retry = false;
+    Ok(config)
+}
+
+/// Why a request was refused.
+pub fn refused(answer: anyhow::Result<serde_json::Value>) -> String {
+    answer.map_or_else(|error| format!("{error:#}"), |value| panic!("not refused: {value}"))
+}
+
 /// Whether kubectl is installed; says so where not.
 pub fn has_kubectl() -> bool {
     let found = std::process::Command::new("kubectl").args(["version", "--client"]).output().is_ok_and(|o| o.status.success());

@@ -16,7 +16,6 @@ use e2e::eventually_within;
 use e2e::fleet::{Fleet, Gaps, MACHINES, has_etcd};
 use futures::StreamExt as _;
 use kube::Client;
-use kube::config::{KubeConfigOptions, Kubeconfig};
 use serde_json::{Value, json};
 use store::{Revision, Store, WatchItem};
 
@@ -39,10 +38,7 @@ impl Run {
     /// A new connection through the balancer.
     async fn client(&self) -> Result<Client> {
         let (path, address) = self.kubeconfig.lock().unwrap().clone().context("not started")?;
-        let mut config = kube::Config::from_custom_kubeconfig(Kubeconfig::read_from(path)?, &KubeConfigOptions::default()).await?;
-        config.cluster_url = format!("https://{address}").parse()?;
-        config.default_retry = false;
-        Ok(Client::try_from(config)?)
+        Ok(Client::try_from(e2e::config_of(&path, &address.to_string()).await?)?)
     }
 
     /// One request, with as many further attempts and connections as it takes.
@@ -142,7 +138,7 @@ impl Cluster {
     fn start() -> Result<Self> {
         let mut cluster = Self { fleet: Fleet::start()?, long: std::env::var("SKIFF_HA").is_ok_and(|v| v == "long") };
         cluster.run_api(0)?;
-        cluster.wait_for_api(0)?;
+        cluster.fleet.wait_for_api(0, &cluster.data(0))?;
         // The machines share one authority and one key for tokens.
         for at in 1..MACHINES {
             let to = cluster.data(at).join("pki");
@@ -153,7 +149,7 @@ impl Cluster {
             cluster.run_api(at)?;
         }
         for at in 1..MACHINES {
-            cluster.wait_for_api(at)?;
+            cluster.fleet.wait_for_api(at, &cluster.data(at))?;
         }
         for at in 0..MACHINES {
             cluster.run_elected(at)?;
@@ -168,16 +164,10 @@ impl Cluster {
     fn run_api(&mut self, at: usize) -> Result<()> {
         let mut urls = Fleet::etcd_urls();
         urls.rotate_left(at);
-        let mut command = Command::new(e2e::skiff());
-        command.args(["kube-apiserver", "--advertise-address", &Fleet::address(at), "--etcd-servers", &urls.join(",")]);
-        command.arg("--data-dir").arg(self.data(at));
-        self.fleet.spawn(at, "api", &mut command)
-    }
-
-    fn wait_for_api(&self, at: usize) -> Result<()> {
-        let path = self.data(at).join("scheduler.kubeconfig");
-        let there = || if path.exists() { Ok(()) } else { bail!("{}", self.fleet.log(at, "api")) };
-        eventually_within(Duration::from_secs(30), "the API server starts", there)
+        let data = self.data(at);
+        self.fleet.run_api(at, &Fleet::address(at), &data, |command| {
+            command.args(["--etcd-servers", &urls.join(",")]);
+        })
     }
 
     /// Controllers and scheduler, which take part in elections.

@@ -8,7 +8,6 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use e2e::eventually_within;
 use e2e::fleet::{Fleet, has_etcd};
-use kube::config::{KubeConfigOptions, Kubeconfig};
 use serde_json::{Value, json};
 use store::{Expect, Op, Store};
 
@@ -84,18 +83,11 @@ struct Place {
 impl Place {
     fn api(&mut self, etcd: bool) -> Result<()> {
         let data = self.fleet.dir().join("api");
-        let kubeconfig = data.join("scheduler.kubeconfig");
-        if kubeconfig.exists() {
-            std::fs::remove_file(&kubeconfig)?;
-        }
-        let mut command = Command::new(e2e::skiff());
-        command.args(["kube-apiserver", "--advertise-address", &Fleet::address(0)]).arg("--data-dir").arg(&data);
-        if etcd {
-            command.args(["--etcd-servers", &Fleet::etcd_urls().join(",")]);
-        }
-        self.fleet.spawn(0, "api", &mut command)?;
-        let there = || if kubeconfig.exists() { Ok(()) } else { bail!("{}", self.fleet.log(0, "api")) };
-        eventually_within(Duration::from_secs(30), "the API server starts", there)
+        self.fleet.start_api(0, &Fleet::address(0), &data, |command| {
+            if etcd {
+                command.args(["--etcd-servers", &Fleet::etcd_urls().join(",")]);
+            }
+        })
     }
 
     fn migrate(&mut self, to: &str, more: &[&str]) -> Result<()> {
@@ -116,9 +108,7 @@ impl Place {
         let config = self.fleet.dir().join("api/admin.kubeconfig");
         let bytes = body.map(|b| b.to_string().into_bytes()).unwrap_or_default();
         self.fleet.with_clients(|| async {
-            let mut config = kube::Config::from_custom_kubeconfig(Kubeconfig::read_from(config)?, &KubeConfigOptions::default()).await?;
-            config.cluster_url = format!("https://{}:6443", Fleet::address(0)).parse()?;
-            config.default_retry = false;
+            let config = e2e::config_of(&config, &format!("{}:6443", Fleet::address(0))).await?;
             let kind = if method == "PATCH" { "application/merge-patch+json" } else { "application/json" };
             let request = http::Request::builder().method(method).uri(path).header("content-type", kind).body(bytes)?;
             Ok(kube::Client::try_from(config)?.request::<Value>(request).await?)

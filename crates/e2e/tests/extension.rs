@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::ensure;
 use e2e::extension::{Extension, NAME};
-use e2e::{Cluster, eventually, has_kubectl, is_root};
+use e2e::{Cluster, eventually, has_kubectl, is_root, refused};
 use futures::AsyncBufReadExt as _;
 use serde_json::{Value, json};
 
@@ -28,10 +28,6 @@ fn configure(cluster: &Cluster, extension: &Extension, kind: &str, path: &str, r
 
 fn map(name: &str, label: &str) -> Value {
     json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "labels": {(label): "yes"}}})
-}
-
-fn refused(answer: Result<Value>) -> String {
-    format!("{:#}", answer.unwrap_err())
 }
 
 #[test]

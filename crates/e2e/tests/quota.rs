@@ -2,7 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 use anyhow::ensure;
-use e2e::{Space, eventually, is_root, shared};
+use e2e::{Space, eventually, is_root, refused, shared};
 use serde_json::{Value, json};
 
 /// A namespace with quotas: name, hard limits, scopes.
@@ -48,10 +48,6 @@ fn pod(name: &str, requests: &Value, limits: &Value) -> Value {
 fn delete_now(space: &Space, pod: &str) {
     let options = json!({"apiVersion": "v1", "kind": "DeleteOptions", "gracePeriodSeconds": 0});
     space.request("DELETE", &space.path(&format!("pods/{pod}")), Some(&options)).unwrap();
-}
-
-fn refused(answer: anyhow::Result<Value>) -> String {
-    format!("{:#}", answer.unwrap_err())
 }
 
 #[test]

@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail, ensure};
 use e2e::fleet::Fleet;
 use e2e::{eventually, eventually_within};
-use kube::config::{KubeConfigOptions, Kubeconfig};
 use serde_json::{Value, json};
 
 /// Where clients look for the API, whichever machine has it.
@@ -28,16 +27,10 @@ impl Place {
 
     fn run_api(&mut self, at: usize, address: &str) -> Result<()> {
         let data = self.data(at);
-        let ready = data.join("scheduler.kubeconfig");
-        if ready.exists() {
-            std::fs::remove_file(&ready)?;
-        }
-        let mut command = Command::new(e2e::skiff());
-        command.args(["kube-apiserver", "--advertise-address", address, "--datastore-snapshot-schedule-cron", "@every 1s"]);
-        command.arg("--token-auth-file").arg(self.fleet.dir().join("tokens")).arg("--data-dir").arg(data);
-        self.fleet.spawn(at, "api", &mut command)?;
-        let there = || if ready.exists() { Ok(()) } else { bail!("{}", self.fleet.log(at, "api")) };
-        eventually("the API server starts", there)
+        let tokens = self.fleet.dir().join("tokens");
+        self.fleet.start_api(at, address, &data, |command| {
+            command.args(["--datastore-snapshot-schedule-cron", "@every 1s"]).arg("--token-auth-file").arg(tokens);
+        })
     }
 
     fn run_controllers(&mut self, at: usize) -> Result<()> {
@@ -61,9 +54,7 @@ impl Place {
         let file = self.data(0).join("admin.kubeconfig");
         let bytes = body.map(|b| b.to_string().into_bytes()).unwrap_or_default();
         self.fleet.with_clients(|| async {
-            let mut config = kube::Config::from_custom_kubeconfig(Kubeconfig::read_from(file)?, &KubeConfigOptions::default()).await?;
-            config.cluster_url = format!("https://{host}:6443").parse()?;
-            config.default_retry = false;
+            let mut config = e2e::config_of(&file, &format!("{host}:6443")).await?;
             config.read_timeout = Some(Duration::from_secs(5));
             if let Some(token) = token {
                 config.auth_info = kube::config::AuthInfo { token: Some(token.to_owned().into()), ..Default::default() };

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use anyhow::{Result, ensure};
 use e2e::extension::Extension;
-use e2e::{Cluster, Space, eventually, has_kubectl, is_root, shared};
+use e2e::{Cluster, Space, eventually, has_kubectl, is_root, refused, shared};
 use serde_json::{Value, json};
 
 const GROUP: &str = "/apis/admissionregistration.k8s.io/v1";
@@ -114,10 +114,6 @@ impl Lab {
 
 fn open() -> Value {
     json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true})
-}
-
-fn refused(answer: Result<Value>) -> String {
-    format!("{:#}", answer.unwrap_err())
 }
 
 fn started() -> Value {
