@@ -158,16 +158,8 @@ impl Api {
         snapshot.range(&registry::prefix(&resource, namespace), None).map(|entry| codec::decode(&entry.bytes, entry.revision)).collect()
     }
 
-    /// As [`Self::cached_all`], with every write that was answered before: for decisions that upstream takes from informers only
+    /// Whether there are any, with every write that was answered before: for decisions that upstream takes from informers only
     /// as long as those know something, and else from the store.
-    pub async fn current_all(self: &Arc<Self>, group: &str, kind: &str, namespace: &str) -> Result<Vec<Value>, StatusError> {
-        let Some(resource) = self.registry.kind(group, kind) else { return Ok(Vec::new()) };
-        let snapshot = self.cache(&resource).newest().await.map_err(cache_error)?;
-        let prefix = registry::prefix(&resource, namespace);
-        Ok(snapshot.range(&prefix, None).map(|entry| codec::decode(&entry.bytes, entry.revision)).collect())
-    }
-
-    /// Whether [`Self::current_all`] has any.
     pub async fn has_current(self: &Arc<Self>, group: &str, kind: &str, namespace: &str) -> Result<bool, StatusError> {
         let Some(resource) = self.registry.kind(group, kind) else { return Ok(false) };
         let cache = self.cache(&resource);

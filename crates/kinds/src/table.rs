@@ -31,17 +31,6 @@ const IN_EVERY_VERSION: [&str; 6] = ["CreateOptions", "DeleteOptions", "GetOptio
 /// Kinds of `v1` that are no resources, all in meta/v1.
 const UNVERSIONED: [&str; 5] = ["APIGroup", "APIGroupList", "APIResourceList", "APIVersions", "Status"];
 
-/// Query options of connect subresources, in core/v1.
-const CONNECT_OPTIONS: [&str; 7] = [
-    "NodeProxyOptions",
-    "PodAttachOptions",
-    "PodExecOptions",
-    "PodLogOptions",
-    "PodPortForwardOptions",
-    "PodProxyOptions",
-    "ServiceProxyOptions",
-];
-
 /// What writers through `status` do not own where it is more than `spec`.
 const STATUS_RESETS: [(&str, &str, &[&str]); 9] = [
     ("", "pods", &["spec", "metadata.deletionTimestamp", "metadata.ownerReferences"]),
@@ -124,24 +113,6 @@ impl Table {
             group => format!("io.k8s.api.{}.{}", group.split('.').next().unwrap_or(group), gvk.version),
         };
         types().named(&format!("{package}.{}", gvk.kind))
-    }
-
-    /// Kinds a group version knows that are no resources of it: options, `WatchEvent`, and in `v1` `Status` and the discovery
-    /// kinds.
-    pub fn extra_kinds(&self, gv: &GroupVersion) -> Vec<&'static str> {
-        let mut kinds: Vec<&'static str> = IN_EVERY_VERSION.to_vec();
-        kinds.push("WatchEvent");
-        if gv.group.is_empty() && gv.version == "v1" {
-            kinds.extend(UNVERSIONED);
-            kinds.extend(CONNECT_OPTIONS);
-        }
-        if gv.group == "autoscaling" && gv.version == "v1" {
-            kinds.push("Scale");
-        }
-        if gv.group == "policy" && gv.version == "v1" {
-            kinds.push("Eviction");
-        }
-        kinds
     }
 
     fn load() -> Self {

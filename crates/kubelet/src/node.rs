@@ -68,7 +68,7 @@ fn conditions(not_ready: &[String], facts: &Facts, node: &Node, now: Timestamp, 
     let ready = if not_ready.is_empty() {
         json!({"type": "Ready", "status": "True", "reason": "KubeletReady", "message": "kubelet is posting ready status"})
     } else {
-        let message = if let [one] = not_ready { one.clone() } else { format!("[{}]", not_ready.join(", ")) };
+        let message = machinery::field::aggregate(not_ready);
         json!({"type": "Ready", "status": "False", "reason": "KubeletNotReady", "message": message})
     };
     let disk_text = if disk { "kubelet has disk pressure" } else { "kubelet has no disk pressure" };

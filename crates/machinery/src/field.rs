@@ -118,6 +118,21 @@ pub struct Error {
 /// Errors in the order they were found.
 pub type ErrorList = Vec<Error>;
 
+/// Several errors in one text, as Go's aggregates print: each once, more than one in brackets.
+pub fn aggregate<T: fmt::Display>(errors: &[T]) -> String {
+    let mut texts: Vec<String> = Vec::with_capacity(errors.len());
+    for text in errors.iter().map(T::to_string) {
+        if !texts.contains(&text) {
+            texts.push(text);
+        }
+    }
+    match texts.as_slice() {
+        [] => String::new(),
+        [one] => one.clone(),
+        many => format!("[{}]", many.join(", ")),
+    }
+}
+
 impl Error {
     fn make(kind: ErrorType, path: &Path<'_>, value: String, detail: impl Into<String>) -> Self {
         Self { kind, field: path.to_string(), value, detail: detail.into() }
@@ -142,10 +157,6 @@ impl Error {
     /// [`Error::invalid`] for a string value.
     pub fn invalid_str(path: &Path<'_>, value: &str, detail: impl Into<String>) -> Self {
         Self::make(ErrorType::Invalid, path, go_quote(value), detail)
-    }
-
-    pub fn type_invalid(path: &Path<'_>, value: &Value, detail: impl Into<String>) -> Self {
-        Self::make(ErrorType::TypeInvalid, path, go_value(value), detail)
     }
 
     /// `supported values: "A", "B"`, in the order given (upstream sorts most sets: sort before calling where it does).

@@ -26,11 +26,6 @@ impl Selector {
     pub fn matches<'a>(&self, lookup: impl Fn(&str) -> &'a str) -> bool {
         self.terms.iter().all(|t| (lookup(&t.field) == t.value) != t.negated)
     }
-
-    /// The value a field must equal, if the selector says so: `metadata.name` makes a list a get.
-    pub fn requires_exact(&self, field: &str) -> Option<&str> {
-        self.terms.iter().find(|t| !t.negated && t.field == field).map(|t| t.value.as_str())
-    }
 }
 
 /// Parses a selector. The error is upstream's text.

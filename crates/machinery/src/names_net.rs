@@ -150,40 +150,6 @@ pub fn interface_address(path: &field::Path<'_>, value: &str) -> ErrorList {
     vec![Error::invalid_str(path, value, format!("must be in canonical form (\"{text}\")"))]
 }
 
-/// Texts for `Warning` headers: addresses that work but are written unusually.
-pub fn ip_warning(path: &field::Path<'_>, value: &str) -> Option<String> {
-    let parsed = parse_ip_sloppy(value)?;
-    if strict_ip_problem(value).is_some() {
-        return Some(format!(
-            "{path}: non-standard IP address {} will be considered invalid in a future Kubernetes release: use \"{parsed}\"",
-            field::go_quote(value)
-        ));
-    }
-    (parsed.is_ipv6() && parsed.to_string() != value)
-        .then(|| format!("{path}: IPv6 address {} should be in RFC 5952 canonical format (\"{parsed}\")", field::go_quote(value)))
-}
-
-pub fn cidr_warnings(path: &field::Path<'_>, value: &str) -> Vec<String> {
-    let Some((addr, len)) = parse_cidr_sloppy(value) else { return Vec::new() };
-    let subnet = format!("{}/{len}", masked(addr, len));
-    let quoted = field::go_quote(value);
-    let mut out = Vec::new();
-    if masked(addr, len) != addr {
-        let bits = if addr.is_ipv4() { 32 } else { 128 };
-        out.push(format!("{path}: CIDR value {quoted} is ambiguous in this context (should be \"{subnet}\" or \"{addr}/{bits}\"?)"));
-    }
-    let (ip_text, len_text) = value.split_once('/').unwrap_or((value, ""));
-    if strict_ip_problem(ip_text).is_some() || (len_text.len() > 1 && len_text.starts_with('0')) {
-        out.push(format!(
-            "{path}: non-standard CIDR value {quoted} will be considered invalid in a future Kubernetes release: use \"{subnet}\""
-        ));
-    }
-    if out.is_empty() && addr.is_ipv6() && subnet != value {
-        out.push(format!("{path}: IPv6 CIDR value {quoted} should be in RFC 5952 canonical format (\"{subnet}\")"));
-    }
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -87,11 +87,6 @@ impl Quantity {
         self.format
     }
 
-    #[must_use]
-    pub const fn with_format(self, format: Format) -> Self {
-        Self { nanos: self.nanos, format }
-    }
-
     pub const fn is_zero(&self) -> bool {
         self.nanos == 0
     }

@@ -121,18 +121,7 @@ impl StatusError {
 
     /// 422 with a cause per field error. A single error stands alone, several in brackets, as Go's aggregate prints.
     pub fn invalid(kind: &GroupKind, name: &str, errors: &[field::Error]) -> Self {
-        let mut texts: Vec<String> = Vec::with_capacity(errors.len());
-        for error in errors {
-            let text = error.to_string();
-            if !texts.contains(&text) {
-                texts.push(text);
-            }
-        }
-        let joined = match texts.as_slice() {
-            [] => String::new(),
-            [one] => one.clone(),
-            many => format!("[{}]", many.join(", ")),
-        };
+        let joined = field::aggregate(errors);
         let causes =
             errors.iter().map(|e| Cause { reason: e.kind.reason().to_owned(), message: e.body(), field: e.field.clone() }).collect();
         let details = Details { group: kind.group.clone(), kind: kind.kind.clone(), name: name.to_owned(), causes, ..Details::default() };

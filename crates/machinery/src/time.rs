@@ -1,4 +1,4 @@
-//! Times in the API: RFC 3339 with seconds (`metav1.Time`) or six decimals (`metav1.MicroTime`), and ages for people.
+//! Times in the API: RFC 3339 with seconds (`metav1.Time`), and ages for people.
 //! There is no clock here: callers bring the time.
 
 use jiff::Timestamp;
@@ -8,19 +8,9 @@ pub fn format(unix_seconds: i64) -> String {
     Timestamp::from_second(unix_seconds).map_or_else(|_| String::new(), |t| t.to_string())
 }
 
-/// `2026-01-02T03:04:05.000006Z`
-pub fn format_micro(unix_micros: i64) -> String {
-    Timestamp::from_microsecond(unix_micros).map_or_else(|_| String::new(), |t| format!("{t:.6}"))
-}
-
 /// Seconds since the epoch of an RFC 3339 time.
 pub fn parse(text: &str) -> Option<i64> {
     text.parse::<Timestamp>().ok().map(|t| t.as_second())
-}
-
-/// Microseconds since the epoch of an RFC 3339 time.
-pub fn parse_micro(text: &str) -> Option<i64> {
-    text.parse::<Timestamp>().ok().map(|t| t.as_microsecond())
 }
 
 /// The age shown in tables: `5s`, `3m10s`, `2h3m`, `7d1h`, `3y10d` (`duration.HumanDuration`).
@@ -64,7 +54,6 @@ mod tests {
     #[test]
     fn texts() {
         assert_eq!(format(0), "1970-01-01T00:00:00Z");
-        assert_eq!(format_micro(1_000_001), "1970-01-01T00:00:01.000001Z");
         assert_eq!(parse("1970-01-01T01:00:00+01:00"), Some(0));
         assert_eq!(parse("nonsense"), None);
     }

@@ -130,11 +130,8 @@ impl Plugin for EventRateLimit {
             let key = limit.kind.key(request, value);
             (!limit.accepts(&key, now)).then(|| format!("limit reached on type {} for key {key}", limit.kind.name()))
         });
-        match refused.collect::<Vec<_>>().as_slice() {
-            [] => Ok(()),
-            [one] => Err(StatusError::too_many_requests(one, 0)),
-            many => Err(StatusError::too_many_requests(format!("[{}]", many.join(", ")), 0)),
-        }
+        let refused: Vec<String> = refused.collect();
+        if refused.is_empty() { Ok(()) } else { Err(StatusError::too_many_requests(machinery::field::aggregate(&refused), 0)) }
     }
 }
 

@@ -244,12 +244,7 @@ fn check_entries(key: &str, given: &Value) -> Result<(), String> {
         // The path is upstream's.
         _ => metadata::annotations(Some(given), &parent.child("annotation"), &mut errors),
     }
-    let texts: Vec<String> = errors.iter().map(ToString::to_string).collect();
-    match texts.as_slice() {
-        [] => Ok(()),
-        [one] => Err(one.clone()),
-        many => Err(format!("[{}]", many.join(", "))),
-    }
+    if errors.is_empty() { Ok(()) } else { Err(machinery::field::aggregate(&errors)) }
 }
 
 #[cfg(test)]

@@ -120,10 +120,8 @@ fn rules_review(call: &Call, review: &mut Value) -> Result<(), StatusError> {
         }
     }
     let mut status = json!({"resourceRules": resource_rules, "nonResourceRules": other, "incomplete": !errors.is_empty()});
-    match errors.as_slice() {
-        [] => {}
-        [one] => status["evaluationError"] = json!(one),
-        many => status["evaluationError"] = json!(format!("[{}]", many.join(", "))),
+    if !errors.is_empty() {
+        status["evaluationError"] = json!(machinery::field::aggregate(&errors));
     }
     // Upstream answers with the status alone.
     *review = json!({"apiVersion": review["apiVersion"], "kind": review["kind"], "metadata": {}, "spec": {}, "status": status});

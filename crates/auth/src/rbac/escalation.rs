@@ -48,8 +48,7 @@ pub fn confirm_no_escalation(policy: &Policy, user: &User, namespace: &str, want
         texts.join("\n")
     );
     if !errors.is_empty() {
-        let one = if errors.len() == 1 { errors[0].clone() } else { format!("[{}]", errors.join(", ")) };
-        text.push_str(&format!("; resolution errors: [{one}]"));
+        text.push_str(&format!("; resolution errors: [{}]", machinery::field::aggregate(&errors)));
     }
     Err(text)
 }

@@ -106,8 +106,7 @@ impl Defaults<'_> {
             errors.extend(found);
             return;
         }
-        let texts: Vec<String> = found.iter().map(ToString::to_string).collect();
-        let text = if texts.len() == 1 { texts.concat() } else { format!("[{}]", texts.join(", ")) };
+        let text = machinery::field::aggregate(&found);
         errors.push(Error::invalid(at, default, format!("must result in valid metadata: {text}")));
     }
 

@@ -103,8 +103,7 @@ fn accept(definition: &Value, taken: &Taken<'_>) -> (Value, Value, Option<Value>
     if fine {
         put(&mut accepted, "shortNames", wanted);
     } else {
-        let text = if refused.len() == 1 { refused.remove(0) } else { format!("[{}]", refused.join(", ")) };
-        conflict = Some(("ShortNamesConflict", text));
+        conflict = Some(("ShortNamesConflict", machinery::field::aggregate(&refused)));
     }
     for (key, reason) in [("kind", "KindConflict"), ("listKind", "ListKindConflict")] {
         match refuse(s(wanted, key), s(current, key), &taken.kinds) {

@@ -209,18 +209,3 @@ pub fn qos_class(pod: &Value) -> String {
     }
     .to_owned()
 }
-
-/// The grace period of a deletion, in seconds, and whether the pod can go at once (`CheckGracefulDelete`).
-pub fn graceful_delete_seconds(pod: &Value, asked: Option<i64>) -> i64 {
-    let own = at(pod, "spec.terminationGracePeriodSeconds").and_then(Value::as_i64);
-    let mut period = asked.or(own).unwrap_or(0);
-    let phase = at(pod, "status.phase").and_then(Value::as_str).unwrap_or("");
-    let scheduled = at(pod, "spec.nodeName").and_then(Value::as_str).is_some_and(|n| !n.is_empty());
-    if !scheduled || matches!(phase, "Failed" | "Succeeded") {
-        return 0;
-    }
-    if period < 0 {
-        period = 1;
-    }
-    period
-}

@@ -2,7 +2,7 @@
 //! that every error reads as upstream's does.
 
 use super::{Operator, Requirement, Selector};
-use crate::field::{self, Error, Path};
+use crate::field::{self, Error, Path, aggregate};
 use crate::names;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -264,12 +264,7 @@ fn check(key: &str, operator: Operator, values: &[String]) -> Result<(), String>
             errors.push(Error::invalid_str(&path.index(i).key(key), value, problems.join("; ")));
         }
     }
-    let texts: Vec<String> = errors.iter().map(ToString::to_string).collect();
-    match texts.as_slice() {
-        [] => Ok(()),
-        [one] => Err(one.clone()),
-        many => Err(format!("[{}]", many.join(", "))),
-    }
+    if errors.is_empty() { Ok(()) } else { Err(aggregate(&errors)) }
 }
 
 #[cfg(test)]

@@ -71,14 +71,10 @@ pub fn score(_: &Cluster, pod: &PodInfo, _: &[&NodeInfo]) -> Scorer {
     for (i, preferred) in preferred.iter().enumerate().filter(|(_, p)| p.weight != 0) {
         match NodeTerm::of(&preferred.preference, i) {
             Ok(term) => terms.push((i64::from(preferred.weight), term)),
-            Err(more) => errors.extend(more.into_iter().filter(|e| !errors.contains(e)).collect::<Vec<_>>()),
+            Err(more) => errors.extend(more),
         }
     }
-    match errors.as_slice() {
-        [] => Ok(Some(Box::new(Preferred(terms)))),
-        [one] => Err(one.clone()),
-        many => Err(format!("[{}]", many.join(", "))),
-    }
+    if errors.is_empty() { Ok(Some(Box::new(Preferred(terms)))) } else { Err(machinery::field::aggregate(&errors)) }
 }
 
 impl Score for Preferred {
