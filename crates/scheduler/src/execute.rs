@@ -1,6 +1,7 @@
 //! What the scheduler writes: bindings, conditions, events, deletions of victims.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use client::{EventRecorder, EventType};
 use k8s_openapi::api::core::v1::{Binding, ObjectReference, Pod};
@@ -15,6 +16,9 @@ use scheduling::storage::claim_key;
 use serde_json::json;
 
 use crate::prebind::{VolumeWrites, release, unreserve, write_claims, write_volumes};
+
+/// How long to wait before a server that gives no answer is asked again.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
 
 /// A decision to carry out.
 #[derive(Debug)]
@@ -131,7 +135,25 @@ async fn bind(client: &Client, recorder: &EventRecorder, pod: &PodInfo, node: &s
         }
         Err(error) => {
             tracing::warn!(pod = pod.key(), node, %error, "binding failed");
-            failed(pod)
+            if may_be_done(&error) && is_bound(&api, pod, node).await { Outcome::Bound { key: pod.key() } } else { failed(pod) }
+        }
+    }
+}
+
+/// A server that failed, or that did not answer, may have written before it did.
+fn may_be_done(error: &kube::Error) -> bool {
+    !matches!(error, kube::Error::Api(status) if status.code < 500)
+}
+
+/// Asks until there is an answer. Meanwhile the pod keeps its room: given away, the node could be overcommitted.
+async fn is_bound(api: &Api<Pod>, pod: &PodInfo, node: &str) -> bool {
+    loop {
+        match api.get(pod.name()).await {
+            Ok(now) => {
+                return now.metadata.uid.as_deref() == Some(pod.uid()) && now.spec.and_then(|spec| spec.node_name).as_deref() == Some(node);
+            }
+            Err(error) if !may_be_done(&error) => return false,
+            Err(_) => tokio::time::sleep(ASK_AGAIN).await,
         }
     }
 }

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use client::Change;
+use client::{Change, Clock};
 use k8s_openapi::api::core::v1::{Node, Pod};
 use k8s_openapi::jiff::Timestamp;
 use scheduling::cluster::{Budget, Spread, SpreadKind};
@@ -47,13 +47,16 @@ pub struct State {
     ready: VecDeque<Effect>,
     /// Pods that may not be tried before something they name exists.
     held: BTreeMap<String, Arc<Pod>>,
-    /// Nodes' pods that came before their node.
-    homeless: BTreeMap<String, Arc<Pod>>,
+    /// Pods on nodes that are not there, not yet or no longer, by key, with the node's name: they take its room when it comes.
+    homeless: BTreeMap<String, (String, Arc<PodInfo>)>,
+    /// What waiting is counted by: a clock that nobody sets.
+    steady: Clock,
     meter: Meter,
 }
 
 impl State {
     pub fn new(config: Config) -> Self {
+        let steady = Clock::starting_at(config.clock.now());
         let search = Search { percentage: config.percentage_of_nodes_to_score, ..Search::default() };
         Self {
             search,
@@ -66,6 +69,7 @@ impl State {
             ready: VecDeque::new(),
             held: BTreeMap::new(),
             homeless: BTreeMap::new(),
+            steady,
         }
     }
 
@@ -74,7 +78,12 @@ impl State {
         self.meter.sizes(&self.queue.sizes(), self.held.len(), self.cluster.nodes.len(), self.assumed.len());
     }
 
+    /// For back-off and time-outs; what is written down takes the time of day.
     fn now(&self) -> Timestamp {
+        self.steady.now()
+    }
+
+    fn time_of_day(&self) -> Timestamp {
         self.config.clock.now()
     }
 
@@ -88,7 +97,8 @@ impl State {
                     Some(namespace) => self.cluster.namespaces.insert(name, namespace.metadata.labels.clone().unwrap_or_default()),
                     None => self.cluster.namespaces.remove(&name),
                 };
-                self.queue.wake(Wake::Labels, self.config.clock.now());
+                let now = self.now();
+                self.queue.wake(Wake::Labels, now);
             }
             Event::Service(change) => {
                 let selector = change.new.as_ref().and_then(|s| s.spec.as_ref()?.selector.clone());
@@ -137,17 +147,17 @@ impl State {
 
     fn node(&mut self, change: Change<Node>) {
         let Some(node) = change.new else {
-            self.cluster.remove_node(&change.key.name);
+            let name = change.key.name.to_string();
+            let pods = self.cluster.remove_node(&name);
+            self.homeless.extend(pods.into_iter().map(|pod| (pod.key(), (name.clone(), pod))));
             return;
         };
         let relevant = change.old.as_ref().is_none_or(|old| differs(old, &node));
         let new = !self.cluster.nodes.contains_key(&*change.key.name);
         self.cluster.set_node(node);
         if new {
-            let here: Vec<Arc<Pod>> = self.homeless.values().filter(|p| node_name(p) == Some(&change.key.name)).cloned().collect();
-            for pod in here {
-                self.homeless.remove(&key_of(&pod));
-                self.cluster.set_pod(&pod);
+            for (_, (node, pod)) in self.homeless.extract_if(.., |_, (node, _)| *node == *change.key.name) {
+                self.cluster.place(&node, pod);
             }
         }
         if relevant {
@@ -175,9 +185,10 @@ impl State {
             self.queue.done(&key);
             self.cluster.nominated.remove(&key);
             if self.cluster.nodes.contains_key(node) {
+                self.homeless.remove(&key);
                 self.cluster.set_pod(&pod);
             } else {
-                self.homeless.insert(key, pod.clone());
+                self.homeless.insert(key, (node.to_owned(), Arc::new(PodInfo::new(pod.clone()))));
             }
             if first {
                 self.queue.wake(Wake::PodPlaced, now);
@@ -272,6 +283,7 @@ impl State {
         }
         let now = self.now();
         let queued = self.queue.pop(now)?;
+        let time = self.time_of_day();
         let pod = queued.pod;
         let entropy = self.config.entropy.clone();
         let mut choose = |n: usize| usize::try_from(entropy.below(n as u64)).unwrap_or(0);
@@ -284,7 +296,7 @@ impl State {
         };
         self.meter.decided(&pod.key(), result, began);
         match verdict {
-            Verdict::Place { node, .. } => Some(self.assume(pod, node, now)),
+            Verdict::Place { node, .. } => Some(self.assume(pod, node, time)),
             Verdict::Error(why) => {
                 self.queue.retry(&pod.key(), now);
                 Some(Effect::Tell {
@@ -294,7 +306,7 @@ impl State {
                     nominate: None,
                     victims: Vec::new(),
                     free_claim: None,
-                    now,
+                    now: time,
                 })
             }
             Verdict::Unschedulable(failed) => Some(self.unschedulable(pod, &failed, now)),
@@ -317,12 +329,16 @@ impl State {
         }
         let victims = chosen.map(|c| c.victims.clone()).unwrap_or_default();
         self.meter.preempted(victims.len());
-        Effect::Tell { pod, reason: "Unschedulable", message, nominate, victims, free_claim: preemption.free_claim, now }
+        Effect::Tell {
+            pod,
+            reason: "Unschedulable",
+            message,
+            nominate,
+            victims,
+            free_claim: preemption.free_claim,
+            now: self.time_of_day(),
+        }
     }
-}
-
-fn key_of(pod: &Pod) -> String {
-    format!("{}/{}", pod.metadata.namespace.as_deref().unwrap_or(""), pod.metadata.name.as_deref().unwrap_or(""))
 }
 
 fn node_name(pod: &Pod) -> Option<&str> {

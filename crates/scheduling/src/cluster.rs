@@ -93,14 +93,14 @@ impl Cluster {
         self.nodes.insert(name, info);
     }
 
-    /// Pods of a node that is gone are forgotten with it; they come back with the node's next event.
-    pub fn remove_node(&mut self, name: &str) {
-        if let Some(info) = self.nodes.remove(name) {
-            self.count_images(&info, false);
-            self.with_affinity -= info.with_affinity;
-            self.with_anti_affinity -= info.with_anti_affinity;
-        }
+    /// Pods of a node that is gone are forgotten with it, and answered: they still take its room should it come back.
+    pub fn remove_node(&mut self, name: &str) -> Vec<Arc<PodInfo>> {
         self.placed.retain(|_, node| node != name);
+        let Some(info) = self.nodes.remove(name) else { return Vec::new() };
+        self.count_images(&info, false);
+        self.with_affinity -= info.with_affinity;
+        self.with_anti_affinity -= info.with_anti_affinity;
+        info.pods
     }
 
     /// Puts a pod on the node it is bound to (or assumed to be on), or takes it off when it has ended.

@@ -66,18 +66,25 @@ impl State {
 
     /// Goes on with the pods whose volumes have come, and takes back those whose volumes will not.
     pub(super) fn settle(&mut self) {
-        let now = self.now();
+        let (now, time) = (self.now(), self.time_of_day());
         for (pending, failure) in self.waiting.settle(&self.cluster, now) {
             let key = pending.pod.key();
             match failure {
-                None => self.ready.push_back(Effect::Bind { pod: pending.pod, node: pending.node, devices: pending.devices, now }),
+                None => self.ready.push_back(Effect::Bind { pod: pending.pod, node: pending.node, devices: pending.devices, now: time }),
                 Some(message) => {
                     self.forget(&key);
                     self.queue.retry(&key, now);
                     self.queue.wake(Wake::PodGone, now);
                     let (nominate, victims) = (None, Vec::new());
-                    let tell =
-                        Effect::Tell { pod: pending.pod, reason: "SchedulerError", message, nominate, victims, free_claim: None, now };
+                    let tell = Effect::Tell {
+                        pod: pending.pod,
+                        reason: "SchedulerError",
+                        message,
+                        nominate,
+                        victims,
+                        free_claim: None,
+                        now: time,
+                    };
                     self.ready.push_back(tell);
                 }
             }

@@ -136,3 +136,30 @@ fn gated_pods_and_those_of_others_are_left_alone() {
     state.handle(pod("gated", json!({})));
     assert!(matches!(state.next_effect(), Some(Effect::Bind { pod, .. }) if pod.name() == "gated"));
 }
+
+#[test]
+fn a_node_that_comes_back_has_its_pods_yet() {
+    let mut state = state();
+    let big = |name: &str, node: Value| {
+        let spec = json!({ "nodeName": node, "containers": [{ "name": "c", "resources": { "requests": { "cpu": "3" } } }] });
+        Event::Pod(change(json!({ "metadata": { "name": name, "namespace": "default", "uid": name }, "spec": spec })))
+    };
+    state.handle(big("bound", json!("a")));
+    let node = state.cluster.nodes["a"].node.clone();
+    state.handle(big("assumed", Value::Null));
+    let key = ObjectKey::of(&*node);
+    state.handle(Event::Node(Change { key: key.clone(), old: Some(node.clone()), new: None }));
+    state.handle(Event::Node(Change { key, old: None, new: Some(node) }));
+    assert!(matches!(state.next_effect(), Some(Effect::Tell { .. })), "there is room for one only");
+}
+
+#[test]
+fn a_clock_that_is_set_back_holds_no_pod() {
+    let clock = client::Clock::starting_at("2026-01-01T01:00:00Z".parse().unwrap());
+    let mut state = State::new(Config { clock: clock.clone(), ..Config::default() });
+    state.handle(pod("p", json!({})));
+    assert!(matches!(state.next_effect(), Some(Effect::Tell { .. })), "there is no node");
+    clock.set_skew_ms(-3_600_000);
+    state.handle(Event::Node(change(json!({ "metadata": { "name": "a" }, "status": { "allocatable": { "cpu": "4", "pods": "10" } } }))));
+    assert!(state.wait().unwrap() < std::time::Duration::from_secs(20));
+}
