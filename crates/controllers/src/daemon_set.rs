@@ -5,8 +5,8 @@ mod update;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::apps::v1::{DaemonSet, DaemonSetSpec, DaemonSetStatus};
 use k8s_openapi::api::core::v1::{Node, Pod};
 use serde::{Deserialize, Serialize};
@@ -34,8 +34,8 @@ pub const CONTROLLER: Controller = Controller {
 const GENERATION_LABEL: &str = "pod-template-generation";
 const GENERATION_ANNOTATION: &str = "deprecated.daemonset.template.generation";
 /// Wait before a failed pod is replaced: this, doubled each time, at most so long; forgotten after twice the longest.
-const BACKOFF_SECONDS: i64 = 1;
-const BACKOFF_SECONDS_MAX: i64 = 15 * 60;
+const BACKOFF_SECONDS: u64 = 1;
+const BACKOFF_SECONDS_MAX: u64 = 15 * 60;
 /// Pods made or deleted in one go.
 const BURST: usize = 250;
 
@@ -85,27 +85,28 @@ pub fn reconcile(view: &View<'_>, key: &Key, context: &Context<'_>) -> Outcome {
 
 type ByNode = BTreeMap<String, Vec<Arc<Pod>>>;
 
-/// How often the pod of a node had to be replaced lately, and when it was last. Remembered from pass to pass.
+/// How often the pod of a node had to be replaced lately, and when it was last, by the uptime: the time of day may be set.
+/// Remembered from pass to pass.
 #[derive(Default, Serialize, Deserialize)]
-struct Backoff(BTreeMap<String, (u32, Timestamp)>);
+struct Backoff(BTreeMap<String, (u32, Duration)>);
 
 impl Backoff {
     fn remembered(context: &Context<'_>) -> Self {
         let mut backoff: Self = context.memory.and_then(|memory| serde_json::from_value(memory.clone()).ok()).unwrap_or_default();
-        let forgotten = SignedDuration::from_secs(2 * BACKOFF_SECONDS_MAX);
-        backoff.0.retain(|_, (_, last)| context.now.duration_since(*last) < forgotten);
+        let forgotten = Duration::from_secs(2 * BACKOFF_SECONDS_MAX);
+        backoff.0.retain(|_, (_, last)| context.uptime.saturating_sub(*last) < forgotten);
         backoff
     }
 
     /// Grants a replacement, or tells how long it must wait yet.
-    fn grant(&mut self, node: &str, now: Timestamp) -> Result<(), SignedDuration> {
-        let (times, last) = self.0.get(node).copied().unwrap_or((0, Timestamp::MIN));
+    fn grant(&mut self, node: &str, uptime: Duration) -> Result<(), Duration> {
+        let (times, last) = self.0.get(node).copied().unwrap_or_default();
         let seconds = if times == 0 { 0 } else { BACKOFF_SECONDS.saturating_mul(1 << (times - 1).min(30)).min(BACKOFF_SECONDS_MAX) };
-        let until = last.checked_add(SignedDuration::from_secs(seconds)).unwrap_or(Timestamp::MAX);
-        if until > now {
-            return Err(until.duration_since(now));
+        let left = (last + Duration::from_secs(seconds)).saturating_sub(uptime);
+        if times > 0 && !left.is_zero() {
+            return Err(left);
         }
-        self.0.insert(node.to_owned(), (times.saturating_add(1), now));
+        self.0.insert(node.to_owned(), (times.saturating_add(1), uptime));
         Ok(())
     }
 }
@@ -130,8 +131,8 @@ impl Pass<'_> {
         for pod in on_node.iter().filter(|pod| !meta::is_deleting(&***pod)) {
             match pods::phase(pod) {
                 "Failed" if should_continue => {
-                    if let Err(wait) = self.backoff.grant(meta::name(node), self.context.now) {
-                        self.outcome.requeue_in(meta::unsigned(wait));
+                    if let Err(wait) = self.backoff.grant(meta::name(node), self.context.uptime) {
+                        self.outcome.requeue_in(wait);
                         continue;
                     }
                     let text = format!("Found failed daemon pod {} on node {}, will try to kill it", meta::key(&**pod), meta::name(node));
@@ -239,7 +240,7 @@ impl Pass<'_> {
         }
         let settling = self.status.number_ready != self.status.number_available.unwrap_or(0);
         if let (true, Some(seconds)) = (settling, self.spec.min_ready_seconds.and_then(|seconds| u64::try_from(seconds).ok())) {
-            outcome.requeue_in(std::time::Duration::from_secs(seconds.max(1)));
+            outcome.requeue_in(Duration::from_secs(seconds.max(1)));
         }
         outcome.memory = (!self.backoff.0.is_empty()).then(|| to_value(&self.backoff));
         outcome

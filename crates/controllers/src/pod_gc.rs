@@ -39,10 +39,11 @@ pub fn reconcile(view: &View<'_>, _key: &Key, context: &Context<'_>) -> Outcome 
     for pod in pods.iter() {
         let node = pods::node_name(pod);
         if node.is_empty() && meta::is_deleting(&**pod) {
+            outcome.actions.extend(fail(pod, None));
             outcome.actions.push(force_delete(pod));
         } else if !node.is_empty() && view.nodes.get("", node).is_none() {
             outcome.actions.push(Action::RequireAbsent { target: Target::named::<Node>("", node) });
-            outcome.actions.extend(fail(pod, context));
+            outcome.actions.extend(fail(pod, disrupt(pod, "DeletionByPodGC", "PodGC: node no longer exists", context.now)));
             outcome.actions.push(force_delete(pod));
         } else if pods::is_finished(pod) && !meta::is_deleting(&**pod) {
             finished.push(pod);
@@ -64,13 +65,13 @@ fn force_delete(pod: &Pod) -> Action {
     action
 }
 
-/// A pod whose node is gone has failed; whoever counts pods must see that before it disappears.
-fn fail(pod: &Pod, context: &Context<'_>) -> Option<Action> {
+/// A pod whose node is gone, or that is deleted before it has one, has failed: nobody else will say so, and who counts pods and
+/// holds them with a finalizer until then must see it. Upstream's `markFailedAndDeletePodWithCondition`.
+fn fail(pod: &Pod, disrupted: Option<Action>) -> Option<Action> {
     if pods::is_finished(pod) {
         return None;
     }
-    let mut action = disrupt(pod, "DeletionByPodGC", "PodGC: node no longer exists", context.now)
-        .unwrap_or_else(|| Action::patch(pod, json!({})).on_subresource("status"));
+    let mut action = disrupted.unwrap_or_else(|| Action::patch(pod, json!({})).on_subresource("status"));
     if let Action::Patch { patch, .. } = &mut action {
         patch["status"]["phase"] = json!("Failed");
     }
@@ -105,5 +106,15 @@ mod tests {
         let names: Vec<_> = model.of_kind::<Pod>().iter().map(|pod| pod["metadata"]["name"].as_str().unwrap()).collect();
         assert_eq!(names, ["done-2", "here", "waiting"]);
         assert_eq!(model.log[0], "require Node gone");
+    }
+
+    #[test]
+    fn a_pod_that_is_deleted_before_it_has_a_node_has_failed() {
+        let mut held = pod("held", "");
+        held["metadata"]["finalizers"] = json!([crate::job::TRACKING]);
+        held["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+        let mut model = Model::new(&[held]);
+        model.step(&CONTROLLER, &all());
+        assert_eq!(model.of_kind::<Pod>()[0]["status"]["phase"], "Failed", "{:?}", model.log);
     }
 }

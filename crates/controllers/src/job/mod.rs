@@ -6,12 +6,13 @@
 mod count;
 mod failure;
 mod indexes;
+mod patience;
 mod per_index;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::SignedDuration;
 use k8s_openapi::api::batch::v1::{Job, JobCondition, JobSpec, JobStatus};
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::json;
@@ -21,25 +22,36 @@ use crate::view::{Context, Key, View, Watch};
 use crate::{Controller, meta, pods};
 use count::Count;
 use indexes::Indexes;
+use patience::Patience;
 
 pub const CONTROLLER: Controller = Controller {
     name: "job-controller",
     identity: "job-controller",
     component: "job-controller",
-    watches: &[Watch::Jobs(|_, job| vec![meta::key(job)]), Watch::Pods(|_, pod| meta::controller_key::<Job, _>(pod).into_iter().collect())],
+    watches: &[Watch::Jobs(|_, job| vec![meta::key(job)]), Watch::Pods(|_, pod| keys_of_pod(pod))],
     reconcile,
 };
 
 pub const TRACKING: &str = "batch.kubernetes.io/job-tracking";
 /// A controller named here, and not this one, looks after the Job.
 const THIS: &str = "kubernetes.io/job-controller";
-/// Wait after a pod has failed: this, doubled for each further one, at most so long.
-const BACKOFF_SECONDS: i64 = 10;
-const BACKOFF_SECONDS_MAX: i64 = 600;
 /// Pods made in one go.
 const BURST: usize = 500;
+/// Stands before a pod's name in the key of one that no Job owns; no Job's name has a slash.
+const ORPHAN: &str = "pod/";
+
+fn keys_of_pod(pod: &Pod) -> Vec<Key> {
+    if let Some(job) = meta::controller_key::<Job, _>(pod) {
+        return vec![job];
+    }
+    let is_orphan = meta::controller(pod).is_none() && untrack_patch(pod).is_some();
+    if is_orphan { vec![Key::new(meta::namespace(pod), &format!("{ORPHAN}{}", meta::name(pod)))] } else { Vec::new() }
+}
 
 pub fn reconcile(view: &View<'_>, key: &Key, context: &Context<'_>) -> Outcome {
+    if let Some(name) = key.name.strip_prefix(ORPHAN) {
+        return release_orphan(view, &key.namespace, name).into();
+    }
     let Some(job) = view.jobs.get(&key.namespace, &key.name) else { return release_orphans(view, key, "").into() };
     let Some(spec) = job.spec.as_ref() else { return Outcome::nothing() };
     if spec.managed_by.as_deref().is_some_and(|manager| manager != THIS) {
@@ -66,10 +78,12 @@ pub fn reconcile(view: &View<'_>, key: &Key, context: &Context<'_>) -> Outcome {
         spec,
         context,
         count: Count::of(&job, &all),
+        patience: Patience::of(context),
         status: job.status.clone().unwrap_or_default(),
         outcome: Outcome::from(actions),
     };
     pass.run();
+    pass.outcome.memory = pass.patience.memory();
     pass.outcome
 }
 
@@ -81,11 +95,10 @@ fn release_orphans(view: &View<'_>, key: &Key, uid: &str) -> Vec<Action> {
     together(of_job.filter_map(untrack).collect()).into_iter().collect()
 }
 
-/// When to try again after so many failures.
-fn backoff_until(failures: usize, last: Timestamp) -> Timestamp {
-    let exponent = u32::try_from(failures.saturating_sub(1)).unwrap_or(31).min(31);
-    let seconds = if failures == 0 { 0 } else { BACKOFF_SECONDS.saturating_mul(1 << exponent).min(BACKOFF_SECONDS_MAX) };
-    last.checked_add(SignedDuration::from_secs(seconds)).unwrap_or(Timestamp::MAX)
+/// The garbage collector has taken such a pod from its Job before the finalizer was off: nobody will count it.
+fn release_orphan(view: &View<'_>, namespace: &str, name: &str) -> Vec<Action> {
+    let pod = view.pods.get(namespace, name).filter(|pod| meta::controller(&**pod).is_none());
+    pod.and_then(|pod| untrack(&pod)).into_iter().collect()
 }
 
 /// Whether a condition holds.
@@ -100,9 +113,13 @@ fn together(actions: Vec<Action>) -> Option<Action> {
 
 /// Takes the finalizer off.
 fn untrack(pod: &Arc<Pod>) -> Option<Action> {
+    untrack_patch(pod).map(|patch| Action::patch(&**pod, patch))
+}
+
+fn untrack_patch(pod: &Pod) -> Option<serde_json::Value> {
     let finalizers = pod.metadata.finalizers.as_ref()?;
     let kept: Vec<_> = finalizers.iter().filter(|finalizer| *finalizer != TRACKING).collect();
-    (kept.len() < finalizers.len()).then(|| Action::patch(&**pod, json!({"metadata": {"finalizers": kept}})))
+    (kept.len() < finalizers.len()).then(|| json!({"metadata": {"finalizers": kept}}))
 }
 
 struct Pass<'a> {
@@ -110,6 +127,7 @@ struct Pass<'a> {
     spec: &'a JobSpec,
     context: &'a Context<'a>,
     count: Count,
+    patience: Patience,
     status: JobStatus,
     outcome: Outcome,
 }
@@ -252,7 +270,9 @@ impl Pass<'_> {
             return Vec::new();
         }
         // Where single indexes have limits, each waits for itself.
-        if let (None, Some(wait)) = (&self.count.per_index, self.backoff()) {
+        if self.count.per_index.is_none()
+            && let Some(wait) = self.backoff()
+        {
             self.outcome.requeue_in(wait);
             return Vec::new();
         }
@@ -269,22 +289,19 @@ impl Pass<'_> {
     fn ripe_indexes(&mut self) -> Vec<usize> {
         let mut free = self.count.free_indexes(self.completions().unwrap_or(0));
         let Some(per_index) = &self.count.per_index else { return free };
-        let (now, outcome) = (self.context.now, &mut self.outcome);
+        let (patience, outcome) = (&mut self.patience, &mut self.outcome);
         free.retain(|index| {
-            let until = per_index.free_at(*index).filter(|until| *until > now);
-            if let Some(until) = until {
-                outcome.requeue_in(meta::unsigned(until.duration_since(now)) + Duration::from_millis(10));
-            }
-            until.is_none()
+            let left = per_index.past(*index).and_then(|(failures, last)| patience.left(failures, last, self.context));
+            left.iter().for_each(|left| outcome.requeue_in(*left));
+            left.is_none()
         });
         free
     }
 
     /// How long yet until another pod may be made after failures.
-    fn backoff(&self) -> Option<Duration> {
+    fn backoff(&mut self) -> Option<Duration> {
         let (failures, last) = self.count.recent_failures?;
-        let until = backoff_until(failures, last);
-        (until > self.context.now).then(|| meta::unsigned(until.duration_since(self.context.now)) + Duration::from_millis(10))
+        self.patience.left(failures, last, self.context)
     }
 
     /// Deletes pods that have not failed: first nothing holds them any more, so that they are not counted.
@@ -335,13 +352,20 @@ impl Pass<'_> {
         if !settled {
             return Vec::new();
         }
+        let decided = self.decided("SuccessCriteriaMet");
+        if failed.is_none() && decided.is_none() {
+            return Vec::new();
+        }
+        // The server insists that what is over has begun, also one that was suspended last, and not after it ended, also where
+        // the clock was set back.
+        let began = self.status.start_time.get_or_insert_with(|| meta::time(self.context.now)).0;
         if let Some((reason, message)) = failed {
             self.set_condition("Failed", "True", reason, message);
             return vec![Event::warning(self.job, reason, message.clone())];
         }
-        let Some((reason, message)) = self.decided("SuccessCriteriaMet") else { return Vec::new() };
+        let Some((reason, message)) = decided else { return Vec::new() };
         self.set_condition("Complete", "True", &reason, &message);
-        self.status.completion_time = Some(meta::time(self.context.now));
+        self.status.completion_time = Some(meta::time(began.max(self.context.now)));
         vec![Event::normal(self.job, "Completed", "Job completed".to_owned())]
     }
 

@@ -12,8 +12,8 @@ use k8s_openapi::api::batch::v1::{Job, JobSpec};
 use k8s_openapi::api::core::v1::Pod;
 
 use super::count::finished_at;
+use super::failure;
 use super::indexes::{self, Indexes};
-use super::{backoff_until, failure};
 use crate::{meta, pods};
 
 const FAILURES: &str = "batch.kubernetes.io/job-index-failure-count";
@@ -78,10 +78,10 @@ impl PerIndex {
         self.held.contains(meta::uid(pod))
     }
 
-    /// When an index may be tried again; at once if it never failed.
-    pub fn free_at(&self, index: usize) -> Option<Timestamp> {
+    /// How often an index has failed, and when it last did.
+    pub fn past(&self, index: usize) -> Option<(usize, Timestamp)> {
         let past = self.past.get(&index)?;
-        Some(backoff_until(past.failures, past.last?))
+        Some((past.failures, past.last?))
     }
 
     /// Carries the numbers on to an index's next pod.

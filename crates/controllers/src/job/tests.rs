@@ -249,3 +249,54 @@ fn pods_of_a_job_that_is_gone_are_let_go() {
     model.settle(&CONTROLLER, &key());
     assert_eq!(model.of_kind::<Pod>().len(), 0);
 }
+
+#[test]
+fn a_pod_that_lost_its_job_is_not_held() {
+    let mut model = job(json!({"completions": 1}));
+    model.settle(&CONTROLLER, &key());
+    let pod = running(&model).remove(0);
+    // As the garbage collector does for a Job that is deleted and leaves its pods.
+    model.merge::<Pod>("d", &pod, &json!({"metadata": {"ownerReferences": null}}));
+    model.objects.retain(|(kind, ..), _| kind != "Job");
+    let object: Pod = serde_json::from_value(model.get::<Pod>("d", &pod).clone()).unwrap();
+    let keys = keys_of_pod(&object);
+    assert_eq!(keys, [Key::new("d", &format!("pod/{pod}"))]);
+    model.settle(&CONTROLLER, &keys[0]);
+    assert_eq!(model.get::<Pod>("d", &pod)["metadata"]["finalizers"], json!([]));
+}
+
+#[test]
+fn a_failure_in_the_future_is_waited_for_no_longer_than_others() {
+    let mut model = job(json!({"completions": 1}));
+    model.settle(&CONTROLLER, &key());
+    // By the clock of its node, or before ours was set back.
+    model.pass(3600);
+    end(&mut model, 1, "Failed", 1);
+    model.pass(-3600);
+    for _ in 0..9 {
+        model.settle(&CONTROLLER, &key());
+        assert!(running(&model).is_empty());
+        model.pass(1);
+    }
+    model.pass(1);
+    model.settle(&CONTROLLER, &key());
+    assert_eq!(running(&model).len(), 1);
+}
+
+#[test]
+fn what_is_over_has_begun_before() {
+    let mut model = job(json!({"completions": 1}));
+    model.settle(&CONTROLLER, &key());
+    model.pass(-3600);
+    end(&mut model, 1, "Succeeded", 0);
+    model.settle(&CONTROLLER, &key());
+    assert_eq!(status(&model)["completionTime"], status(&model)["startTime"], "the clock was set back");
+
+    let mut model = job(json!({"completions": 1, "backoffLimit": 0}));
+    model.settle(&CONTROLLER, &key());
+    end(&mut model, 1, "Failed", 1);
+    model.merge::<Job>("d", "j", &json!({"spec": {"suspend": true}}));
+    model.settle(&CONTROLLER, &key());
+    assert!(conditions(&model).contains(&"Failed=True BackoffLimitExceeded".to_owned()), "{:?}", conditions(&model));
+    assert!(status(&model)["startTime"].is_string(), "{}", status(&model));
+}

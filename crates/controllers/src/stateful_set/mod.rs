@@ -62,7 +62,10 @@ pub fn reconcile(view: &View<'_>, key: &Key, context: &Context<'_>) -> Outcome {
     let mut outcome = Outcome::from(claimed.actions);
     let old = set.status.clone().unwrap_or_default();
     let mut history = History::of(view, &*set, &spec.selector, &spec.template, old.collision_count);
-    outcome.actions.append(&mut history.actions);
+    // One that goes may wait for its revisions to go: new ones would keep it, or be left behind.
+    if !meta::is_deleting(&*set) {
+        outcome.actions.append(&mut history.actions);
+    }
     let of_status = history.all.iter().find(|one| Some(meta::name(&***one)) == old.current_revision.as_deref());
     let current = of_status.unwrap_or(&history.update).clone();
     let mut pass = Pass {

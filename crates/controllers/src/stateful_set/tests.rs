@@ -197,3 +197,15 @@ fn claims_go_with_pods_or_with_the_set() {
     model.settle(&CONTROLLER, &key());
     assert_eq!(owners(&model, "data-db-0"), Vec::<String>::new());
 }
+
+#[test]
+fn one_that_goes_makes_no_revision() {
+    let mut model = cluster(&json!({}));
+    model.merge::<StatefulSet>(
+        "d",
+        "db",
+        &json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z", "finalizers": ["foregroundDeletion"]}}),
+    );
+    model.settle(&CONTROLLER, &key());
+    assert!(model.of_kind::<k8s_openapi::api::apps::v1::ControllerRevision>().is_empty(), "{:?}", model.log);
+}
