@@ -38,6 +38,7 @@ mod pages;
 mod peer;
 pub mod pki;
 mod protobuf;
+mod reached;
 mod registry;
 mod reload;
 mod request;

@@ -8,10 +8,10 @@ use std::time::Duration;
 use futures::StreamExt as _;
 use serde_json::Value;
 use store::{Key, ListOptions, Revision, Store, WatchItem};
-use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::codec;
+use crate::reached::{Listener, Teller};
 
 /// What takes the changes; `None` means deleted. `settled` follows each batch.
 pub trait Sink: Send + 'static {
@@ -31,7 +31,7 @@ const TAKEN_AT_ONCE: usize = 200;
 #[derive(Clone)]
 pub struct Progress {
     prefix: Arc<str>,
-    seen: watch::Receiver<Revision>,
+    seen: Listener,
 }
 
 impl Progress {
@@ -41,15 +41,14 @@ impl Progress {
 
     /// Waits until the sink has seen what there was at the start.
     pub async fn read(&self) {
-        let mut seen = self.seen.clone();
-        if seen.wait_for(|r| r.0 > 0).await.is_err() {
+        if !self.seen.reach(Revision(1)).await {
             tracing::warn!(prefix = %self.prefix, "a mirror of the store has ended");
         }
     }
 
     /// Waits until the sink has seen something that this copy did not know of.
     pub async fn changed(&mut self) {
-        if self.seen.changed().await.is_err() {
+        if !self.seen.changed().await {
             // The mirror has ended with its server.
             std::future::pending().await
         }
@@ -57,8 +56,7 @@ impl Progress {
 
     /// Waits until the sink has seen a write, at most a second: then it catches up later.
     pub async fn wait(&self, revision: Revision) {
-        let mut seen = self.seen.clone();
-        let caught_up = seen.wait_for(|r| *r >= revision);
+        let caught_up = self.seen.reach(revision);
         if tokio::time::timeout(Duration::from_secs(1), caught_up).await.is_err() {
             tracing::warn!(prefix = %self.prefix, "a mirror of the store is slow");
         }
@@ -105,8 +103,8 @@ fn keep<S: Sink>(
     mut known: HashSet<Key>,
     mut from: Option<Revision>,
 ) -> (Progress, impl Future<Output = ()> + Send + 'static) {
-    let (sender, seen) = watch::channel(from.unwrap_or(Revision(0)));
-    let progress = Progress { prefix: prefix.clone(), seen };
+    let teller = Teller::new(from.unwrap_or(Revision(0)));
+    let progress = Progress { prefix: prefix.clone(), seen: teller.listen() };
     let task = async move {
         loop {
             let Some(revision) = from else {
@@ -118,7 +116,7 @@ fn keep<S: Sink>(
                     Ok(revision) => {
                         from = Some(revision);
                         // Where nothing was ever written, that has been read, too.
-                        sender.send_replace(revision.max(Revision(1)));
+                        teller.tell(revision.max(Revision(1)));
                     }
                     Err(e) => {
                         tracing::warn!(%prefix, error = %e, "the store cannot be read");
@@ -127,7 +125,7 @@ fn keep<S: Sink>(
                 }
                 continue;
             };
-            let follow = follow(&*store, &prefix, revision, &sink, &sender, &mut known);
+            let follow = follow(&*store, &prefix, revision, &sink, &teller, &mut known);
             let ended = tokio::select! { biased;
                 () = cancel.cancelled() => return,
                 ended = follow => ended,
@@ -171,7 +169,7 @@ async fn follow<S: Sink>(
     prefix: &str,
     from: Revision,
     sink: &std::sync::Mutex<S>,
-    sender: &watch::Sender<Revision>,
+    teller: &Teller,
     known: &mut HashSet<Key>,
 ) -> store::Error {
     let mut stream = match store.watch(prefix, from).await {
@@ -197,7 +195,7 @@ async fn follow<S: Sink>(
                 events.last().map_or(from, |e| e.revision)
             }
         };
-        sender.send_if_modified(|seen| std::mem::replace(seen, reached.max(*seen)) < reached);
+        teller.tell(reached);
     }
     store::Error::Unavailable("the watch ended".to_owned())
 }

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use futures::StreamExt as _;
 use store::{Event, ListOptions, Listing, Revision, Store, WatchItem};
-use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -14,6 +13,7 @@ use super::interest::Slot;
 use super::past::Past;
 use super::state::State;
 use super::{Cursor, Entry, Error, Extract, Filter, Interest, Result, Snapshot};
+use crate::reached::Teller;
 
 /// How long a reader waits for the cache to reach a revision, as upstream does.
 const FRESH_WAIT_MAX: Duration = Duration::from_secs(3);
@@ -32,7 +32,7 @@ pub struct Cache {
     extract: Extract,
     core: Mutex<Core>,
     /// The revision the cache shows; 0 until it was first read.
-    reached: watch::Sender<Revision>,
+    reached: Teller,
 }
 
 impl Cache {
@@ -49,7 +49,7 @@ impl Cache {
             prefix: Arc::from(prefix),
             core: Mutex::new(Core::new(limits, extract.index)),
             extract,
-            reached: watch::Sender::new(Revision(0)),
+            reached: Teller::new(Revision(0)),
         });
         let task = {
             let cache = cache.clone();
@@ -89,10 +89,6 @@ impl Cache {
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Core> {
         self.core.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(super) fn reached(&self) -> watch::Receiver<Revision> {
-        self.reached.subscribe()
     }
 
     /// Waits until the cache shows the newest durable state, and answers the revision it is then known to show. Costs no
@@ -149,9 +145,8 @@ impl Cache {
         if self.lock().revision != Revision(0) && self.store.tells_progress() && self.look(wanted).await.is_ok_and(|arrived| arrived) {
             return Ok(());
         }
-        let mut reached = self.reached();
-        let waiting = reached.wait_for(|r| *r >= wanted);
-        let arrived = tokio::time::timeout(FRESH_WAIT_MAX, waiting).await.is_ok_and(|seen| seen.is_ok());
+        let reached = self.reached.listen();
+        let arrived = tokio::time::timeout(FRESH_WAIT_MAX, reached.reach(wanted)).await.is_ok_and(|there| there);
         if arrived {
             return Ok(());
         }
@@ -343,7 +338,7 @@ impl Cache {
     /// Wakes who waits for a revision.
     fn announce(&self) {
         let revision = self.lock().revision;
-        self.reached.send_replace(revision);
+        self.reached.tell(revision);
     }
 }
 
