@@ -8,6 +8,7 @@ use store::{Embedded, Error, Expect, Freshness, KeyValue, ListOptions, Listing, 
 
 use crate::faults::Faults;
 use crate::journal::Journal;
+use crate::state::expires;
 
 pub(crate) struct Datastore {
     pub engine: Embedded,
@@ -38,8 +39,7 @@ impl Datastore {
             return Err(format!("after the crash the store is at revision {}, and was at {newest}", listing.revision.0));
         }
         let is_doubtful = |key: &str| doubtful.as_ref().is_some_and(|(other, _)| other == key);
-        let expires = |key: &str| key.starts_with("/registry/events/") || key.starts_with("/registry/masterleases/");
-        for item in listing.items.iter().filter(|item| !is_doubtful(&item.key) && !expires(&item.key)) {
+        for item in listing.items.iter().filter(|item| !is_doubtful(&item.key)) {
             let known = self.journal.look(|state| state.stored(&item.key));
             if known.as_ref().is_none_or(|(revision, bytes)| *revision != item.mod_revision.0 || *bytes != item.value) {
                 return Err(format!(
@@ -58,15 +58,20 @@ impl Datastore {
         if let Some(key) = lost {
             return Err(format!("after the crash {key} is lost, though it was acknowledged"));
         }
-        let Some((key, _)) = doubtful else { return Ok(()) };
+        let Some((key, value)) = doubtful else { return Ok(()) };
         let item = listing.items.iter().find(|item| *item.key == *key);
         let known = self.journal.look(|state| state.stored(&key));
         match (item, known) {
-            (Some(item), known) if known.as_ref().is_none_or(|known| known.0 != item.mod_revision.0) => {
-                self.journal.step(item.mod_revision.0, &key, Some(&item.value));
+            // It was not done: what was there before is there still.
+            (Some(item), Some(known)) if known == (item.mod_revision.0, item.value.clone()) => {}
+            (Some(item), _) if value.as_ref() == Some(&item.value) => self.journal.step(item.mod_revision.0, &key, Some(&item.value)),
+            (None, Some(_)) if value.is_none() => self.journal.step(listing.revision.0, &key, None),
+            (None, None) => {}
+            (None, Some(_)) if expires(&key) => {}
+            (item, known) => {
+                let (item, known) = (item.map(|item| item.mod_revision.0), known.map(|known| known.0));
+                return Err(format!("after the crash {key}, which was being written, is of revision {item:?}, and was {known:?}"));
             }
-            (None, Some(_)) => self.journal.step(listing.revision.0, &key, None),
-            _ => {}
         }
         Ok(())
     }

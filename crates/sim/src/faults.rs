@@ -15,20 +15,27 @@ pub(crate) struct Faults {
     pub profile: Arc<Profile>,
     pub entropy: Entropy,
     on: Arc<AtomicBool>,
+    /// Held back for a moment, whether they are on or not.
+    held: Arc<AtomicBool>,
     journal: Journal,
 }
 
 impl Faults {
     pub fn new(profile: Profile, seed: u64, journal: Journal) -> Self {
-        Self { profile: Arc::new(profile), entropy: Entropy::from_seed(seed ^ 0xfa17), on: Arc::default(), journal }
+        Self { profile: Arc::new(profile), entropy: Entropy::from_seed(seed ^ 0xfa17), on: Arc::default(), held: Arc::default(), journal }
     }
 
     pub fn turn(&self, on: bool) {
         self.on.store(on, Ordering::Relaxed);
     }
 
+    /// Holds all faults back, or no longer does. Beside [`Faults::turn`]: trouble may end in between, and must not begin anew.
+    pub fn hold(&self, held: bool) {
+        self.held.store(held, Ordering::Relaxed);
+    }
+
     pub fn are_on(&self) -> bool {
-        self.on.load(Ordering::Relaxed)
+        self.on.load(Ordering::Relaxed) && !self.held.load(Ordering::Relaxed)
     }
 
     /// True in `per_mille` of the cases, and only while faults are on; then it is counted.

@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::Options;
 use crate::invariants::{Invariants, Step};
 use crate::state::{State, describe, is_secret};
 
@@ -40,6 +41,7 @@ struct Inner {
     start: Instant,
     keep_all: bool,
     until: Option<u64>,
+    show: Option<String>,
     steps: u64,
     hash: u64,
     lines: VecDeque<String>,
@@ -67,11 +69,12 @@ pub struct Report {
 }
 
 impl Journal {
-    pub fn new(keep_all: bool, until: Option<u64>, ended: CancellationToken) -> Self {
+    pub fn new(options: &Options, ended: CancellationToken) -> Self {
         let inner = Inner {
             start: Instant::now(),
-            keep_all,
-            until,
+            keep_all: options.trace,
+            until: options.until,
+            show: options.show.clone(),
             steps: 0,
             hash: FNV_OFFSET,
             lines: VecDeque::new(),
@@ -138,6 +141,9 @@ impl Journal {
         let shown = who.rsplit(':').next().unwrap_or_default();
         let text = format!("#{} r{revision} {shown}: {} [{hash:04x}]", inner.steps, describe(key, old.as_deref(), new.as_deref()));
         inner.line(&text);
+        if let Some(object) = new.as_deref().filter(|_| inner.show.as_ref().is_some_and(|show| key.contains(show))) {
+            inner.line(&format!("   {key}: {}", whole(&object.tree)));
+        }
         if !is_routine(key, old.is_some(), new.is_some()) {
             inner.quiet_since = Instant::now();
             inner.last_change = text;
@@ -187,6 +193,15 @@ fn is_routine(key: &str, existed: bool, exists: bool) -> bool {
     key.starts_with("/registry/leases/")
         || key.starts_with("/registry/masterleases/")
         || (key.starts_with("/registry/events/") && existed && !exists)
+}
+
+/// An object, but for the record of who wrote what.
+fn whole(object: &serde_json::Value) -> String {
+    let mut object = object.clone();
+    if let Some(metadata) = object.pointer_mut("/metadata").and_then(serde_json::Value::as_object_mut) {
+        metadata.remove("managedFields");
+    }
+    object.to_string()
 }
 
 impl Inner {

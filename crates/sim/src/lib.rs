@@ -41,7 +41,7 @@ use wire::{CrashPoint, Wire};
 /// The moment at which every simulation begins.
 const EPOCH_SECOND: i64 = 1_790_000_000;
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Options {
     pub seed: u64,
     pub nodes: usize,
@@ -51,11 +51,13 @@ pub struct Options {
     pub until: Option<u64>,
     /// Keep all lines of the trace, and the components' requests with them.
     pub trace: bool,
+    /// Tell whole what is written to keys with this in them.
+    pub show: Option<String>,
 }
 
 impl Options {
     pub fn of_seed(seed: u64) -> Self {
-        Self { seed, nodes: 4, minutes: 20, until: None, trace: false }
+        Self { seed, nodes: 4, minutes: 20, until: None, trace: false, show: None }
     }
 }
 
@@ -88,15 +90,16 @@ impl World {
         let epoch = Timestamp::from_second(EPOCH_SECOND).map_err(|error| Error::Setup(error.to_string()))?;
         let clock = Clock::starting_at(epoch);
         let object_clock = clock.clone();
-        apiserver::simulate(options.seed, move || object_clock.now());
+        let seed = options.seed;
+        apiserver::simulate(seed, move || object_clock.now());
         let ended = CancellationToken::new();
-        let journal = Journal::new(options.trace, options.until, ended.clone());
+        let journal = Journal::new(&options, ended.clone());
         Ok(World {
             options,
             gateway: server::Gateway::default(),
             clock,
-            entropy: Entropy::from_seed(options.seed),
-            faults: Faults::new(profile, options.seed, journal.clone()),
+            entropy: Entropy::from_seed(seed),
+            faults: Faults::new(profile, seed, journal.clone()),
             journal,
             parts: parts::Parts::default(),
             hosts: hosts::Hosts::default(),
@@ -183,7 +186,9 @@ impl World {
 /// One simulation.
 pub fn run(options: Options) -> Result<Report, Error> {
     runtime()?.block_on(async {
-        let world = World::new(options, Profile::from_seed(options.seed))?;
+        let profile = Profile::from_seed(options.seed);
+        let world = World::new(options, profile)?;
+        world.journal.note(&format!("{:?}", world.faults.profile));
         world.tell(user::story(world.clone())).await
     })
 }

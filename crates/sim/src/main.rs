@@ -25,6 +25,9 @@ struct Args {
     /// Print everything that happened.
     #[arg(long)]
     trace: bool,
+    /// Print whole what is written to keys with this in them.
+    #[arg(long)]
+    show: Option<String>,
     /// Instead of seeds: kill a component after each change that it makes in fixed stories.
     #[arg(long)]
     crash_points: bool,
@@ -44,7 +47,7 @@ struct Args {
 
 impl Args {
     fn options(&self, seed: u64) -> sim::Options {
-        sim::Options { seed, nodes: self.nodes, minutes: self.minutes, until: self.until, trace: self.trace }
+        sim::Options { seed, nodes: self.nodes, minutes: self.minutes, until: self.until, trace: self.trace, show: self.show.clone() }
     }
 }
 

@@ -65,9 +65,8 @@ impl Gateway {
         running.tasks.abort_all();
         let disk = running.datastore.disk.crash();
         tokio::time::sleep(down).await;
-        let faults_were_on = world.faults.are_on();
         // A server that cannot start is started again: one attempt without faults stands for the last of them.
-        world.faults.turn(false);
+        world.faults.hold(true);
         let seed = world.options.seed.wrapping_add(world.journal.steps());
         let datastore = Datastore::open(disk, seed, world.faults.clone(), world.journal.clone());
         let datastore = Arc::new(datastore.map_err(|error| Error::Setup(format!("recovering: {error}")))?);
@@ -75,7 +74,7 @@ impl Gateway {
             world.journal.violate(what);
         }
         let started = self.start_on(world, datastore).await;
-        world.faults.turn(faults_were_on);
+        world.faults.hold(false);
         started
     }
 

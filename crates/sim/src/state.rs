@@ -16,6 +16,8 @@ pub(crate) struct Object {
 pub(crate) struct State {
     pub revision: u64,
     objects: BTreeMap<String, Arc<Object>>,
+    /// What may go without a write: as last written, perhaps gone.
+    expiring: BTreeMap<String, Arc<Object>>,
 }
 
 type Change = (Option<Arc<Object>>, Option<Arc<Object>>);
@@ -31,8 +33,11 @@ impl State {
             let tree = serde_json::from_slice(bytes).unwrap_or(Value::Null);
             Arc::new(Object { revision, bytes: bytes.clone(), tree })
         });
-        // Those expire by themselves, without a write.
-        if key.starts_with("/registry/events/") || key.starts_with("/registry/masterleases/") {
+        if expires(key) {
+            match &new {
+                Some(object) => drop(self.expiring.insert(key.to_owned(), object.clone())),
+                None => drop(self.expiring.remove(key)),
+            }
             return Some((None, new));
         }
         let old = match &new {
@@ -46,9 +51,9 @@ impl State {
         self.objects.get(key).map(|object| &object.tree)
     }
 
-    /// Revision and bytes.
+    /// Revision and bytes; of what expires, as it was when it was last heard of.
     pub fn stored(&self, key: &str) -> Option<(u64, Bytes)> {
-        self.objects.get(key).map(|object| (object.revision, object.bytes.clone()))
+        self.objects.get(key).or_else(|| self.expiring.get(key)).map(|object| (object.revision, object.bytes.clone()))
     }
 
     pub fn all(&self) -> impl Iterator<Item = (&str, &Object)> {
@@ -69,6 +74,11 @@ impl State {
     pub fn pods_of<'a>(&'a self, uid: &'a str) -> impl Iterator<Item = &'a Value> {
         self.pods().filter(move |pod| controller(pod) == Some(uid))
     }
+}
+
+/// Those have leases: they go by themselves, without a write.
+pub(crate) fn expires(key: &str) -> bool {
+    key.starts_with("/registry/events/") || key.starts_with("/registry/masterleases/")
 }
 
 /// What is different in each run even with the same seed: keys and certificates are truly random, and the port that the

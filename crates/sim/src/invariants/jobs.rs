@@ -16,7 +16,8 @@ pub struct Jobs {
     parallelism: BTreeMap<String, Recent>,
     /// UIDs of pods that succeeded, by Job.
     succeeded: BTreeMap<String, BTreeSet<String>>,
-    /// Of these, those that the Job let go: it must have counted them.
+    /// Of these, those that the Job held when they succeeded and then let go: it must have counted them. One that it took
+    /// back, for being too many or suspended, is not held any more, and may yet succeed while it is told to end.
     released: BTreeMap<String, BTreeSet<String>>,
     /// UIDs of Jobs by CronJob and time.
     times: BTreeMap<(String, String), String>,
@@ -38,7 +39,8 @@ impl Jobs {
         let Some(uid) = controller(pod) else { return Ok(()) };
         if text(pod, "/status/phase") == "Succeeded" {
             self.succeeded.entry(uid.to_owned()).or_default().insert(uid_of(pod).to_owned());
-            if step.after().is_none_or(|pod| !is_tracked(pod)) {
+            let was_held = step.before().is_some_and(is_tracked);
+            if was_held && step.after().is_none_or(|pod| !is_tracked(pod)) {
                 self.released.entry(uid.to_owned()).or_default().insert(uid_of(pod).to_owned());
                 self.none_lost(step, uid, state)?;
             }
