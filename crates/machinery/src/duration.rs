@@ -2,7 +2,7 @@
 
 /// Parses into nanoseconds; the error is Go's.
 pub fn parse(text: &str) -> Result<i64, String> {
-    let bad = || format!("time: invalid duration {}", crate::field::go_quote(text));
+    let bad = || format!("time: invalid duration {}", crate::gotime::quote(text));
     let (negative, mut rest) = match text.as_bytes().first() {
         Some(b'-') => (true, &text[1..]),
         Some(b'+') => (false, &text[1..]),
@@ -28,10 +28,10 @@ pub fn parse(text: &str) -> Result<i64, String> {
         let unit_len = after.find(|c: char| c == '.' || c.is_ascii_digit()).unwrap_or(after.len());
         let (unit, after) = after.split_at(unit_len);
         if unit.is_empty() {
-            return Err(format!("time: missing unit in duration {}", crate::field::go_quote(text)));
+            return Err(format!("time: missing unit in duration {}", crate::gotime::quote(text)));
         }
         let scale = unit_nanos(unit)
-            .ok_or_else(|| format!("time: unknown unit {} in duration {}", crate::field::go_quote(unit), crate::field::go_quote(text)))?;
+            .ok_or_else(|| format!("time: unknown unit {} in duration {}", crate::gotime::quote(unit), crate::gotime::quote(text)))?;
         let whole: i128 = if whole.is_empty() { 0 } else { whole.parse().map_err(|_| bad())? };
         total = whole.checked_mul(scale).and_then(|n| n.checked_add(total)).ok_or_else(bad)?;
         let mut place = scale;

@@ -95,18 +95,33 @@ impl<'a> Cursor<'a> {
         };
         let zone = self.rest.get(1..6).ok_or_else(|| bad.clone())?;
         let (hours, minutes) = zone.split_once(':').ok_or_else(|| bad.clone())?;
-        let number = |t: &str| (t.len() == 2).then(|| t.parse::<i64>().ok()).flatten();
+        let number = |t: &str| (t.len() == 2 && t.bytes().all(|b| b.is_ascii_digit())).then(|| t.parse::<i64>().ok()).flatten();
         let (Some(hours), Some(minutes)) = (number(hours), number(minutes)) else { return Err(bad) };
-        if hours > 24 || minutes > 60 {
-            return Err(self.range("time zone offset hour"));
+        for (value, max, what) in [(hours, 24, "hour"), (minutes, 60, "minute")] {
+            if value > max {
+                return Err(self.range(&format!("time zone offset {what}")));
+            }
         }
         self.rest = &self.rest[6..];
         Ok(sign * (hours * 3600 + minutes * 60))
     }
 }
 
-fn quote(text: &str) -> String {
-    crate::field::go_quote(text)
+/// The `time` package quotes for itself: bytes of anything but ASCII.
+pub(crate) fn quote(text: &str) -> String {
+    let mut out = String::with_capacity(text.len() + 2);
+    out.push('"');
+    for byte in text.bytes() {
+        match byte {
+            b'"' | b'\\' => out.extend(['\\', char::from(byte)]),
+            b' '..=0x7f => out.push(char::from(byte)),
+            _ => {
+                let _ = write!(out, "\\x{byte:02x}");
+            }
+        }
+    }
+    out.push('"');
+    out
 }
 
 fn parse(text: &str, layout: &'static str) -> Result<Instant, String> {
@@ -120,7 +135,8 @@ fn parse(text: &str, layout: &'static str) -> Result<Instant, String> {
     at.literal('-')?;
     let day = at.digits(2, "02")?;
     at.literal('T')?;
-    let hour = at.digits(2, "15")?;
+    // Go takes hours of one digit.
+    let hour = at.digits(2, "15").or_else(|_| at.digits(1, "15"))?;
     if hour > 23 {
         return Err(at.range("hour"));
     }
@@ -134,13 +150,16 @@ fn parse(text: &str, layout: &'static str) -> Result<Instant, String> {
     if second > 59 {
         return Err(at.range("second"));
     }
+    let nanos;
     if layout == LAYOUT_MICRO {
-        let six = at.rest.strip_prefix('.').and_then(|r| r.get(..6)).is_some_and(|d| d.bytes().all(|b| b.is_ascii_digit()));
-        if !six {
+        let Some(six) = at.rest.strip_prefix(['.', ',']).and_then(|r| r.get(..6)).filter(|d| d.bytes().all(|b| b.is_ascii_digit())) else {
             return Err(at.fail(".000000"));
-        }
+        };
+        nanos = six.parse::<u32>().unwrap_or(0) * 1000;
+        at.rest = &at.rest[7..];
+    } else {
+        nanos = at.fraction();
     }
-    let nanos = at.fraction();
     let offset = at.zone()?;
     if !at.rest.is_empty() {
         return Err(format!("parsing time {}: extra text: {}", quote(text), quote(at.rest)));
@@ -208,11 +227,15 @@ mod tests {
             ("yesterday", "parsing time \"yesterday\" as \"2006-01-02T15:04:05Z07:00\": cannot parse \"yesterday\" as \"2006\""),
             ("2020-13-01T00:00:00Z", "parsing time \"2020-13-01T00:00:00Z\": month out of range"),
             ("2020-02-30T00:00:00Z", "parsing time \"2020-02-30T00:00:00Z\": day out of range"),
+            ("2020\u{e9}", "parsing time \"2020\\xc3\\xa9\" as \"2006-01-02T15:04:05Z07:00\": cannot parse \"\\xc3\\xa9\" as \"-\""),
+            ("2020-01-01T00:00:00+01:61", "parsing time \"2020-01-01T00:00:00+01:61\": time zone offset minute out of range"),
             ("2020-01-01", "parsing time \"2020-01-01\" as \"2006-01-02T15:04:05Z07:00\": cannot parse \"\" as \"T\""),
         ] {
             assert_eq!(parse_seconds(text).unwrap_err(), why);
         }
         let micro = parse_micros("2020-01-01T00:00:00Z").unwrap_err();
+        let seven = parse_micros("2020-01-01T00:00:00.1234567Z").unwrap_err();
+        assert!(seven.ends_with(": cannot parse \"7Z\" as \"Z07:00\""), "{seven}");
         assert!(micro.ends_with("as \"2006-01-02T15:04:05.000000Z07:00\": cannot parse \"Z\" as \".000000\""), "{micro}");
     }
 
@@ -220,6 +243,7 @@ mod tests {
     fn times_are_rewritten_in_utc() {
         assert_eq!(parse_seconds("2020-01-01T01:00:00.5+01:00").unwrap(), "2020-01-01T00:00:00Z");
         assert_eq!(parse_micros("2020-01-01T00:00:00.000001Z").unwrap(), "2020-01-01T00:00:00.000001Z");
+        assert_eq!(parse_seconds("2020-01-01T1:00:00Z").unwrap(), "2020-01-01T01:00:00Z");
         assert_eq!(parse_rfc3339("1970-01-02T00:00:01Z").unwrap().seconds, 86401);
         assert_eq!(format_seconds(ZERO_SECONDS), "0001-01-01T00:00:00Z");
     }
