@@ -61,7 +61,7 @@ pub struct MapType {
 }
 
 /// An object with declared fields.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct ObjectType {
     /// Shown in errors; two object types are the same when their names are.
     pub name: String,
@@ -69,7 +69,7 @@ pub struct ObjectType {
     pub fields: BTreeMap<String, Field>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Field {
     /// The property's name in JSON.
     pub json: String,

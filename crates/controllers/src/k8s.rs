@@ -15,6 +15,8 @@ pub use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 pub use k8s_openapi::api::rbac::v1::ClusterRole;
 pub use k8s_openapi::api::storage::v1::StorageClass;
 
+pub use crate::definitions::CustomResourceDefinition;
+
 /// Calls a macro with every kind: the field of the view, the variant of [`Watch`](crate::Watch), the type, and which
 /// objects: `all`, those of one namespace, those of one name, the one of a namespace and name, or all but some by a field selector.
 #[macro_export]
@@ -26,6 +28,7 @@ macro_rules! for_each_kind {
             cluster_roles ClusterRoles ClusterRole all,
             config_maps ConfigMaps ConfigMap (name "kube-root-ca.crt"),
             controller_revisions ControllerRevisions ControllerRevision all,
+            custom_resource_definitions CustomResourceDefinitions CustomResourceDefinition all,
             cron_jobs CronJobs CronJob all,
             daemon_sets DaemonSets DaemonSet all,
             deployments Deployments Deployment all,

@@ -19,6 +19,7 @@ pub mod certificates;
 pub mod cluster_role_aggregation;
 pub mod cron_job;
 pub mod daemon_set;
+pub mod definitions;
 pub mod deployment;
 pub mod disruption;
 pub mod endpoint_slice;

@@ -25,7 +25,8 @@ pub fn reconcile(view: &View<'_>, key: &Key, _context: &Context<'_>) -> Outcome 
         return Outcome::nothing();
     }
     let spec = to_value(&policy.spec);
-    let warnings: Vec<ExpressionWarning> = kinds::type_checking::check(&spec)
+    let custom = |group: &str| crate::definitions::kinds_of(view, group);
+    let warnings: Vec<ExpressionWarning> = kinds::type_checking::check(&spec, &custom)
         .into_iter()
         .map(|warning| ExpressionWarning { field_ref: warning.field, warning: warning.text })
         .collect();
@@ -65,6 +66,22 @@ mod tests {
         assert_eq!(warnings[0]["fieldRef"], "spec.validations[0].expression");
         assert!(warnings[0]["warning"].as_str().is_some_and(|w| w.contains("undefined field 'replicas'")));
         assert_eq!(status(&model)["observedGeneration"], 1);
+
+        let definition = json!({
+            "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition", "metadata": {"name": "widgets.g.io"},
+            "spec": {"group": "g.io", "names": {"plural": "widgets", "kind": "Widget"}, "versions": [
+                {"name": "v1", "served": true, "schema": {"openAPIV3Schema": {"type": "object", "properties": {"spec": {"type": "object"}}}}},
+                {"name": "v2", "served": false, "schema": {"openAPIV3Schema": {"type": "object"}}},
+            ]},
+        });
+        let mut about = policy(1, "object.spec.nothing == 1");
+        about["spec"]["matchConstraints"]["resourceRules"][0] =
+            json!({"apiGroups": ["g.io"], "apiVersions": ["v1", "v2"], "operations": ["CREATE"], "resources": ["widgets"]});
+        let mut custom = Model::new(&[definition, about]);
+        custom.settle(&CONTROLLER, &key);
+        let warning = status(&custom)["typeChecking"]["expressionWarnings"][0]["warning"].clone();
+        let text = "g.io/v1, Kind=Widget: ERROR: <input>:1:12: undefined field 'nothing'\n | object.spec.nothing == 1\n | ...........^\n";
+        assert_eq!(warning, text);
 
         let right = json!({"metadata": {"generation": 2}, "spec": {"validations": [{"expression": "object.spec.replicas > 1"}]}});
         model.merge::<ValidatingAdmissionPolicy>("", "p", &right);

@@ -7,8 +7,10 @@ use std::sync::Arc;
 use cel::{Env, ObjectType, Type};
 use machinery::gvk::{GroupVersionKind, GroupVersionResource};
 use machinery::schema::{Scalar, Struct, Type as Fact, TypeId, Types};
+use machinery::structural::Schema;
 use serde_json::Value;
 
+use crate::apiextensions::rules::declare::Decl;
 use crate::expressions::{self, Scope};
 use crate::table;
 use crate::validate::tree::{list, opt, s, strings};
@@ -23,11 +25,26 @@ pub struct Warning {
     pub text: String,
 }
 
+/// A version of a custom resource, as its definition has it.
+#[derive(Clone, Debug)]
+pub struct CustomKind {
+    pub kind: GroupVersionKind,
+    /// Plural.
+    pub resource: String,
+    /// `openAPIV3Schema`
+    pub schema: Value,
+}
+
+/// The custom resources of a group.
+pub type CustomKinds<'a> = &'a dyn Fn(&str) -> Vec<CustomKind>;
+
 /// What the expressions of a policy get wrong about the kinds that its rules name. Kinds that are not known are not checked.
-pub fn check(spec: &Value) -> Vec<Warning> {
-    let params = opt(spec, "paramKind").and_then(|kind| declared(&gvk(s(kind, "apiVersion"), s(kind, "kind"))));
-    let kinds: Vec<(GroupVersionKind, Env)> =
-        kinds(spec).into_iter().filter_map(|kind| Some((kind.clone(), environment(spec, &kind, params.as_ref())?))).collect();
+pub fn check(spec: &Value, custom: CustomKinds<'_>) -> Vec<Warning> {
+    let params = opt(spec, "paramKind").and_then(|kind| declared(&gvk(s(kind, "apiVersion"), s(kind, "kind")), custom));
+    let kinds: Vec<(GroupVersionKind, Env)> = kinds(spec, custom)
+        .into_iter()
+        .filter_map(|kind| Some((kind.clone(), environment(spec, &declared(&kind, custom)?, params.as_ref()))))
+        .collect();
     let mut out = Vec::new();
     for (i, validation) in list(spec, "validations").iter().enumerate() {
         for key in ["expression", "messageExpression"] {
@@ -36,9 +53,9 @@ pub fn check(spec: &Value) -> Vec<Warning> {
                 continue;
             }
             let problems: Vec<String> =
-                kinds.iter().filter_map(|(kind, env)| Some(format!("{kind}: {}", env.compile(text).err()?.issues))).collect();
+                kinds.iter().filter_map(|(kind, env)| Some(format!("{kind}: {}\n", env.compile(text).err()?.issues))).collect();
             if !problems.is_empty() {
-                out.push(Warning { field: format!("spec.validations[{i}].{key}"), text: problems.join("\n\n") });
+                out.push(Warning { field: format!("spec.validations[{i}].{key}"), text: problems.join("\n") });
             }
         }
     }
@@ -51,7 +68,7 @@ fn gvk(api_version: &str, kind: &str) -> GroupVersionKind {
 }
 
 /// The kinds the rules spell out, in order.
-fn kinds(spec: &Value) -> Vec<GroupVersionKind> {
+fn kinds(spec: &Value, custom: CustomKinds<'_>) -> Vec<GroupVersionKind> {
     let mut out = BTreeSet::new();
     for rule in opt(spec, "matchConstraints").map_or(&[][..], |m| list(m, "resourceRules")) {
         let plain = |key: &str| strings(rule, key).filter(|t| !t.contains(['*', '/'])).map(str::to_owned).collect::<BTreeSet<_>>();
@@ -60,12 +77,13 @@ fn kinds(spec: &Value) -> Vec<GroupVersionKind> {
             continue;
         }
         for group in plain("apiGroups") {
+            let others = custom(&group);
             for version in plain("apiVersions") {
                 for resource in plain("resources") {
+                    let other = others.iter().find(|c| c.kind.version == version && c.resource == resource).map(|c| c.kind.kind.clone());
                     let gvr = GroupVersionResource::new(group.clone(), version.clone(), resource);
-                    if let Some(row) = table().by_resource(&gvr) {
-                        out.insert((row.group.clone(), row.version.clone(), row.kind.clone()));
-                    }
+                    let kind = table().by_resource(&gvr).map(|row| row.kind.clone()).or(other);
+                    out.extend(kind.map(|kind| (group.clone(), version.clone(), kind)));
                 }
             }
         }
@@ -73,22 +91,30 @@ fn kinds(spec: &Value) -> Vec<GroupVersionKind> {
     out.into_iter().take(KINDS_MAX).map(|(group, version, kind)| GroupVersionKind::new(group, version, kind)).collect()
 }
 
-/// What expressions may speak of, were the object of this kind.
-fn environment(spec: &Value, kind: &GroupVersionKind, params: Option<&Type>) -> Option<Env> {
-    let object = declared(kind)?;
+/// What expressions may speak of, were the object of this type.
+fn environment(spec: &Value, object: &Type, params: Option<&Type>) -> Env {
     let mut base = expressions::admission(Scope { authorizer: true, params: params.is_some(), patches: false })
         .variable("object", object.clone())
-        .variable("oldObject", object);
+        .variable("oldObject", object.clone());
     if let Some(params) = params {
         base = base.variable("params", params.clone());
     }
-    Some(expressions::declare(base, list(spec, "variables")).0)
+    expressions::declare(base, list(spec, "variables")).0
 }
 
-/// The type of a built-in kind.
-fn declared(kind: &GroupVersionKind) -> Option<Type> {
-    let ty = table().type_of(kind)?;
-    Some(type_of(crate::types(), ty, &kind.kind, &mut Vec::new()))
+/// The type of a kind.
+fn declared(kind: &GroupVersionKind, custom: CustomKinds<'_>) -> Option<Type> {
+    if let Some(ty) = table().type_of(kind) {
+        return Some(type_of(crate::types(), ty, &kind.kind, &mut Vec::new()));
+    }
+    let found = custom(&kind.group).into_iter().find(|c| c.kind == *kind)?;
+    let schema = Schema::parse(&found.schema).ok()?;
+    let Type::Object(of) = Decl::of(&schema, true)?.of else { return None };
+    let mut of = ObjectType::clone(&of);
+    // What is published of a custom resource has all metadata.
+    let meta = crate::types().named("io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta")?;
+    of.add("metadata", type_of(crate::types(), meta, &format!("{}.metadata", kind.kind), &mut Vec::new()));
+    Some(Type::Object(Arc::new(of)))
 }
 
 fn type_of(types: &Types, ty: TypeId, name: &str, above: &mut Vec<TypeId>) -> Type {
@@ -135,12 +161,19 @@ mod tests {
 
     use super::*;
 
+    fn widgets(group: &str) -> Vec<CustomKind> {
+        let schema = json!({"type": "object", "properties": {"spec": {"type": "object", "properties": {"size": {"type": "integer"}}}}});
+        let widget = CustomKind { kind: GroupVersionKind::new("g.io", "v1", "Widget"), resource: "widgets".to_owned(), schema };
+        if group == "g.io" { vec![widget] } else { Vec::new() }
+    }
+
     fn warnings(group: &str, resources: &[&str], expression: &str) -> Vec<Warning> {
-        check(&json!({
+        let spec = json!({
             "matchConstraints": {"resourceRules": [{"apiGroups": [group], "apiVersions": ["v1"], "operations": ["*"], "resources": resources}]},
             "variables": [{"name": "spec", "expression": "object.spec"}],
             "validations": [{"expression": expression}],
-        }))
+        });
+        check(&spec, &widgets)
     }
 
     #[test]
@@ -154,9 +187,9 @@ mod tests {
         }
         let wrong = warnings("apps", &["deployments", "replicasets", "deployments/status"], "object.replicas > 1");
         let text = |kind: &str| {
-            format!("apps/v1, Kind={kind}: ERROR: <input>:1:7: undefined field 'replicas'\n | object.replicas > 1\n | ......^")
+            format!("apps/v1, Kind={kind}: ERROR: <input>:1:7: undefined field 'replicas'\n | object.replicas > 1\n | ......^\n")
         };
-        let both = format!("{}\n\n{}", text("Deployment"), text("ReplicaSet"));
+        let both = format!("{}\n{}", text("Deployment"), text("ReplicaSet"));
         assert_eq!(wrong, [Warning { field: "spec.validations[0].expression".to_owned(), text: both }]);
         assert_eq!(warnings("apps", &["*"], "object.nothing"), []);
         assert_eq!(warnings("apps", &["unknown"], "object.nothing"), []);
@@ -164,9 +197,25 @@ mod tests {
     }
 
     #[test]
+    fn custom_resources_are_checked_by_their_schema() {
+        let right = "object.spec.size > 1 && object.metadata.labels['a'] == 'b' && object.kind == 'Widget'";
+        assert_eq!(warnings("g.io", &["widgets"], right), []);
+        let wrong = warnings("g.io", &["widgets"], "object.spec.sise > 1");
+        assert!(wrong[0].text.starts_with("g.io/v1, Kind=Widget: ERROR: <input>:1:12: undefined field 'sise'"), "{wrong:?}");
+        let spec = json!({
+            "paramKind": {"apiVersion": "g.io/v1", "kind": "Widget"},
+            "matchConstraints": {"resourceRules": [{"apiGroups": ["apps"], "apiVersions": ["v1"], "operations": ["*"], "resources": ["deployments"]}]},
+            "validations": [{"expression": "object.spec.replicas < params.spec.size", "messageExpression": "params.spec.nothing"}],
+        });
+        let found = check(&spec, &widgets);
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert_eq!(found[0].field, "spec.validations[0].messageExpression");
+    }
+
+    #[test]
     fn recursive_types_end() {
-        assert!(declared(&gvk("apiextensions.k8s.io/v1", "CustomResourceDefinition")).is_some());
-        assert!(declared(&gvk("v1", "Pod")).is_some());
-        assert!(declared(&gvk("v1", "Nothing")).is_none());
+        assert!(declared(&gvk("apiextensions.k8s.io/v1", "CustomResourceDefinition"), &widgets).is_some());
+        assert!(declared(&gvk("v1", "Pod"), &widgets).is_some());
+        assert!(declared(&gvk("v1", "Nothing"), &widgets).is_none());
     }
 }
