@@ -137,6 +137,12 @@ fn logs_and_watches_follow() {
     following.wait().unwrap();
     assert_eq!(lines[0], "line x");
     assert_eq!(lines[7], "line xxxxxxxx");
+    // What a container says before kubectl attaches is seen, too, and so is what it says just before its end.
+    for (name, script) in [("slow", "echo early; sleep 0.5; echo late"), ("quick", "echo early; echo late")] {
+        let run = ["run", name, "-i", "--rm", "--restart=Never", "--image=skiff/hello", "--command", "--", "sh", "-c", script];
+        let said = kubectl(&cluster, &run);
+        assert!(said.contains("early\nlate\n"), "{name}: {said}");
+    }
     let mut watching = cluster.spawn("kubectl", &["get", "pods", "-w", "-o", "name"]).unwrap();
     kubectl(&cluster, &["run", "later", "--image=skiff/hello"]);
     let seen = BufReader::new(watching.stdout.take().unwrap()).lines().map_while(Result::ok).find(|l| l == "pod/later");
