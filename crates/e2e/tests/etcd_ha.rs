@@ -105,7 +105,7 @@ async fn nodes(run: Arc<Run>) -> Result<()> {
     for n in 0..NODES {
         let room = json!({"cpu": "64", "memory": "256Gi", "pods": "500"});
         let ready = json!([{"type": "Ready", "status": "True", "reason": "KubeletReady", "message": "",
-            "lastHeartbeatTime": "2030-01-01T00:00:00Z", "lastTransitionTime": "2026-01-01T00:00:00Z"}]);
+            "lastHeartbeatTime": "2026-01-01T00:00:00Z", "lastTransitionTime": "2026-01-01T00:00:00Z"}]);
         let object =
             json!({"metadata": {"name": format!("node-{n}")}, "status": {"capacity": room, "allocatable": room, "conditions": ready}});
         run.create(&mut client, "/api/v1/nodes", &object).await?;
