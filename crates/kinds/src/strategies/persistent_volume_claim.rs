@@ -67,9 +67,7 @@ impl Strategy for PersistentVolumeClaims {
             if let Some(requests) = n.pointer_mut("/resources/requests").filter(|r| r.is_object()) {
                 set(requests, "storage", before.unwrap_or_else(|| json!("0")));
             }
-            if has(&n, "volumeAttributesClassName") {
-                keep(&mut n, &o, "volumeAttributesClassName");
-            }
+            keep(&mut n, &o, "volumeAttributesClassName");
         }
         if !semantic(Some(&n), Some(&o), SPEC) {
             e.push(Error::forbidden(&p, format!("{CLAIM_FIXED}\n{}", go::diff(&n, &o, SPEC))));
@@ -78,16 +76,7 @@ impl Strategy for PersistentVolumeClaims {
         if at(new, "spec.volumeMode") != at(old, "spec.volumeMode") {
             e.push(Error::invalid(&Path::new("volumeMode"), at(new, "spec.volumeMode").unwrap_or(&NULL), IMMUTABLE));
         }
-        if let Some(before) = at(old, "spec.volumeAttributesClassName") {
-            let class = p.child("volumeAttributesClassName");
-            match at(new, "spec.volumeAttributesClassName") {
-                None => e.push(Error::forbidden(&class, "update from non-nil value to nil is forbidden")),
-                Some(now) if now != before && now.as_str() == Some("") => {
-                    e.push(Error::forbidden(&class, "update from non-nil value to an empty string is forbidden"));
-                }
-                Some(_) => {}
-            }
-        }
+        attributes_class(new, old, &p.child("volumeAttributesClassName"), &mut e);
         e
     }
 
@@ -145,7 +134,9 @@ fn copy_source(v: &mut Value) {
 fn class_annotation(new: &Value, old: &Value, n: &mut Value, o: &Value, e: &mut ErrorList) {
     let named = |object: &Value| at(object, "metadata.annotations").map_or("", |a| s(a, CLASS)).to_owned();
     let (now, before) = (named(new), named(old));
-    if !before.is_empty() && now.is_empty() && !has(o, "storageClassName") && s(n, "storageClassName") == before {
+    let moved = !has(o, "storageClassName") && opt(n, "storageClassName").and_then(Value::as_str) == Some(&*before);
+    let unnamed = at(new, "metadata.annotations").is_none_or(|a| !has(a, CLASS));
+    if at(old, "metadata.annotations").is_some_and(|a| has(a, CLASS)) && moved && (unnamed || now == before) {
         remove(n, "storageClassName");
         return;
     }
@@ -156,6 +147,20 @@ fn class_annotation(new: &Value, old: &Value, n: &mut Value, o: &Value, e: &mut 
     if before.is_empty() && !has(o, "storageClassName") && has(n, "storageClassName") {
         remove(n, "storageClassName");
     }
+}
+
+/// A class that was applied may be changed for another, and not taken away.
+fn attributes_class(new: &Value, old: &Value, p: &Path<'_>, e: &mut ErrorList) {
+    let class = at(new, "spec.volumeAttributesClassName");
+    if at(old, "status.currentVolumeAttributesClassName").is_none() || class == at(old, "spec.volumeAttributesClassName") {
+        return;
+    }
+    let to = match class.map(Value::as_str) {
+        None => "nil",
+        Some(Some("")) => "empty string",
+        _ => return,
+    };
+    e.push(Error::forbidden(p, format!("update to {to} is forbidden when status.currentVolumeAttributesClassName is not nil")));
 }
 
 /// A claim may shrink to recover from a failed expansion, but not below what it has.
@@ -182,7 +187,7 @@ fn claim_status(new: &Value, _old: &Value, e: &mut ErrorList) {
     for (name, q) in resource_entries(status, "capacity").filter(|(_, q)| q.sign() < 0) {
         e.push(Error::invalid(&capacity.key(name), &json!(q.value()), "must be a valid resource quantity"));
     }
-    let resizing = p.child("allocatedResourceStatus");
+    let resizing = p.child("allocatedResourceStatuses");
     let mut phases = PHASES;
     phases.sort_unstable();
     for (name, phase) in entries(status, "allocatedResourceStatuses") {

@@ -11,7 +11,7 @@ use crate::validate::equal::semantic;
 use crate::validate::go;
 use crate::validate::rules::{IMMUTABLE, dns_subdomain, named, one_of, qualified, required, resource_entries};
 use crate::validate::selector::node_selector;
-use crate::validate::tree::{at, entries, flag, has, is_empty, list, opt, opt_s, s, same, same_at, set, strings};
+use crate::validate::tree::{at, entries, flag, has, is_empty, list, opt, opt_s, remove, s, same, same_at, set, strings};
 use crate::validate::volume::{claim, csi_driver_name, source};
 
 static NULL: Value = Value::Null;
@@ -220,7 +220,14 @@ impl Strategy for PersistentVolumes {
             let keys = SOURCES.iter().map(|(key, ..)| *key);
             Value::Object(keys.filter_map(|key| Some((key.to_owned(), opt(v, key)?.clone()))).collect())
         };
-        let (a, b) = (plain(n), plain(o));
+        let (mut a, b) = (plain(n), plain(o));
+        // The secret with which a volume grows may come later.
+        if has(&b, "csi")
+            && at(&b, "csi.controllerExpandSecretRef").is_none()
+            && let Some(csi) = a.get_mut("csi")
+        {
+            remove(csi, "controllerExpandSecretRef");
+        }
         if !semantic(Some(&a), Some(&b), "core.v1.PersistentVolumeSource") {
             let text =
                 format!("spec.persistentvolumesource is immutable after creation\n{}", go::diff(&a, &b, "core.v1.PersistentVolumeSource"));
@@ -236,6 +243,10 @@ impl Strategy for PersistentVolumes {
                 "core.v1.VolumeNodeAffinity",
                 IMMUTABLE,
             ));
+        }
+        if has(o, "volumeAttributesClassName") && !has(n, "volumeAttributesClassName") {
+            let p = Path::new("spec");
+            e.push(Error::forbidden(&p.child("volumeAttributesClassName"), "update from non-nil value to nil is forbidden"));
         }
         e
     }

@@ -60,9 +60,10 @@ pub fn spec(v: &Value, p: &Path<'_>, e: &mut ErrorList) {
         None => e.push(Error::required(&resources.key("storage"), "")),
         Some(q) => {
             let at = resources.key("storage");
-            super::super::resources::amount("storage", q, &at, e);
             if q.sign() <= 0 {
-                e.push(Error::invalid_str(&resources.child("requests").key("storage"), &q.to_string(), "must be greater than zero"));
+                e.push(Error::invalid_str(&at, &q.to_string(), "must be greater than zero"));
+            } else {
+                super::super::resources::amount("storage", q, &at, e);
             }
         }
     }

@@ -1,0 +1,76 @@
+//! Volumes and claims to them.
+
+use serde_json::json;
+
+use super::{check_create, check_update};
+
+#[test]
+fn claims() {
+    let class = |name: Option<&str>| json!({"spec": {"volumeAttributesClassName": name}});
+    let applied = json!({
+        "spec": {"volumeAttributesClassName": "a"},
+        "status": {"phase": "Bound", "currentVolumeAttributesClassName": "a", "capacity": {"storage": "1Gi"}},
+    });
+    check_create(vec![(
+        "PersistentVolumeClaim",
+        json!({"spec": {"resources": {"requests": {"storage": "0"}}}}),
+        &["spec.resources[storage]: Invalid value: \"0\": must be greater than zero"],
+    )]);
+    check_update(vec![
+        ("PersistentVolumeClaim", "", applied.clone(), class(Some("b")), &[]),
+        (
+            "PersistentVolumeClaim",
+            "",
+            applied.clone(),
+            class(None),
+            &[
+                "spec.volumeAttributesClassName: Forbidden: update to nil is forbidden when status.currentVolumeAttributesClassName is not nil",
+            ],
+        ),
+        (
+            "PersistentVolumeClaim",
+            "",
+            applied,
+            class(Some("")),
+            &[
+                "spec.volumeAttributesClassName: Forbidden: update to empty string is forbidden when status.currentVolumeAttributesClassName is not nil",
+            ],
+        ),
+        // One that was never applied may be taken away.
+        (
+            "PersistentVolumeClaim",
+            "",
+            json!({"spec": {"volumeAttributesClassName": "a"}, "status": {"phase": "Bound", "capacity": {"storage": "1Gi"}}}),
+            class(None),
+            &[],
+        ),
+        (
+            "PersistentVolumeClaim",
+            "status",
+            json!({}),
+            json!({"status": {"allocatedResourceStatuses": {"cpu": "NodeResizePending"}}}),
+            &["status.allocatedResourceStatuses: Unsupported value: \"cpu\": supported values: \"storage\""],
+        ),
+    ]);
+}
+
+#[test]
+fn volumes() {
+    let csi = json!({"spec": {"hostPath": null, "csi": {"driver": "d", "volumeHandle": "h"}, "volumeAttributesClassName": "a"}});
+    check_update(vec![
+        (
+            "PersistentVolume",
+            "",
+            csi.clone(),
+            json!({"spec": {"csi": {"controllerExpandSecretRef": {"name": "s", "namespace": "n"}}}}),
+            &[],
+        ),
+        (
+            "PersistentVolume",
+            "",
+            csi,
+            json!({"spec": {"volumeAttributesClassName": null}}),
+            &["spec.volumeAttributesClassName: Forbidden: update from non-nil value to nil is forbidden"],
+        ),
+    ]);
+}
