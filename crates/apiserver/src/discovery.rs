@@ -1,6 +1,9 @@
 //! Discovery: which groups, versions and resources there are, in the old form (a document per group version) and the
 //! aggregated one (all in one, with an ETag).
 
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use bytes::Bytes;
 use http::HeaderValue;
 use http::header::{ACCEPT, CONTENT_TYPE, ETAG, IF_NONE_MATCH, VARY};
 use kinds::Resource;
@@ -138,8 +141,51 @@ fn aggregated_version(call: &Call) -> Option<&'static str> {
     None
 }
 
-fn aggregated(call: &Call, core: bool, version: &'static str) -> Answer {
-    let registry = &*call.api.registry.snapshot();
+/// The documents of the aggregated form, written out, while the registry is the same. Who follows kinds asks every half minute:
+/// making them anew was most of what an idle control plane did, and touched a megabyte of memory and of code each time.
+#[derive(Default)]
+pub struct Documents(Mutex<Made>);
+
+#[derive(Default)]
+struct Made {
+    of: Weak<Snapshot>,
+    documents: Vec<(bool, &'static str, Document)>,
+}
+
+#[derive(Clone)]
+struct Document {
+    text: Bytes,
+    etag: String,
+}
+
+impl Documents {
+    fn get(&self, call: &Call, core: bool, version: &'static str) -> Document {
+        let registry = call.api.registry.snapshot();
+        // What other servers say may change at any time.
+        if !core && call.api.aggregation.has_remote() {
+            return document(call, &registry, core, version);
+        }
+        let kept = || {
+            let mut made = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            if !std::ptr::eq(made.of.as_ptr(), Arc::as_ptr(&registry)) {
+                *made = Made { of: Arc::downgrade(&registry), documents: Vec::new() };
+            }
+            made
+        };
+        let same = |known: &&(bool, &'static str, Document)| (known.0, known.1) == (core, version);
+        if let Some((.., document)) = kept().documents.iter().find(same) {
+            return document.clone();
+        }
+        let document = document(call, &registry, core, version);
+        let mut made = kept();
+        if !made.documents.iter().any(|known| same(&known)) {
+            made.documents.push((core, version, document.clone()));
+        }
+        document
+    }
+}
+
+fn document(call: &Call, registry: &Snapshot, core: bool, version: &'static str) -> Document {
     let names = if core { vec![String::new()] } else { groups(registry) };
     let mut items: Vec<Value> = names.iter().map(|group| discovered(registry, group)).collect();
     if !core {
@@ -149,6 +195,11 @@ fn aggregated(call: &Call, core: bool, version: &'static str) -> Answer {
         json!({"kind": "APIGroupDiscoveryList", "apiVersion": format!("apidiscovery.k8s.io/{version}"), "metadata": {}, "items": items});
     let text = document.to_string();
     let etag = format!("\"{}\"", hex::encode_upper(Sha512::digest(text.as_bytes())));
+    Document { text: Bytes::copy_from_slice(text.as_bytes()), etag }
+}
+
+fn aggregated(call: &Call, core: bool, version: &'static str) -> Answer {
+    let Document { text, etag } = call.api.discovery.get(call, core, version);
     let same = call.headers.get(IF_NONE_MATCH).and_then(|v| v.to_str().ok()) == Some(&etag);
     let mut answer = if same { respond::bytes(304, "application/json", "") } else { respond::bytes(200, "application/json", text) };
     let content_type = format!("application/json;g=apidiscovery.k8s.io;v={version};as=APIGroupDiscoveryList");

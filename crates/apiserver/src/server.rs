@@ -166,6 +166,7 @@ async fn state(
         registry,
         masters: arc_swap::ArcSwap::default(),
         openapi: crate::openapi::custom::Documents::default(),
+        discovery: crate::discovery::Documents::default(),
         definitions: crate::custom::Definitions::default(),
         authn,
         authorizer,

@@ -38,6 +38,7 @@ pub struct Api {
     pub registry: Registry,
     /// OpenAPI of custom resources.
     pub openapi: crate::openapi::custom::Documents,
+    pub discovery: crate::discovery::Documents,
     /// The definitions of custom resources.
     pub definitions: crate::custom::Definitions,
     pub authn: Authenticators,

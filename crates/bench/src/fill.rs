@@ -15,6 +15,7 @@ use crate::api::{self, CORE, NAMESPACE};
 use crate::connection::{Call, Connection};
 
 const WRITERS: usize = 256;
+const ENV_OF_3_KB: usize = 6;
 /// Stands in the templates where the name goes.
 const NAME: &str = "name-of-the-object";
 
@@ -31,9 +32,14 @@ pub async fn config_map(admin: &mut Connection) -> Result<Template> {
     template(admin, "configmaps", "/registry/configmaps", &body).await
 }
 
-/// One of 3 KB, with a status.
+/// One of 3 KB as it is stored, with a status.
 pub async fn pod(admin: &mut Connection) -> Result<Template> {
-    template(admin, "pods", "/registry/pods", &api::pod(NAME)).await
+    let mut pod = api::pod(NAME);
+    // Managed fields are half of what is stored.
+    if let Some(env) = pod.pointer_mut("/spec/containers/0/env").and_then(serde_json::Value::as_array_mut) {
+        env.truncate(ENV_OF_3_KB);
+    }
+    template(admin, "pods", "/registry/pods", &pod).await
 }
 
 async fn template(admin: &mut Connection, resource: &str, prefix: &'static str, body: &serde_json::Value) -> Result<Template> {

@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use crate::Config;
 use crate::execute::{Executor, Stop};
 use crate::meter::queue_name;
-use crate::namespaces::discover;
+use crate::namespaces::{Tags, discover};
 use crate::queue::Queue;
 use crate::trimmed::Trimmed;
 
@@ -89,6 +89,7 @@ struct Graph {
     dependents: BTreeMap<String, BTreeSet<Node>>,
     /// UIDs of what is being deleted.
     going: BTreeSet<String>,
+    tags: Tags,
 }
 
 type Changes = SelectAll<BoxStream<'static, (Arc<str>, Change<Meta>)>>;
@@ -143,13 +144,24 @@ pub async fn run(informers: Informers, executor: Executor, config: Arc<Config>, 
 
 impl Graph {
     fn new(counts: Arc<Counts>) -> Self {
-        Self { counts, kinds: BTreeMap::new(), nodes: BTreeMap::new(), dependents: BTreeMap::new(), going: BTreeSet::new() }
+        Self {
+            counts,
+            kinds: BTreeMap::new(),
+            nodes: BTreeMap::new(),
+            dependents: BTreeMap::new(),
+            going: BTreeSet::new(),
+            tags: Tags::default(),
+        }
     }
 
     async fn look_for_kinds(&mut self, informers: &Informers, executor: &Executor, changes: &mut Changes) -> bool {
+        if !self.tags.changed(executor.client()).await {
+            return true;
+        }
         let found = match discover(executor.client(), &["delete", "list", "watch"]).await {
             Ok(found) => found,
             Err(error) => {
+                self.tags.forget();
                 tracing::warn!(%error, "cannot look for kinds to collect");
                 return false;
             }

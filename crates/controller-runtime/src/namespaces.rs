@@ -8,7 +8,9 @@ use client::Client;
 use controllers::namespace::{self, Remains};
 use controllers::{Action, Key, Watch};
 use futures::StreamExt;
+use http::header::{ACCEPT, ETAG, HeaderValue, IF_NONE_MATCH};
 use k8s_openapi::api::core::v1::Namespace;
+use kube::client::Body;
 use kube::core::params::{DeleteParams, ListParams};
 use kube::core::{DynamicObject, ObjectList, PartialObjectMeta, Request};
 use kube::discovery::{ApiResource, Discovery, Scope};
@@ -27,6 +29,8 @@ pub const NAME: &str = namespace::NAME;
 /// How soon to look again at what has not gone yet.
 const AGAIN: Duration = Duration::from_secs(1);
 
+const AGGREGATED: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/json";
+
 /// All kinds whose preferred version has these verbs.
 pub async fn discover(client: &Client, verbs: &[&str]) -> kube::Result<Vec<(ApiResource, Scope)>> {
     let discovery = Discovery::new(client.clone()).run_aggregated().await?;
@@ -36,6 +40,44 @@ pub async fn discover(client: &Client, verbs: &[&str]) -> kube::Result<Vec<(ApiR
     // Discovery keeps groups in a randomly seeded map.
     found.sort_by(|(a, _), (b, _)| (&a.group, &a.plural).cmp(&(&b.group, &b.plural)));
     Ok(found)
+}
+
+/// What discovery was tagged with when it was last looked at.
+#[derive(Default)]
+pub struct Tags(Option<[HeaderValue; 2]>);
+
+impl Tags {
+    /// Whether discovery says something else than when this was last asked. A `no` costs two empty answers; reading all kinds
+    /// anew each half minute was most of what an idle control plane did.
+    pub async fn changed(&mut self, client: &Client) -> bool {
+        match self.ask(client).await {
+            Ok(Some(tags)) => self.0.replace(tags.clone()) != Some(tags),
+            // Servers that tag nothing or do not answer: whoever reads it will see.
+            _ => {
+                self.forget();
+                true
+            }
+        }
+    }
+
+    /// What was last seen could not be made use of.
+    pub fn forget(&mut self) {
+        self.0 = None;
+    }
+
+    async fn ask(&self, client: &Client) -> kube::Result<Option<[HeaderValue; 2]>> {
+        let mut tags = Vec::new();
+        for (n, path) in ["/api", "/apis"].into_iter().enumerate() {
+            let mut request = http::Request::get(path).header(ACCEPT, AGGREGATED);
+            if let Some(known) = &self.0 {
+                request = request.header(IF_NONE_MATCH, known[n].clone());
+            }
+            let response = client.send(request.body(Body::empty()).map_err(kube::Error::HttpError)?).await?;
+            let good = response.status().is_success() || response.status() == http::StatusCode::NOT_MODIFIED;
+            tags.extend(response.headers().get(ETAG).filter(|_| good).cloned());
+        }
+        Ok(tags.try_into().ok())
+    }
 }
 
 pub async fn run(caches: Arc<Caches>, executor: Executor, config: Arc<Config>, cancel: CancellationToken) {
