@@ -68,16 +68,10 @@ fn csi(v: &Value, p: &Path<'_>, e: &mut ErrorList) {
 /// `ValidatePersistentVolumeSpec`; `inline` for volumes inside VolumeAttachments.
 pub fn volume_spec(v: &Value, inline: bool, p: &Path<'_>, e: &mut ErrorList) {
     if inline {
-        for key in ["claimRef", "persistentVolumeReclaimPolicy"] {
-            if !is_empty(v, key) {
-                e.push(Error::forbidden(&p.child(key), "may not be specified in the context of inline volumes"));
-            }
-        }
-        if !is_empty(v, "capacity") {
-            e.push(Error::forbidden(&p.child("capacity"), "may not be specified in the context of inline volumes"));
-        }
+        not_inline(has(v, "claimRef"), "claimRef", p, e);
+        not_inline(!is_empty(v, "capacity"), "capacity", p, e);
         if !has(v, "csi") {
-            e.push(Error::required(&p.child("csi"), "may not be specified in the context of inline volumes"));
+            e.push(Error::required(&p.child("csi"), "has to be specified in the context of inline volumes"));
         }
     }
     if is_empty(v, "accessModes") {
@@ -86,12 +80,19 @@ pub fn volume_spec(v: &Value, inline: bool, p: &Path<'_>, e: &mut ErrorList) {
     claim::access_modes(v, p, e);
     if !inline {
         capacity(v, p, e);
-        let policy = s(v, "persistentVolumeReclaimPolicy");
-        if !policy.is_empty() {
-            one_of(&p.child("persistentVolumeReclaimPolicy"), policy, &["Delete", "Recycle", "Retain"], e);
-        }
     }
-    if let Some(required) = at(v, "nodeAffinity") {
+    match s(v, "persistentVolumeReclaimPolicy") {
+        "" => {}
+        "Retain" if inline => {}
+        _ if inline => {
+            let text = "may only be Retain in the context of inline volumes";
+            e.push(Error::forbidden(&p.child("persistentVolumeReclaimPolicy"), text));
+        }
+        policy => one_of(&p.child("persistentVolumeReclaimPolicy"), policy, &["Delete", "Recycle", "Retain"], e),
+    }
+    if inline {
+        not_inline(has(v, "nodeAffinity"), "nodeAffinity", p, e);
+    } else if let Some(required) = at(v, "nodeAffinity") {
         node_affinity(required, &p.child("nodeAffinity"), e);
     }
     let mut found = 0;
@@ -117,13 +118,27 @@ pub fn volume_spec(v: &Value, inline: bool, p: &Path<'_>, e: &mut ErrorList) {
         let text = "may not be 'recycle' for a hostPath mount of '/'";
         e.push(Error::forbidden(&p.child("persistentVolumeReclaimPolicy"), text));
     }
-    if !s(v, "storageClassName").is_empty() {
-        dns_subdomain(&p.child("storageClassName"), s(v, "storageClassName"), e);
+    match s(v, "storageClassName") {
+        "" => {}
+        _ if inline => not_inline(true, "storageClassName", p, e),
+        class => dns_subdomain(&p.child("storageClassName"), class, e),
     }
-    if let Some(mode) = opt_s(v, "volumeMode") {
-        one_of(&p.child("volumeMode"), mode, &["Block", "Filesystem"], e);
+    match opt_s(v, "volumeMode") {
+        None => {}
+        Some("Filesystem") if inline => {}
+        Some(_) if inline => {
+            let text = "may not specify volumeMode other than Filesystem in the context of inline volumes";
+            e.push(Error::forbidden(&p.child("volumeMode"), text));
+        }
+        Some(mode) => one_of(&p.child("volumeMode"), mode, &["Block", "Filesystem"], e),
     }
     attributes_class(v, p, e);
+}
+
+fn not_inline(given: bool, key: &str, p: &Path<'_>, e: &mut ErrorList) {
+    if given {
+        e.push(Error::forbidden(&p.child(key), "may not be specified in the context of inline volumes"));
+    }
 }
 
 fn attributes_class(v: &Value, p: &Path<'_>, e: &mut ErrorList) {

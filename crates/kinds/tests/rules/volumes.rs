@@ -74,3 +74,25 @@ fn volumes() {
         ),
     ]);
 }
+
+#[test]
+fn volumes_within_attachments() {
+    let inline = json!({
+        "accessModes": ["ReadWriteOnce"], "claimRef": {}, "capacity": {"storage": "1"}, "persistentVolumeReclaimPolicy": "Delete",
+        "nodeAffinity": {}, "nfs": {"path": "/a", "server": "s"}, "storageClassName": "c", "volumeMode": "Block",
+    });
+    let p = "spec.source.inlineVolumeSpec";
+    check_create(vec![(
+        "VolumeAttachment",
+        json!({"spec": {"source": {"persistentVolumeName": null, "inlineVolumeSpec": inline}}}),
+        &[
+            &format!("{p}.claimRef: Forbidden: may not be specified in the context of inline volumes"),
+            &format!("{p}.capacity: Forbidden: may not be specified in the context of inline volumes"),
+            &format!("{p}.csi: Required value: has to be specified in the context of inline volumes"),
+            &format!("{p}.persistentVolumeReclaimPolicy: Forbidden: may only be Retain in the context of inline volumes"),
+            &format!("{p}.nodeAffinity: Forbidden: may not be specified in the context of inline volumes"),
+            &format!("{p}.storageClassName: Forbidden: may not be specified in the context of inline volumes"),
+            &format!("{p}.volumeMode: Forbidden: may not specify volumeMode other than Filesystem in the context of inline volumes"),
+        ],
+    )]);
+}
