@@ -91,7 +91,7 @@ pub async fn start(
         let service = Metered::new(server.with_user(controller_user(name)), counted.clone(), &host);
         client::in_process_named(service, "kube-controller-manager")
     };
-    let component = Component { health: component::CONTROLLER_MANAGER_HEALTH, registry, client: service(controller_runtime::MANAGER) };
+    let component = Component { health: component::CONTROLLER_MANAGER_HEALTH, registry, client: service("system:kube-controller-manager") };
     observe(handle, component, ports.controller_manager, tasks, cancel).await;
     let token = cancel.clone();
     tasks.spawn(async move { ("controllers", ControllerManager::run(config, service, token).await.map_err(anyhow::Error::from)) });
