@@ -115,7 +115,12 @@ fn note_progress(sets: &Revisions<'_>, new: &mut DeploymentStatus, context: &Con
     let current = condition(new, "Progressing").cloned();
     let reason = current.as_ref().and_then(|condition| condition.reason.as_deref());
     if new.replicas == new.updated_replicas && reason == Some("NewReplicaSetAvailable") {
-        return;
+        // Unless it is the last set that it tells of: a crash came between the making of the new one and the status.
+        let of_other = |message: &str| sets.new.as_ref().is_some_and(|set| !message.contains(&format!("\"{}\"", meta::name(&*set.set))));
+        if !current.as_ref().and_then(|condition| condition.message.as_deref()).is_some_and(of_other) {
+            return;
+        }
+        remove(new, "Progressing");
     }
     let who = match &sets.new {
         Some(revision) => format!("ReplicaSet \"{}\"", meta::name(&*revision.set)),

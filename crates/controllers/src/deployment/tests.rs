@@ -219,3 +219,17 @@ proptest! {
         prop_assert!(!round(&mut model));
     }
 }
+
+#[test]
+fn progress_is_told_of_the_set_that_there_is() {
+    let mut model = Model::new(&[deployment(3, &rolling(&json!("25%"), &json!("25%")))]);
+    run(&mut model, |_| {});
+    let settled = conditions(&model);
+    // A crash after the new set was made, and before the status said so.
+    let mut told = status(&model)["conditions"].clone();
+    told[1]["message"] = json!("ReplicaSet \"web-of-before\" has successfully progressed.");
+    model.merge::<Deployment>("default", "web", &json!({"status": {"conditions": told}}));
+    assert_ne!(conditions(&model), settled);
+    run(&mut model, |_| {});
+    assert_eq!(conditions(&model), settled);
+}
