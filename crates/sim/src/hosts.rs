@@ -11,6 +11,8 @@ pub(crate) struct Hosts {
     troubles: Arc<Mutex<BTreeMap<usize, Trouble>>>,
     /// How pods have ended, by UID: containers end once, whatever the API was told of it.
     ended: Arc<Mutex<BTreeMap<String, &'static str>>>,
+    /// Addresses given out on each node: a kubelet that is started again gives none of them anew.
+    addresses: Arc<Mutex<BTreeMap<usize, u32>>>,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -23,6 +25,14 @@ struct Trouble {
 impl Hosts {
     fn with<R>(&self, node: usize, change: impl FnOnce(&mut Trouble) -> R) -> R {
         change(self.troubles.lock().unwrap_or_else(PoisonError::into_inner).entry(node).or_default())
+    }
+
+    /// The number of the next address for a pod on a node.
+    pub fn next_address(&self, node: usize) -> u32 {
+        let mut addresses = self.addresses.lock().unwrap_or_else(PoisonError::into_inner);
+        let next = addresses.entry(node).or_default();
+        *next += 1;
+        *next
     }
 
     /// How a pod has ended: as it did before, or as it does now.

@@ -38,7 +38,6 @@ struct Hollow {
     pods: Informer<Pod>,
     /// When to do the next thing to a pod, by UID, and in which state it is due.
     due: BTreeMap<String, (Stage, Instant)>,
-    next_ip: u32,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -59,7 +58,7 @@ pub(crate) async fn run(world: World, number: usize, alive: CancellationToken) {
     let entropy = world.entropy.clone();
     let most = world.faults.profile.node_skew_seconds;
     let skew_seconds = entropy.below(2 * most + 1).cast_signed() - most.cast_signed();
-    let mut node = Hollow { world, entropy, name, number, skew_seconds, nodes, leases, client, pods, due: BTreeMap::new(), next_ip: 1 };
+    let mut node = Hollow { world, entropy, name, number, skew_seconds, nodes, leases, client, pods, due: BTreeMap::new() };
     tokio::time::sleep(Duration::from_millis(node.entropy.below(3000))).await;
     let mut next_lease = Instant::now();
     loop {
@@ -202,11 +201,11 @@ impl Hollow {
         self.api(pod).delete(pod.metadata.name.as_deref().unwrap_or_default(), &params).await.map(drop)
     }
 
-    fn running(&mut self, pod: &Pod) -> Value {
+    fn running(&self, pod: &Pod) -> Value {
         let now = self.now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
         let ip = pod.status.as_ref().and_then(|status| status.pod_ip.clone()).unwrap_or_else(|| {
-            self.next_ip += 1;
-            format!("10.244.{}.{}", self.number, self.next_ip % 250 + 1)
+            let number = self.world.hosts.next_address(self.number);
+            format!("10.{}.{}.{}", 244 + self.number, number / 250, number % 250 + 1)
         });
         let condition = |kind: &str| json!({"type": kind, "status": "True", "lastTransitionTime": now});
         json!({"phase": "Running", "podIP": ip, "podIPs": [{"ip": ip}], "startTime": now,
