@@ -268,9 +268,9 @@ async fn within(
     } else {
         "request did not complete within the allotted timeout"
     };
-    let until = tokio::time::Instant::from_std(passage.started) + limit;
     let work = pass(api, request, origin, query, info, passage);
-    match tokio::time::timeout_at(until, work).await {
+    // By tokio's clock, which a simulation lets run ahead of the machine's: from that, all would be late at once.
+    match tokio::time::timeout(limit, work).await {
         Ok(answered) => answered,
         Err(_) => Err(StatusError { details: Some(Box::default()), ..StatusError::new(504, "Timeout", format!("Timeout: {why}")) }),
     }
