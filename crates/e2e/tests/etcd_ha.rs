@@ -210,7 +210,8 @@ impl Cluster {
 
     /// kill -9 the leader: its log says that it leads.
     fn depose(&mut self, run: &Run, name: &str) -> Result<Duration> {
-        let before = self.holder(run, name)?;
+        // Right after another trouble nobody may lead: who lost its API server has given its lease back.
+        let before = eventually_within(Duration::from_secs(45), "one leads", || self.holder(run, name))?;
         let leader = (0..MACHINES).find(|at| self.fleet.said(*at, name).contains(&before));
         let leader = leader.with_context(|| format!("no log of {name} mentions {before}: {}", self.fleet.log(0, name)))?;
         self.fleet.kill(leader, name)?;

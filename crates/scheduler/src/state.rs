@@ -217,7 +217,7 @@ impl State {
         if hold.is_some() || info.terminating {
             self.queue.remove(&key);
             self.cluster.nominated.remove(&key);
-            if matches!(hold, Some(Hold::Waiting(_))) {
+            if matches!(hold, Some(Hold::Waiting(_) | Hold::Gated)) {
                 self.held.insert(key, pod.clone());
             }
             return;
