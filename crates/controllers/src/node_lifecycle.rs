@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, NodeCondition, Pod, Taint};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::action::{Action, Event, Outcome, to_value};
 use crate::view::{Context, Key, View, Watch, index};
@@ -15,7 +15,11 @@ pub const CONTROLLER: Controller = Controller {
     name: "node-lifecycle-controller",
     identity: "node-controller",
     component: "node-controller",
-    watches: &[Watch::Nodes(|_, node| vec![meta::key(node)])],
+    watches: &[
+        Watch::Nodes(|_, node| vec![meta::key(node)]),
+        // When a node speaks is when that is heard of.
+        Watch::Leases(|_, lease| vec![Key::cluster(meta::name(lease))]),
+    ],
     reconcile,
 };
 
@@ -66,9 +70,9 @@ pub fn reconcile(view: &View<'_>, key: &Key, context: &Context<'_>) -> Outcome {
     outcome
 }
 
-/// How long the node may still be silent; `None`: it has been for too long. What its clock shows says that it spoke, and how
-/// long after it spoke before, but not when: nobody's clock must be right. Nothing counts that was heard before this process
-/// looked.
+/// How long the node may still be silent; `None`: it has been for too long. That its lease or its status tells of another time
+/// than before says that it spoke, just now; not so the time itself: nobody's clock must be right, nor go on evenly. Nothing
+/// counts that was heard before this process looked.
 fn silent_in(view: &View<'_>, node: &Node, context: &Context<'_>, outcome: &mut Outcome) -> Option<Duration> {
     let lease = view.leases.get(LEASE_NAMESPACE, meta::name(node));
     let renewed = lease.and_then(|lease| lease.spec.as_ref().and_then(|spec| spec.renew_time.as_ref().map(|time| time.0)));
@@ -78,20 +82,17 @@ fn silent_in(view: &View<'_>, node: &Node, context: &Context<'_>, outcome: &mut 
         None => context.config.node_startup_grace_seconds,
         Some(_) => context.config.node_monitor_grace_seconds,
     };
-    let stamp = renewed.max(beat).map(Timestamp::as_millisecond);
     let now = i64::try_from(context.uptime.as_millis()).unwrap_or(i64::MAX);
-    let known = context.memory.filter(|memory| memory["uid"] == meta::uid(node));
-    let before = known.and_then(|memory| Some((memory["stamp"].as_i64(), memory["heard"].as_i64()?)));
-    let heard = match before {
-        None => now,
-        Some((old, heard)) if old == stamp => heard,
-        Some((Some(old), heard)) => match stamp.map(|stamp| stamp.saturating_sub(old)) {
-            Some(later) if later > 0 => heard.saturating_add(later).min(now),
-            _ => now,
-        },
-        Some((None, _)) => now,
+    let before = context.memory.filter(|memory| memory["uid"] == meta::uid(node));
+    // What is not told now, as the heartbeat of a node that we doubt, stays what it was.
+    let told = |name: &str, time: Option<Timestamp>| match time {
+        Some(time) => json!(time.as_microsecond()),
+        None => before.map_or(Value::Null, |before| before[name].clone()),
     };
-    outcome.memory = Some(json!({"uid": meta::uid(node), "stamp": stamp, "heard": heard}));
+    let (renewed, beat) = (told("renewed", renewed), told("beat", beat));
+    let silent = before.filter(|before| before["renewed"] == renewed && before["beat"] == beat);
+    let heard = silent.and_then(|before| before["heard"].as_i64()).unwrap_or(now);
+    outcome.memory = Some(json!({"uid": meta::uid(node), "renewed": renewed, "beat": beat, "heard": heard}));
     let left = heard.saturating_add(grace.saturating_mul(1000)).saturating_sub(now);
     u64::try_from(left).ok().filter(|left| *left > 0).map(Duration::from_millis)
 }
@@ -242,6 +243,26 @@ mod tests {
             assert_eq!(model.get::<Node>("", "n1")["status"]["conditions"][0]["status"], "True", "after {seconds} s");
         }
         model.pass(50);
+        model.settle(&CONTROLLER, &key);
+        assert_eq!(model.get::<Node>("", "n1")["status"]["conditions"][0]["status"], "Unknown");
+    }
+
+    #[test]
+    fn a_node_whose_clock_is_set_is_heard_all_the_same() {
+        let (mut model, key) = (cluster(), Key::cluster("n1"));
+        // Each time it speaks its clock has lost some seconds more, or has jumped.
+        for (round, behind) in [0, 9, 18, 27, 36, 45, 54, 63, 72, -3000, 40, 49, 58].into_iter().enumerate() {
+            let now = model.now;
+            model.now = now - jiff::SignedDuration::from_secs(behind);
+            beat(&mut model, "True");
+            model.now = now;
+            model.settle(&CONTROLLER, &key);
+            assert_eq!(taints(&model), ["mine:NoSchedule", "node.kubernetes.io/disk-pressure:NoSchedule"], "round {round}");
+            model.pass(10);
+        }
+        model.pass(39);
+        assert_eq!(model.step(&CONTROLLER, &key), 0, "50 s are not over");
+        model.pass(1);
         model.settle(&CONTROLLER, &key);
         assert_eq!(model.get::<Node>("", "n1")["status"]["conditions"][0]["status"], "Unknown");
     }

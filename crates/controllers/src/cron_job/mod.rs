@@ -14,7 +14,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use machinery::cron::{self, Schedule};
 use serde_json::{Value, json};
 
-use crate::action::{Action, Event, Outcome, reference};
+use crate::action::{Action, Event, Outcome, Target, reference};
 use crate::view::{Context, Key, View, Watch};
 use crate::{Controller, meta};
 
@@ -201,6 +201,8 @@ impl Pass<'_> {
             let text = "too many missed start times. Set or decrease .spec.startingDeadlineSeconds or check clock skew";
             self.tell(Event::warning(self.cron, "TooManyMissedTimes", text.to_owned()));
         }
+        // What is seen may be older than the deletion: its Job would be collected, not be seen, and be made again.
+        let live = Action::RequireLive { target: Target::of(self.cron), uid: meta::uid(self.cron).to_owned() };
         match self.spec.concurrency_policy.as_deref() {
             Some("Forbid") if !self.active().is_empty() => {
                 let text = "Not starting job because prior execution is running and concurrency policy is Forbid";
@@ -208,11 +210,12 @@ impl Pass<'_> {
                 return;
             }
             Some("Replace") => {
+                self.changes.push(live);
                 let replaced: Vec<Action> =
                     jobs.iter().filter(|job| self.is_active(job) && !meta::is_deleting(&***job)).map(|job| self.delete(job)).collect();
                 self.changes.extend(replaced);
             }
-            _ => {}
+            _ => self.changes.push(live),
         }
         self.create(name, at, &zone);
     }

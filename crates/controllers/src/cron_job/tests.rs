@@ -41,6 +41,19 @@ fn end_all(model: &mut Model, condition: &str) {
 }
 
 #[test]
+fn one_that_may_be_gone_is_asked_for_first() {
+    for policy in ["Allow", "Replace"] {
+        let mut model = cron(&json!({"concurrencyPolicy": policy}));
+        assert_eq!((after(&mut model, 400), after(&mut model, 600)), (1, if policy == "Allow" { 2 } else { 1 }));
+        let first = |verb: &str| model.log.iter().rposition(|line| line.starts_with(verb)).unwrap();
+        assert!(first("require CronJob") < first("create Job"), "{:?}", model.log);
+        if policy == "Replace" {
+            assert!(first("require CronJob") < first("delete Job"), "{:?}", model.log);
+        }
+    }
+}
+
+#[test]
 fn jobs_start_on_time_and_old_ones_go() {
     let mut model = cron(&json!({}));
     assert_eq!(model.of_kind::<Job>().len(), 0);

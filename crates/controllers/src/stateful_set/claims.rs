@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use serde_json::json;
 
-use crate::action::{Action, Event};
+use crate::action::{Action, Event, Target};
 use crate::meta;
 
 /// Whether claims go with the set, and whether they go with a pod that was scaled away.
@@ -32,14 +32,9 @@ impl Policy {
     }
 }
 
-/// Corrects the owners of a claim; `condemned` when its pod is being scaled away.
-pub fn correct_owners(
-    set: &StatefulSet,
-    pod: Option<&Pod>,
-    claim: &PersistentVolumeClaim,
-    policy: Policy,
-    condemned: bool,
-) -> Option<Action> {
+/// Corrects the owners of a claim; `condemned` when its pod is being scaled away. Before the set becomes one, the API server
+/// is asked whether it still lives: what is seen may be older than a deletion that left the claim behind, on purpose.
+pub fn correct_owners(set: &StatefulSet, pod: Option<&Pod>, claim: &PersistentVolumeClaim, policy: Policy, condemned: bool) -> Vec<Action> {
     let (set_owns, pod_owns) = match (policy.with_set, policy.with_pod) {
         (with_set, false) => (with_set, false),
         (with_set, true) => (with_set && !condemned, condemned),
@@ -51,7 +46,7 @@ pub fn correct_owners(
         let text = format!(
             "PersistentVolumeClaim {claim} has a conflicting OwnerReference that acts as a manging controller, the retention policy is ignored for this claim"
         );
-        return Some(Action::Record(Event::warning(set, "ConflictingController", text)));
+        return vec![Action::Record(Event::warning(set, "ConflictingController", text))];
     }
     let mut owners: Vec<OwnerReference> = before.iter().filter(|owner| !is_ours(owner)).cloned().collect();
     if set_owns {
@@ -61,7 +56,14 @@ pub fn correct_owners(
         owners.push(meta::controller_ref(pod));
     }
     let uids = |owners: &[OwnerReference]| owners.iter().map(|owner| owner.uid.clone()).collect::<Vec<_>>();
-    (uids(&owners) != uids(&before)).then(|| Action::update(claim, json!({"metadata": {"ownerReferences": owners}})))
+    let mut actions = Vec::new();
+    if uids(&owners) != uids(&before) {
+        if set_owns && before.iter().all(|owner| owner.uid != meta::uid(set)) {
+            actions.push(Action::RequireLive { target: Target::of(set), uid: meta::uid(set).to_owned() });
+        }
+        actions.push(Action::update(claim, json!({"metadata": {"ownerReferences": owners}})));
+    }
+    actions
 }
 
 /// Whether a claim is going, or will go with an earlier pod of the same name.

@@ -199,6 +199,21 @@ fn claims_go_with_pods_or_with_the_set() {
 }
 
 #[test]
+fn a_claim_gets_its_set_as_owner_only_while_the_set_lives() {
+    let mut model = cluster(&json!({}));
+    run(&mut model);
+    model.merge::<StatefulSet>("d", "db", &json!({"spec": {"persistentVolumeClaimRetentionPolicy": {"whenDeleted": "Delete"}}}));
+    model.log.clear();
+    model.settle(&CONTROLLER, &key());
+    let about: Vec<&str> =
+        model.log.iter().map(String::as_str).filter(|line| line.contains("Claim") || line.starts_with("require")).collect();
+    let asked = ["require StatefulSet db"; 3];
+    let claims =
+        ["patch PersistentVolumeClaim data-db-0", "patch PersistentVolumeClaim data-db-1", "patch PersistentVolumeClaim data-db-2"];
+    assert_eq!(about, asked.into_iter().zip(claims).flat_map(|(asked, claim)| [asked, claim]).collect::<Vec<_>>());
+}
+
+#[test]
 fn one_that_goes_makes_no_revision() {
     let mut model = cluster(&json!({}));
     model.merge::<StatefulSet>(
