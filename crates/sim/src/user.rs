@@ -10,13 +10,21 @@ use tokio::time::Instant;
 
 use crate::objects::{Place, cluster, core};
 use crate::operations::{Ask, NAMESPACES, draw};
-use crate::state::{State, is_deleting, text};
+use crate::state::{State, is_deleting, number, text};
 use crate::{World, fixpoint, objects};
 
 /// Before the first fault.
 const CALM: Duration = Duration::from_secs(60);
 /// Free volumes that there should always be.
 const FREE_VOLUMES: usize = 4;
+
+/// What a node has, and a pod that is large beside it.
+const NODE_MILLIS: i64 = 4000;
+const LARGE_MILLIS: i64 = 500;
+/// The most that a Deployment may have beyond what it wants.
+const SURGE: i64 = 2;
+/// What is left of a Deployment that is too large.
+const FEW: i64 = 2;
 
 pub(crate) struct User {
     pub world: World,
@@ -184,6 +192,10 @@ impl User {
             }
             self.gone(&core(namespace, "resourcequotas", "limits"), "Background").await?;
         }
+        for place in self.world.journal.look(|state| too_large(state, self.world.options.nodes)) {
+            self.world.journal.note(&format!("-- the user takes back some of {}, for which there is no room", place.path()));
+            self.change(&place, &json!({"spec": {"replicas": FEW}})).await?;
+        }
         Ok(())
     }
 
@@ -216,6 +228,19 @@ impl User {
     }
 }
 
+/// The Deployments of large pods, if all together, while they roll, do not surely fit on the nodes: what is asked for
+/// must be possible.
+fn too_large(state: &State, nodes: usize) -> Vec<Place> {
+    let room = i64::try_from(nodes).unwrap_or(0) * NODE_MILLIS / 4 * 3;
+    let cpu = |one: &Value| text(one, "/spec/template/spec/containers/0/resources/requests/cpu").trim_end_matches('m').parse().unwrap_or(0);
+    let all: Vec<(&Value, i64)> = state.under("/registry/deployments/").map(|(_, one)| (one, cpu(one))).collect();
+    let asked: i64 = all.iter().map(|(one, cpu)| (number(one, "/spec/replicas") + SURGE) * cpu).sum();
+    let large =
+        |(one, cpu): &&(&Value, i64)| asked > room && *cpu >= LARGE_MILLIS && number(one, "/spec/replicas") > FEW && !is_deleting(one);
+    let place = |(one, _): &(&Value, i64)| objects::apps(text(one, "/metadata/namespace"), "deployments", text(one, "/metadata/name"));
+    all.iter().filter(large).map(place).collect()
+}
+
 fn describe(ask: &Ask) -> String {
     match ask {
         Ask::Create(place, object) => format!("make {} {object}", place.path()),
@@ -223,5 +248,26 @@ fn describe(ask: &Ask) -> String {
         Ask::Delete(place, propagation) => format!("delete {} ({propagation})", place.path()),
         Ask::Evict(namespace, number) => format!("evict pod {number} of {namespace}"),
         Ask::DeletePod(namespace, number) => format!("delete pod {number} of {namespace}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn in_the_end_no_more_is_asked_for_than_there_is_room_for() {
+        let mut state = State::default();
+        let mut ask = |revision: u64, name: &str, replicas: u64, cpu: &str| {
+            let mut one = objects::deployment(name, replicas, "app:v1", cpu);
+            one["metadata"]["namespace"] = json!("beta");
+            state.apply(revision, &format!("/registry/deployments/beta/{name}"), Some(&one.to_string().into_bytes().into()));
+            too_large(&state, 4).iter().map(Place::path).collect::<Vec<_>>()
+        };
+        assert!(ask(1, "web-0", 6, "700m").is_empty());
+        assert!(ask(2, "web-1", 7, "100m").is_empty());
+        let path = |name: &str| format!("/apis/apps/v1/namespaces/beta/deployments/{name}");
+        assert_eq!(ask(3, "web-2", 7, "700m"), [path("web-0"), path("web-2")]);
+        assert!(ask(4, "web-2", 2, "700m").is_empty());
     }
 }
