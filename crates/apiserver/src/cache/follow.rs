@@ -18,6 +18,9 @@ use crate::reached::Teller;
 /// How long a reader waits for the cache to reach a revision, as upstream does.
 const FRESH_WAIT_MAX: Duration = Duration::from_secs(3);
 const RETRY_INTERVAL: Duration = Duration::from_millis(100);
+/// The revision of a store in which nothing has been written. No server has told it to anybody, for it writes before it is
+/// ready: who watches from it asks for all of history, which is too old as it is upstream.
+const NOTHING_WRITTEN: Revision = Revision(1);
 /// What waking one watcher costs, about: a task's turn, an encryption, a system call. Rounds of waking follow each other no
 /// faster than that lets them, so that under load watchers get larger pieces and not more of them. A thousand watchers woken
 /// each millisecond took 12 us of CPU for each event; in pieces of ten events it is a tenth of that.
@@ -241,7 +244,7 @@ impl Cache {
         // A cache that was never filled does not know what it missed.
         self.wait_until_fresh(Revision(0)).await?;
         match self.watch(prefix, interest.clone(), after, filter.clone()) {
-            Err(Error::TooOld { .. }) => {
+            Err(Error::TooOld { .. }) if after > NOTHING_WRITTEN => {
                 let past = Past::open(self.clone(), prefix, after).await?;
                 Cursor::from_the_past(self.clone(), prefix, interest, after, filter, past)
             }

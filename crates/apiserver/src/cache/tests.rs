@@ -167,6 +167,8 @@ fn run<F: Future>(f: F) -> F::Output {
 
 async fn list_and_watch_equal_state(steps: Vec<Step>) {
     let store = Arc::new(Embedded::in_memory());
+    // As a server does before it is ready: nobody has seen the store empty.
+    store.write(put("/other", bytes("o", 0, 0))).await.unwrap();
     let mut cache = caches(&store, Limits::default()).get("/r/x/", extract);
     let prefixes = ["/r/x/", "/r/x/0/"];
     let mut clients: Vec<(Client, &str, Arc<dyn Filter>)> = Vec::new();
@@ -264,6 +266,8 @@ async fn a_watch_goes_on_from_before_the_caches_beginning() {
     let cache = caches(&store, Limits::default()).get("/r/x/", extract);
     cache.wait_until_fresh(Revision(3001)).await.unwrap();
     assert!(matches!(cache.watch("/r/x/", Interest::All, Revision(2), red()), Err(Error::TooOld { .. })));
+    let nothing_written = cache.resume("/r/x/", Interest::All, Revision(1), red()).await;
+    assert!(matches!(nothing_written, Err(Error::TooOld { wanted: Revision(1), .. })), "all of history, which nobody has seen begin");
     let mut cursor = cache.resume("/r/x/", Interest::All, Revision(2), red()).await.unwrap();
     let (mut kinds, mut last) = ([0; 3], Revision(0));
     store.write(delete("/r/x/a")).await.unwrap();
