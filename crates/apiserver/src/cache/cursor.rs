@@ -132,23 +132,8 @@ pub struct Cursor {
 }
 
 impl Cursor {
-    pub(super) fn new(cache: Arc<Cache>, prefix: &str, interest: Interest, after: Revision, filter: Arc<dyn Filter>) -> Result<Self> {
-        Self::start(cache, prefix, interest, after, filter, None)
-    }
-
-    /// One that reads the past first, until it is where the ring begins.
-    pub(super) fn from_the_past(
-        cache: Arc<Cache>,
-        prefix: &str,
-        interest: Interest,
-        after: Revision,
-        filter: Arc<dyn Filter>,
-        past: Past,
-    ) -> Result<Self> {
-        Self::start(cache, prefix, interest, after, filter, Some(past))
-    }
-
-    fn start(
+    /// With a past it reads that first, until it is where the ring begins.
+    pub(super) fn new(
         cache: Arc<Cache>,
         prefix: &str,
         interest: Interest,

@@ -235,7 +235,7 @@ impl Cache {
     /// Follows changes under a prefix (the resource's own or a namespace's) after a revision. Nothing outside of `interest`
     /// is seen.
     pub fn watch(self: &Arc<Self>, prefix: &str, interest: Interest, after: Revision, filter: Arc<dyn Filter>) -> Result<Cursor> {
-        Cursor::new(self.clone(), prefix, interest, after, filter)
+        Cursor::new(self.clone(), prefix, interest, after, filter, None)
     }
 
     /// As [`Cache::watch`], also from before the ring begins: what lies between is read from the store. `TooOld` only where the
@@ -246,7 +246,7 @@ impl Cache {
         match self.watch(prefix, interest.clone(), after, filter.clone()) {
             Err(Error::TooOld { .. }) if after > NOTHING_WRITTEN => {
                 let past = Past::open(self.clone(), prefix, after).await?;
-                Cursor::from_the_past(self.clone(), prefix, interest, after, filter, past)
+                Cursor::new(self.clone(), prefix, interest, after, filter, Some(past))
             }
             other => other,
         }
