@@ -1,15 +1,14 @@
 //! What a component's requests to the API server, its work queues and its elections are counted by: upstream's names. The
 //! component has a [`Registry`] of its own, and gives it to its client and its queues.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
-use http::{Method, Request, Response};
+use http::{Request, Response};
 use kube::client::Body;
-use telemetry::metrics::{Histogram, Registry};
+use telemetry::metrics::Registry;
 use tokio::time::Instant;
 use tower::Service;
 
@@ -46,45 +45,18 @@ telemetry::metrics_table! {
         "Keys that come again after a failure."
 }
 
-/// By method and code; 0: there was no answer.
-type Known = HashMap<(Method, u16), Arc<Histogram>>;
-
-/// What a client counts in: found once, not for every request.
-#[derive(Clone)]
-struct Counted {
-    registry: Arc<Registry>,
-    host: Arc<str>,
-    known: Arc<Mutex<Known>>,
-}
-
 /// A service whose requests are counted.
 #[derive(Clone)]
 pub struct Metered<S> {
     service: S,
-    counted: Counted,
+    registry: Arc<Registry>,
+    host: Arc<str>,
 }
 
 impl<S> Metered<S> {
     /// `host` is where the API server is, as `host:port`.
     pub fn new(service: S, registry: Arc<Registry>, host: &str) -> Self {
-        Self { service, counted: Counted { registry, host: host.into(), known: Arc::default() } }
-    }
-}
-
-/// The text of a code; `<error>` where there was no answer, as client-go says it.
-fn code_text(code: u16) -> String {
-    if code == 0 { "<error>".to_owned() } else { code.to_string() }
-}
-
-impl Counted {
-    fn note(&self, method: Method, code: u16, began: Instant) {
-        let host = &*self.host;
-        let duration = |method: &Method| self.registry.family(&REQUEST_DURATION).with(&[host, method.as_str()]);
-        duration(&method).observe(began.elapsed().as_secs_f64());
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let series = known.entry((method, code));
-        let method = series.key().0.clone();
-        series.or_insert_with(|| self.registry.family(&REQUESTS).with(&[&code_text(code), host, method.as_str()])).add(1.0);
+        Self { service, registry, host: host.into() }
     }
 }
 
@@ -104,11 +76,16 @@ where
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let (method, began, counted) = (request.method().clone(), Instant::now(), self.counted.clone());
+        let (method, began) = (request.method().clone(), Instant::now());
+        let (registry, host) = (self.registry.clone(), self.host.clone());
         let answer = self.service.call(request);
         async move {
             let answer = answer.await;
-            counted.note(method, answer.as_ref().map_or(0, |a| a.status().as_u16()), began);
+            registry.observe(&REQUEST_DURATION, &[&host, method.as_str()], began.elapsed().as_secs_f64());
+            let status = answer.as_ref().map(Response::status);
+            // Where there was no answer, client-go says so, too.
+            let code = status.as_ref().map_or("<error>", http::StatusCode::as_str);
+            registry.count(&REQUESTS, &[code, &host, method.as_str()]);
             answer
         }
         .boxed()
@@ -130,6 +107,8 @@ impl<S> tower::Layer<S> for Layer {
 #[cfg(test)]
 mod tests {
     use std::convert::Infallible;
+
+    use http::Method;
 
     use super::*;
 
