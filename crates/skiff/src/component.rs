@@ -13,9 +13,6 @@ use http::{Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use k8s_openapi::api::authorization::v1::SubjectAccessReview;
-use kube::Api;
-use kube::api::PostParams;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
@@ -157,19 +154,13 @@ impl Component {
         };
         let (path, verb) = (request.uri().path(), request.method().as_str().to_lowercase());
         let (user, groups) = caller;
-        let review = serde_json::json!({
-            "apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview", "metadata": {},
-            "spec": { "user": user, "groups": groups, "nonResourceAttributes": { "verb": verb, "path": path } },
-        });
-        let allowed = match serde_json::from_value::<SubjectAccessReview>(review) {
-            Ok(review) => Api::all(self.client.clone()).create(&PostParams::default(), &review).await,
-            Err(error) => return Err(text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n"))),
-        };
-        match allowed {
-            Ok(answer) if answer.status.as_ref().is_some_and(|s| s.allowed) => Ok(()),
-            Ok(_) => Err(text(StatusCode::FORBIDDEN, format!("forbidden: User {user:?} cannot {verb} path {path:?}\n"))),
+        let attributes = serde_json::json!({ "verb": verb, "path": path });
+        let spec = serde_json::json!({ "user": user, "groups": groups, "nonResourceAttributes": attributes });
+        match crate::review::is_allowed(&self.client, &spec).await {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(text(StatusCode::FORBIDDEN, format!("forbidden: User {user:?} cannot {verb} path {path:?}\n"))),
             Err(error) => {
-                tracing::warn!(%error, "a request could not be reviewed");
+                tracing::warn!("a request could not be reviewed: {error:#}");
                 Err(text(StatusCode::INTERNAL_SERVER_ERROR, "Internal Server Error: the request could not be reviewed\n"))
             }
         }
@@ -179,6 +170,7 @@ impl Component {
 #[cfg(test)]
 mod tests {
     use kube::client::Body;
+    use rustls::pki_types::pem::PemObject as _;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
     use super::*;
@@ -198,43 +190,12 @@ mod tests {
         Ok(Response::builder().status(201).body(Body::from(object.to_string().into_bytes())).unwrap())
     }
 
-    async fn get(port: u16, path: &str, token: &str) -> String {
-        #[derive(Debug)]
-        struct Any(Arc<rustls::crypto::CryptoProvider>);
-        impl rustls::client::danger::ServerCertVerifier for Any {
-            fn verify_server_cert(
-                &self,
-                _: &rustls::pki_types::CertificateDer<'_>,
-                _: &[rustls::pki_types::CertificateDer<'_>],
-                _: &rustls::pki_types::ServerName<'_>,
-                _: &[u8],
-                _: rustls::pki_types::UnixTime,
-            ) -> Result<rustls::client::danger::ServerCertVerified, rustls::Error> {
-                Ok(rustls::client::danger::ServerCertVerified::assertion())
-            }
-            fn verify_tls12_signature(
-                &self,
-                _: &[u8],
-                _: &rustls::pki_types::CertificateDer<'_>,
-                _: &rustls::DigitallySignedStruct,
-            ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
-                Ok(rustls::client::danger::HandshakeSignatureValid::assertion())
-            }
-            fn verify_tls13_signature(
-                &self,
-                _: &[u8],
-                _: &rustls::pki_types::CertificateDer<'_>,
-                _: &rustls::DigitallySignedStruct,
-            ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
-                Ok(rustls::client::danger::HandshakeSignatureValid::assertion())
-            }
-            fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
-                self.0.signature_verification_algorithms.supported_schemes()
-            }
-        }
+    async fn get(port: u16, certificate_pem: &str, path: &str, token: &str) -> String {
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(rustls::pki_types::CertificateDer::from_pem_slice(certificate_pem.as_bytes()).unwrap()).unwrap();
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let builder = rustls::ClientConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions().unwrap();
-        let config = builder.dangerous().with_custom_certificate_verifier(Arc::new(Any(provider))).with_no_client_auth();
+        let builder = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+        let config = builder.with_root_certificates(roots).with_no_client_auth();
         let tcp = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
         let name = rustls::pki_types::ServerName::try_from("localhost").unwrap();
         let mut io = tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, tcp).await.unwrap();
@@ -262,12 +223,13 @@ mod tests {
         };
         let serving = Serving::bind(component, &secure).await.unwrap();
         let (port, cancel) = (serving.port(), CancellationToken::new());
+        let get = |path, token| get(port, &identity.cert_pem, path, token);
         let running = tokio::spawn(serving.run(cancel.clone()));
-        assert!(get(port, "/livez", "").await.ends_with("\r\n\r\nok"));
-        assert!(get(port, "/metrics", "").await.contains("403 Forbidden"));
-        assert!(get(port, "/metrics", "wrong").await.contains("401 Unauthorized"));
-        assert!(get(port, "/metrics", "secret").await.contains("\nworkqueue_adds_total{name=\"deployment\"} 1\n"));
-        assert!(get(port, "/else", "secret").await.contains("404 Not Found"));
+        assert!(get("/livez", "").await.ends_with("\r\n\r\nok"));
+        assert!(get("/metrics", "").await.contains("403 Forbidden"));
+        assert!(get("/metrics", "wrong").await.contains("401 Unauthorized"));
+        assert!(get("/metrics", "secret").await.contains("\nworkqueue_adds_total{name=\"deployment\"} 1\n"));
+        assert!(get("/else", "secret").await.contains("404 Not Found"));
         cancel.cancel();
         running.await.unwrap();
     }

@@ -12,6 +12,7 @@ mod node;
 mod own_objects;
 mod process;
 mod progress;
+mod review;
 mod roles;
 mod signer;
 mod snapshots;

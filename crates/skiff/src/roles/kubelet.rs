@@ -10,10 +10,8 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use client::Informers;
 use futures::FutureExt;
-use k8s_openapi::api::authorization::v1::SubjectAccessReview;
 use k8s_openapi::api::core::v1::Taint;
 use kube::Client;
-use kube::api::{Api, PostParams};
 use kubelet::Kubelet;
 use serde_json::json;
 
@@ -149,21 +147,15 @@ fn server(flags: &Flags, client: &Client) -> Result<Option<kubelet::ServerConfig
 /// Asks the API server whether a request to the kubelet's own server is allowed, as upstream's webhook mode does.
 pub fn by_review(client: Client) -> kubelet::Authorizer {
     Arc::new(move |request: kubelet::Request| {
-        let api: Api<SubjectAccessReview> = Api::all(client.clone());
+        let client = client.clone();
         async move {
             for subresource in &request.subresources {
-                let review = json!({
-                    "apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview", "metadata": {},
-                    "spec": {
-                        "user": request.user, "groups": request.groups,
-                        "resourceAttributes": { "verb": request.verb, "resource": "nodes", "subresource": subresource },
-                    },
-                });
-                let Ok(review) = serde_json::from_value::<SubjectAccessReview>(review) else { return false };
-                match api.create(&PostParams::default(), &review).await {
-                    Ok(answer) if answer.status.as_ref().is_some_and(|s| s.allowed) => return true,
-                    Ok(_) => {}
-                    Err(error) => tracing::warn!(%error, "a request to the kubelet could not be reviewed"),
+                let attributes = json!({ "verb": request.verb, "resource": "nodes", "subresource": subresource });
+                let spec = json!({ "user": request.user, "groups": request.groups, "resourceAttributes": attributes });
+                match crate::review::is_allowed(&client, &spec).await {
+                    Ok(true) => return true,
+                    Ok(false) => {}
+                    Err(error) => tracing::warn!("a request to the kubelet could not be reviewed: {error:#}"),
                 }
             }
             false
