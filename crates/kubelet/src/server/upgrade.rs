@@ -4,13 +4,10 @@
 use std::sync::Arc;
 
 use cri::v1;
-use futures::future;
 use http::{Request, Response, StatusCode, Uri};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use super::Context;
@@ -18,9 +15,6 @@ use super::log_stream::instances;
 use super::routes::{Body, plain, query};
 use crate::kubelet::Node;
 use crate::labels;
-
-/// How long what comes back may take to arrive when nothing goes on any more.
-const LAST: std::time::Duration = std::time::Duration::from_secs(10);
 
 fn failed(status: &tonic::Status) -> Response<Body> {
     plain(StatusCode::INTERNAL_SERVER_ERROR, format!("{}\n", crate::images::error_text(status)))
@@ -152,90 +146,10 @@ async fn pass(context: &Arc<Context>, url: &str, mut request: Request<Incoming>)
             tokio::select! {
                 biased;
                 () = cancel.cancelled() => {}
-                () = join(near, far) => {}
+                () = ::upgrade::join(near, far) => {}
             }
         });
     }
     let (parts, body) = answer.into_parts();
     Response::from_parts(parts, body.map_err(std::io::Error::other).boxed_unsync())
-}
-
-async fn join(near: OnUpgrade, far: OnUpgrade) {
-    match tokio::try_join!(near, far) {
-        Ok((near, far)) => copy(TokioIo::new(near), TokioIo::new(far)).await,
-        Err(error) => tracing::debug!(%error, "a connection was not upgraded"),
-    }
-}
-
-/// Copies both ways to both ends. Where one way breaks, what the other one still brings is not lost with it: a command that
-/// ended takes no more input, and its last words may be on their way.
-async fn copy(near: impl AsyncRead + AsyncWrite, far: impl AsyncRead + AsyncWrite) {
-    let ((mut from_near, mut to_near), (mut from_far, mut to_far)) = (tokio::io::split(near), tokio::io::split(far));
-    let onward = async {
-        tokio::io::copy(&mut from_near, &mut to_far).await?;
-        to_far.shutdown().await
-    };
-    let back = async {
-        tokio::io::copy(&mut from_far, &mut to_near).await?;
-        to_near.shutdown().await
-    };
-    tokio::pin!(onward, back);
-    let (first, rest) = tokio::select! {
-        biased;
-        ended = &mut back => (ended, future::Either::Left(onward)),
-        ended = &mut onward => (ended, future::Either::Right(back)),
-    };
-    let rest = match first {
-        Ok(()) => rest.await,
-        Err(_) => tokio::time::timeout(LAST, rest).await.unwrap_or(Ok(())),
-    };
-    if let Err(error) = first.and(rest) {
-        tracing::debug!(%error, "an upgraded connection ended");
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::pin::Pin;
-    use std::task::{Context, Poll};
-
-    use tokio::io::AsyncReadExt as _;
-
-    use super::*;
-
-    /// A backend that has said all it will, and takes nothing more.
-    struct Deaf(std::io::Cursor<Vec<u8>>);
-
-    impl AsyncRead for Deaf {
-        fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut tokio::io::ReadBuf<'_>) -> Poll<std::io::Result<()>> {
-            Pin::new(&mut self.0).poll_read(cx, buffer)
-        }
-    }
-
-    impl AsyncWrite for Deaf {
-        fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, _: &[u8]) -> Poll<std::io::Result<usize>> {
-            Poll::Ready(Err(std::io::ErrorKind::BrokenPipe.into()))
-        }
-
-        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-            Poll::Ready(Ok(()))
-        }
-
-        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-            Poll::Ready(Ok(()))
-        }
-    }
-
-    #[tokio::test]
-    async fn last_words_arrive_although_input_is_not_taken() {
-        // The client is slow, and does not stop to talk.
-        let (mut client, near) = tokio::io::duplex(16);
-        let copying = tokio::spawn(copy(near, Deaf(std::io::Cursor::new(vec![b'x'; 10_000]))));
-        client.write_all(b"input").await.unwrap();
-        let mut heard = Vec::new();
-        client.read_to_end(&mut heard).await.unwrap();
-        assert_eq!(heard.len(), 10_000);
-        drop(client);
-        copying.await.unwrap();
-    }
 }
