@@ -47,8 +47,8 @@ fn components(options: &Options, dir: &Path) -> Result<(Process, Process)> {
     let manager = manager.into_iter().chain(flag("--root-ca-file", data.join("pki/ca.crt")));
     let scheduler = flag("--kubeconfig", data.join("scheduler.kubeconfig")).into_iter();
     Ok((
-        spawn(&options.binary, "kube-controller-manager", manager, &dir.join("controller-manager.log"))?,
-        spawn(&options.binary, "kube-scheduler", scheduler, &dir.join("scheduler.log"))?,
+        spawn(&options.binary()?, "kube-controller-manager", manager, &dir.join("controller-manager.log"))?,
+        spawn(&options.binary()?, "kube-scheduler", scheduler, &dir.join("scheduler.log"))?,
     ))
 }
 

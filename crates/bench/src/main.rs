@@ -4,6 +4,7 @@
 mod api;
 mod bare;
 mod batch;
+mod binary;
 mod connection;
 mod engine;
 mod fill;
@@ -68,9 +69,9 @@ pub struct Options {
     /// Its process, to account CPU and memory.
     #[arg(long, global = true)]
     pid: Option<u32>,
-    /// The skiff binary to start.
-    #[arg(long, global = true, env = "SKIFF", default_value = "target/release/skiff")]
-    binary: PathBuf,
+    /// The skiff binary to start; the one of this build if not given.
+    #[arg(long, global = true, env = "SKIFF")]
+    binary: Option<PathBuf>,
     /// Where data goes; a temporary directory if not given. Its disk is what is measured.
     #[arg(long, global = true)]
     data_dir: Option<PathBuf>,
@@ -90,6 +91,10 @@ pub struct Options {
 }
 
 impl Options {
+    fn binary(&self) -> anyhow::Result<PathBuf> {
+        binary::find(self.binary.as_deref())
+    }
+
     fn duration(&self) -> Duration {
         Duration::from_secs_f64(self.seconds.clamp(0.1, 3600.0))
     }

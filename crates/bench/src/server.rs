@@ -68,8 +68,9 @@ impl Server {
         let log = dir.with_extension("log");
         std::fs::create_dir_all(dir)?;
         let arguments = ["--bind-address", "127.0.0.1", "--secure-port", &port.to_string(), "--data-dir"].map(std::ffi::OsString::from);
+        let binary = options.binary()?;
         let begin = Instant::now();
-        let mut process = spawn(&options.binary, role, arguments.into_iter().chain([dir.into()]), &log)?;
+        let mut process = spawn(&binary, role, arguments.into_iter().chain([dir.into()]), &log)?;
         let pid = process.0.id();
         let kubeconfig = dir.join("admin.kubeconfig");
         loop {
@@ -125,7 +126,7 @@ pub fn spawn(binary: &Path, role: &str, arguments: impl Iterator<Item = std::ffi
     let mut command = Command::new(binary);
     command.arg(role).args(arguments).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
     let child = command.spawn();
-    child.map(Process).with_context(|| format!("starting {} (build it, or name another with --binary)", binary.display()))
+    child.map(Process).with_context(|| format!("starting {}", binary.display()))
 }
 
 /// CPU time a process used so far, of all threads.
