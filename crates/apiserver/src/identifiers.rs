@@ -2,7 +2,9 @@
 
 use std::cell::RefCell;
 
-const ALPHABET: &[u8; 27] = b"bcdfghjklmnpqrstvwxz2456789";
+use machinery::names::SUFFIX_ALPHABET;
+use mix::Random;
+
 /// Generated names are cut so that the five random letters fit into 63.
 const GENERATED_BASE_MAX: usize = 58;
 /// Randomness taken at once: each request has an audit id, and asking the generator for 16 bytes costs almost what asking for
@@ -17,14 +19,14 @@ thread_local! {
 
 /// What stands in for randomness and time on this thread while a simulation runs on it.
 struct Simulated {
-    seed: u64,
+    random: Random,
     clock: Box<dyn Fn() -> jiff::Timestamp>,
 }
 
 /// Takes names and times of objects from a seed and a clock, on this thread, so that a run of a single-threaded simulation
 /// can be repeated. Tokens and certificates stay real.
 pub fn simulate(seed: u64, clock: impl Fn() -> jiff::Timestamp + 'static) {
-    SIMULATED.with_borrow_mut(|simulated| *simulated = Some(Simulated { seed, clock: Box::new(clock) }));
+    SIMULATED.with_borrow_mut(|simulated| *simulated = Some(Simulated { random: Random(seed), clock: Box::new(clock) }));
 }
 
 /// Whether a simulation runs on this thread.
@@ -32,17 +34,10 @@ pub(crate) fn is_simulated() -> bool {
     SIMULATED.with_borrow(Option::is_some)
 }
 
-/// Splitmix64.
 fn simulated_bytes(bytes: &mut [u8]) -> bool {
     SIMULATED.with_borrow_mut(|simulated| {
-        let Some(Simulated { seed, .. }) = simulated else { return false };
-        for chunk in bytes.chunks_mut(8) {
-            *seed = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
-            let mut z = *seed;
-            z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-            z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-            chunk.copy_from_slice(&(z ^ (z >> 31)).to_le_bytes()[..chunk.len()]);
-        }
+        let Some(Simulated { random, .. }) = simulated else { return false };
+        random.fill(bytes);
         true
     })
 }
@@ -99,7 +94,7 @@ pub fn uuid() -> String {
 
 /// Five letters as upstream's `rand.String` makes them.
 pub fn suffix() -> String {
-    random::<5>().iter().map(|b| char::from(ALPHABET[usize::from(*b) % ALPHABET.len()])).collect()
+    random::<5>().iter().map(|b| char::from(SUFFIX_ALPHABET[usize::from(*b) % SUFFIX_ALPHABET.len()])).collect()
 }
 
 /// A random number below `bound`.

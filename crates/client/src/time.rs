@@ -43,7 +43,7 @@ impl Clock {
     }
 }
 
-/// Random numbers (splitmix64), good for names and jitter, not for secrets. Clones share one sequence.
+/// Random numbers (SplitMix64), good for names and jitter, not for secrets. Clones share one sequence.
 #[derive(Clone, Debug)]
 pub struct Entropy(Arc<AtomicU64>);
 
@@ -59,11 +59,7 @@ impl Entropy {
     }
 
     pub fn next_u64(&self) -> u64 {
-        const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
-        let mut z = self.0.fetch_add(STEP, Ordering::Relaxed).wrapping_add(STEP);
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+        mix::scramble(self.0.fetch_add(mix::STEP, Ordering::Relaxed).wrapping_add(mix::STEP))
     }
 
     /// A number from 0 to `limit - 1`; 0 when the limit is 0.

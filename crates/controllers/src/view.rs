@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use machinery::names::SUFFIX_ALPHABET;
+use mix::Random;
 use serde_json::Value;
 
 use crate::k8s;
@@ -147,9 +149,6 @@ pub struct Context<'a> {
     seed: Cell<u64>,
 }
 
-/// Upstream's alphabet of random names: no vowels, no digits that look like letters.
-pub const NAME_ALPHABET: &[u8; 27] = b"bcdfghjklmnpqrstvwxz2456789";
-
 impl<'a> Context<'a> {
     pub fn new(now: Timestamp, seed: u64, config: &'a Config, failure: Option<&'a Failure>) -> Self {
         let uptime = Duration::try_from(now.duration_since(Timestamp::UNIX_EPOCH)).unwrap_or_default();
@@ -178,19 +177,16 @@ impl<'a> Context<'a> {
         let mut suffix = String::with_capacity(5);
         for _ in 0..5 {
             let letter = usize::try_from(number % 27).unwrap_or(0);
-            suffix.push(char::from(NAME_ALPHABET[letter]));
+            suffix.push(char::from(SUFFIX_ALPHABET[letter]));
             number /= 27;
         }
         suffix
     }
 
-    /// Splitmix64 of the seed.
     fn random(&self) -> u64 {
-        let seed = self.seed.get().wrapping_add(0x9e37_79b9_7f4a_7c15);
-        self.seed.set(seed);
-        let mut z = seed;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+        let mut random = Random(self.seed.get());
+        let number = random.next_u64();
+        self.seed.set(random.0);
+        number
     }
 }

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, ensure};
-use store::disk::sim::Random;
+use mix::Random;
 use store::history::{Answer, Call, Expecting, History, Watched};
 use tokio::sync::watch;
 use tokio::task::JoinSet;

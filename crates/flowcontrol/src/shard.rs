@@ -6,10 +6,7 @@ pub const HAND_MAX: usize = 15;
 /// The hash of a flow: of its FlowSchema and what tells its flows apart.
 pub fn flow_hash(schema: &str, distinguisher: &str) -> u64 {
     // FNV-1a, then a finalizer: dealing uses the high bits as much as the low ones.
-    let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
-    for byte in schema.bytes().chain([0]).chain(distinguisher.bytes()) {
-        hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-    }
+    let mut hash = mix::Fnv64::of(schema.bytes().chain([0]).chain(distinguisher.bytes()));
     hash ^= hash >> 33;
     hash = hash.wrapping_mul(0xff51_afd7_ed55_8ccd);
     hash ^= hash >> 33;

@@ -8,6 +8,7 @@ use std::sync::{Arc, LazyLock};
 use machinery::defaults::Defaults;
 use machinery::gvk::{GroupVersion, GroupVersionKind, GroupVersionResource};
 use machinery::schema::{Field, Type, TypeId};
+use mix::Fnv64;
 
 use crate::resource::{Column, DefaultDeletion, Generation, NameRule, Resource, Selectable, Subresource};
 use crate::types::{full_name, shared_types, types};
@@ -143,8 +144,7 @@ impl Table {
 
 /// FNV: names of our own, so nobody can make them meet.
 fn hash(names: [&str; 3]) -> u64 {
-    let bytes = names.into_iter().flat_map(|name| name.bytes().chain([0]));
-    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+    Fnv64::of(names.into_iter().flat_map(|name| name.bytes().chain([0])))
 }
 
 fn words(text: &str) -> Vec<String> {

@@ -2,7 +2,7 @@
 
 /// FNV-1a, 64 bits, folded by a final mix so that every bit depends on every byte.
 pub fn hash(text: &str) -> u64 {
-    let mut h = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0000_0100_0000_01b3));
+    let mut h = mix::Fnv64::of(text.bytes());
     h ^= h >> 33;
     h = h.wrapping_mul(0xff51_afd7_ed55_8ccd);
     h ^ (h >> 33)

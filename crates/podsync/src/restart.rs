@@ -34,9 +34,6 @@ pub fn restarts(pod: &Pod, c: &Container, code: i32, init: bool) -> bool {
 /// A hash of what a change of makes a container be restarted: name and image (FNV-1a, as upstream). It is kept on the
 /// container, so it must never change between versions.
 pub fn hash(c: &Container) -> String {
-    let mut h: u32 = 0x811c_9dc5;
-    for b in c.name.bytes().chain([0]).chain(c.image.as_deref().unwrap_or_default().bytes()) {
-        h = (h ^ u32::from(b)).wrapping_mul(0x0100_0193);
-    }
-    format!("{h:x}")
+    let image = c.image.as_deref().unwrap_or_default();
+    format!("{:x}", mix::Fnv32::of(c.name.bytes().chain([0]).chain(image.bytes())))
 }

@@ -7,6 +7,7 @@ use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use mix::Fnv64;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -16,13 +17,6 @@ use crate::state::{State, describe, is_secret};
 
 /// Lines that a failing run shows.
 const RECENT_LINES: usize = 60;
-
-const FNV_OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
-
-/// FNV-1a.
-fn fnv(hash: u64, bytes: &[u8]) -> u64 {
-    bytes.iter().fold(hash, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
-}
 
 thread_local! {
     /// In whose name the request that is being worked on was made.
@@ -43,7 +37,7 @@ struct Inner {
     until: Option<u64>,
     show: Option<String>,
     steps: u64,
-    hash: u64,
+    hash: Fnv64,
     lines: VecDeque<String>,
     faults: BTreeMap<&'static str, u64>,
     violation: Option<String>,
@@ -76,7 +70,7 @@ impl Journal {
             until: options.until,
             show: options.show.clone(),
             steps: 0,
-            hash: FNV_OFFSET,
+            hash: Fnv64::default(),
             lines: VecDeque::new(),
             faults: BTreeMap::new(),
             violation: None,
@@ -137,7 +131,7 @@ impl Journal {
             return;
         };
         let value = value.filter(|_| !is_secret(key)).map_or(&b""[..], |bytes| bytes);
-        let hash = fnv(FNV_OFFSET, value) & 0xffff;
+        let hash = Fnv64::of(value.iter().copied()) & 0xffff;
         let shown = who.rsplit(':').next().unwrap_or_default();
         let text = format!("#{} r{revision} {shown}: {} [{hash:04x}]", inner.steps, describe(key, old.as_deref(), new.as_deref()));
         inner.line(&text);
@@ -180,7 +174,7 @@ impl Journal {
         let inner = self.lock();
         Report {
             steps: inner.steps,
-            hash: inner.hash,
+            hash: inner.hash.0,
             faults: inner.faults.clone(),
             virtual_seconds: inner.start.elapsed().as_secs(),
             trace: inner.lines.iter().cloned().collect(),
@@ -211,7 +205,7 @@ impl Inner {
         if write!(line, "{:>9.3} {text}", at.as_secs_f64()).is_err() {
             line.push_str(text);
         }
-        self.hash = fnv(self.hash, line.as_bytes());
+        self.hash.eat(line.bytes());
         if !self.keep_all && self.lines.len() >= RECENT_LINES {
             self.lines.pop_front();
         }

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures::StreamExt;
-use store::disk::sim::Random;
+use mix::Random;
 use store::history::{Answer, Call, Expecting, History, Seen, Ticket, Watched};
 use store::{Embedded, Error, Expect, KeyValue, Op, Options, Revision, Store, WatchItem};
 

@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
+use mix::Fnv64;
+
 use super::{Desc, Histogram, Kind, head, label};
 
 const DURATIONS: &[f64] =
@@ -66,24 +68,10 @@ pub struct Requests {
 /// Counts a request as long as it lives.
 pub struct InFlight<'a>(&'a AtomicUsize);
 
-/// FNV: short texts, no attacker in labels of served resources.
-struct Fnv(u64);
-
-impl Hasher for Fnv {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
-        }
-    }
-}
-
 impl Requests {
     pub fn series(&self, labels: &RequestLabels<'_>) -> Arc<Series> {
-        let mut hasher = Fnv(0xcbf2_9ce4_8422_2325);
+        // Short texts, and no attacker in labels of served resources.
+        let mut hasher = Fnv64::default();
         labels.hash(&mut hasher);
         let hash = hasher.finish();
         if let Some(found) = self.series.read().unwrap_or_else(PoisonError::into_inner).get(&hash) {

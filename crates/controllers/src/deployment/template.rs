@@ -1,10 +1,11 @@
 //! Telling pod templates apart, and the hash that names a ReplicaSet after its template.
 
 use k8s_openapi::api::core::v1::PodTemplateSpec;
+use machinery::names::SUFFIX_ALPHABET;
+use mix::Fnv32;
 use serde_json::Value;
 
 use crate::action::to_value;
-use crate::view::NAME_ALPHABET;
 
 pub const HASH_LABEL: &str = "pod-template-hash";
 
@@ -32,15 +33,10 @@ fn without_hash(template: &PodTemplateSpec) -> Value {
 /// Upstream hashes a dump of its own types; here it is the canonical JSON (sorted keys, absent fields left out), which a
 /// release of the types that adds fields does not change. Nothing relies on the value: templates are compared in full.
 pub fn hash(template: &PodTemplateSpec, collisions: Option<i32>) -> String {
-    let mut hash: u32 = 0x811c_9dc5;
-    let mut eat = |bytes: &[u8]| {
-        for byte in bytes {
-            hash = (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193);
-        }
-    };
-    eat(to_value(template).to_string().as_bytes());
+    let mut hash = Fnv32::default();
+    hash.eat(to_value(template).to_string().into_bytes());
     if let Some(collisions) = collisions {
-        eat(&u64::try_from(collisions).unwrap_or(0).to_le_bytes());
+        hash.eat(u64::try_from(collisions).unwrap_or(0).to_le_bytes());
     }
-    hash.to_string().bytes().map(|digit| char::from(NAME_ALPHABET[usize::from(digit) % 27])).collect()
+    hash.0.to_string().bytes().map(|digit| char::from(SUFFIX_ALPHABET[usize::from(digit) % 27])).collect()
 }

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use mix::Random;
 use tokio::sync::oneshot;
 
 use crate::core::{Outcome, Submitted, Writable};
-use crate::disk::sim::{Faults, Random, SimDisk};
+use crate::disk::sim::{Faults, SimDisk};
 use crate::embedded::{Options, Shared, prepare};
 use crate::state::State;
 use crate::writer::Writer;

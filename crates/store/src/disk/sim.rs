@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use mix::Random;
+
 use super::{Disk, DiskFile, SyncPoint};
 
 const SECTOR_BYTES: usize = 512;
@@ -88,7 +90,7 @@ impl SimDisk {
     pub fn crash(&self) -> SimDisk {
         let mut inner = self.lock();
         inner.dead = true;
-        let mut random = Random(inner.random.next());
+        let mut random = Random(inner.random.next_u64());
         let names = crashed_names(&inner, &mut random);
         let mut inodes = BTreeMap::new();
         for number in names.values() {
@@ -322,28 +324,5 @@ impl DiskFile for SimFile {
             inode.synced.extend_from_slice(&inode.bytes[from..]);
         }
         Ok(())
-    }
-}
-
-/// SplitMix64: small, seeded, good enough to choose faults.
-#[derive(Clone, Default)]
-pub struct Random(pub u64);
-
-impl Random {
-    pub(crate) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    pub fn below(&mut self, n: u64) -> u64 {
-        self.next() % n.max(1)
-    }
-
-    /// True once in `n`.
-    pub(crate) fn chance(&mut self, n: u64) -> bool {
-        self.below(n) == 0
     }
 }

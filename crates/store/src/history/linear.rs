@@ -167,13 +167,8 @@ impl<'a> Search<'a> {
 
 /// A number as good as random, so that sets can be told apart by the sum of their members'.
 fn mixed(i: u64) -> u128 {
-    let mix = |seed: u64| {
-        let mut z = i.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ seed;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    };
-    u128::from(mix(0x0123_4567_89ab_cdef)) << 64 | u128::from(mix(0xfedc_ba98_7654_3210))
+    let half = |seed: u64| u128::from(mix::scramble(i.wrapping_add(1).wrapping_mul(mix::STEP) ^ seed));
+    half(0x0123_4567_89ab_cdef) << 64 | half(0xfedc_ba98_7654_3210)
 }
 
 pub(super) fn check(operations: &[Operation]) -> Result<(), String> {
