@@ -103,9 +103,6 @@ impl Checker<'_, '_, '_> {
     }
 
     fn named_type(&self, name: &str) -> Option<Type> {
-        if let Some(of) = self.env.objects.get(name) {
-            return Some(Type::Object(of.clone()));
-        }
         if self.env.mutation && (name == "JSONPatch" || name == "Object" || name.starts_with("Object.")) {
             return Some(decls::mutation_type(name));
         }

@@ -16,7 +16,7 @@ use crate::plan::{self, Planner, Step};
 use crate::regexes::{self, Regexes};
 use crate::source::Source;
 use crate::time;
-use crate::types::{ObjectType, Type};
+use crate::types::Type;
 use crate::value::Value;
 use crate::variables::Variables;
 
@@ -24,7 +24,6 @@ use crate::variables::Variables;
 #[derive(Clone, Debug, Default)]
 pub struct Env {
     pub(crate) variables: BTreeMap<String, Type>,
-    pub(crate) objects: BTreeMap<String, Arc<ObjectType>>,
     pub(crate) mutation: bool,
     pub(crate) bindings: bool,
 }
@@ -53,12 +52,6 @@ impl Env {
 
     pub fn variable(mut self, name: &str, of: Type) -> Self {
         self.variables.insert(name.to_owned(), of);
-        self
-    }
-
-    /// A type that expressions may construct: `Name{field: value}`.
-    pub fn object_type(mut self, of: Arc<ObjectType>) -> Self {
-        self.objects.insert(of.name.clone(), of);
         self
     }
 
