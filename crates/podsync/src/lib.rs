@@ -11,7 +11,6 @@ pub mod container_status;
 mod containers;
 pub mod downward;
 pub mod env;
-pub mod eviction;
 pub mod expand;
 pub mod machine;
 pub mod observed;

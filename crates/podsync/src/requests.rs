@@ -1,5 +1,5 @@
 //! What a pod asks for, read from typed pods: requests and limits over containers, init containers and sidecars, and its QoS
-//! class. Called by cgroup, eviction and the status. How they add up, `machinery::requests` says.
+//! class. Called by cgroup and the status. How they add up, `machinery::requests` says.
 
 use std::collections::BTreeMap;
 
