@@ -64,7 +64,6 @@ impl fmt::Display for ObjectKey {
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Scope {
     pub namespace: Option<String>,
-    pub labels: Option<String>,
     pub fields: Option<String>,
 }
 
@@ -80,12 +79,6 @@ impl Scope {
     /// Further narrowed by a field selector, such as `spec.nodeName=n1`.
     pub fn with_fields(mut self, fields: &str) -> Self {
         self.fields = Some(fields.to_owned());
-        self
-    }
-
-    /// Further narrowed by a label selector.
-    pub fn with_labels(mut self, labels: &str) -> Self {
-        self.labels = Some(labels.to_owned());
         self
     }
 }

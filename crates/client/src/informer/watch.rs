@@ -80,12 +80,7 @@ async fn list<K>(source: &Source<K>, scope: &Scope) -> Result<(Vec<K>, String), 
 where
     K: Resource + DeserializeOwned + Clone + Debug,
 {
-    let mut params = ListParams {
-        limit: Some(PAGE_SIZE),
-        label_selector: scope.labels.clone(),
-        field_selector: scope.fields.clone(),
-        ..ListParams::default()
-    };
+    let mut params = ListParams { limit: Some(PAGE_SIZE), field_selector: scope.fields.clone(), ..ListParams::default() };
     let mut items = Vec::new();
     loop {
         let request = Request::new(&source.path).list(&params).map_err(kube::Error::BuildRequest)?;
@@ -102,12 +97,7 @@ async fn watch<K>(source: &Source<K>, scope: &Scope, shared: &Shared<K>, version
 where
     K: Resource + DeserializeOwned + Clone + Debug + Send + Sync + 'static,
 {
-    let params = WatchParams {
-        label_selector: scope.labels.clone(),
-        field_selector: scope.fields.clone(),
-        timeout: Some(WATCH_SECONDS),
-        ..WatchParams::default()
-    };
+    let params = WatchParams { field_selector: scope.fields.clone(), timeout: Some(WATCH_SECONDS), ..WatchParams::default() };
     let request = match Request::new(&source.path).watch(&params, version) {
         Ok(request) => request,
         Err(error) => return End::Failed(error.to_string()),
