@@ -181,6 +181,7 @@ impl QueueSet {
         self.executing
     }
 
+    #[cfg(test)]
     pub fn seats_in_use(&self) -> u64 {
         self.seats
     }
