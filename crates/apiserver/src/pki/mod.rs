@@ -69,6 +69,7 @@ impl Pki {
     }
 
     /// A client certificate for `cn` in the groups `orgs`; not written anywhere.
+    #[cfg(test)]
     pub fn issue_client(&self, cn: &str, orgs: &[&str]) -> Result<Identity> {
         self.ca.issue(cn, orgs, &[], Usage::Client)
     }
