@@ -99,9 +99,10 @@ pub fn reconcile(view: &View<'_>, key: &Key, context: &Context<'_>) -> Outcome {
 fn has_waited(quota: &ResourceQuota, context: &Context<'_>, outcome: &mut Outcome) -> bool {
     let version = quota.metadata.resource_version.clone().unwrap_or_default();
     let known = context.memory.filter(|memory| memory["version"] == version.as_str());
-    let since = known.and_then(|memory| memory["since"].as_i64()).unwrap_or(context.now.as_millisecond());
+    let now = u64::try_from(context.uptime.as_millis()).unwrap_or(u64::MAX);
+    let since = known.and_then(|memory| memory["since"].as_u64()).unwrap_or(now);
     outcome.memory = Some(json!({"version": version, "since": since}));
-    u128::from(context.now.as_millisecond().abs_diff(since)) >= IN_FLIGHT.as_millis()
+    u128::from(now.saturating_sub(since)) >= IN_FLIGHT.as_millis()
 }
 
 /// Whether the cache of what is counted under a name shows all that was written before the quota was charged last.
