@@ -90,11 +90,7 @@ async fn auth(node: &Node, pod: &Pod, image: &str) -> Option<v1::AuthConfig> {
 
 /// A duration as Go prints it to milliseconds.
 fn shown(d: Duration) -> String {
-    if d < Duration::from_secs(1) {
-        format!("{}ms", d.as_millis())
-    } else {
-        podsync::time::go_duration(Duration::from_millis(d.as_millis() as u64))
-    }
+    machinery::duration::text(Duration::from_millis(d.as_millis() as u64))
 }
 
 /// The ID of a container's image, present or pulled.

@@ -83,6 +83,11 @@ pub fn format(nanos: i64) -> String {
     }
 }
 
+/// As [`format`], of an unsigned duration.
+pub fn text(duration: std::time::Duration) -> String {
+    format(i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX))
+}
+
 /// `n / scale` with as many decimals as it needs.
 fn fractional(n: u64, scale: u64) -> String {
     let (whole, rest) = (n / scale, n % scale);

@@ -9,7 +9,6 @@ use crate::machine::{Draft, Image, Machine};
 use crate::observed::{Observed, ObservedContainer, RunState};
 use crate::probe::{ProbeKind, Standing};
 use crate::restart::{hash, is_sidecar, restarts};
-use crate::time::go_duration;
 
 impl Machine {
     /// Whether a regular container has been made in the newest sandbox: init containers are then done with.
@@ -175,7 +174,7 @@ impl Machine {
             let from = o.finished_at.unwrap_or(o.created_at);
             if let Some(until) = self.backoff.until(name, from, now) {
                 draft.wake(until);
-                let delay = go_duration(self.backoff.delay(name));
+                let delay = machinery::duration::text(self.backoff.delay(name));
                 let text = format!("back-off {delay} restarting failed container={name} pod={}", self.display());
                 self.failures.insert(name.clone(), (Failure::new("CrashLoopBackOff", text), now));
                 let event = format!("Back-off restarting failed container {name} in pod {}", self.display());

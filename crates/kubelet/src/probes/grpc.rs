@@ -28,7 +28,7 @@ pub async fn check(host: &str, port: u16, service: &str, limit: Duration) -> Pro
     let late = || {
         ProbeOutcome::Failure(format!(
             "timeout: failed to connect service {address:?} within {}: context deadline exceeded",
-            podsync::time::go_duration(limit)
+            machinery::duration::text(limit)
         ))
     };
     match timeout(limit, ask(&address, service)).await {
