@@ -30,11 +30,11 @@ pub async fn serve(call: Call, _request: Request<RequestBody>) -> Result<Answer,
             .and_then(|d| flow::debug::serve(&call.api.flow, d))
             .unwrap_or_else(respond::page_not_found),
         "/healthz" | "/livez" | "/readyz" => health::serve(&call, trimmed, None).await,
-        "/.well-known/openid-configuration" => openid(&call),
+        "/.well-known/openid-configuration" => openid(&call).await,
         "/openid/v1/jwks" if !takes_key_sets(&call) => {
             return Err(StatusError { details: None, ..StatusError::new(406, "NotAcceptable", "406: Not Acceptable") });
         }
-        "/openid/v1/jwks" => respond::bytes(200, "application/jwk-set+json", call.api.pki.service_account().jwks().to_string()),
+        "/openid/v1/jwks" => respond::bytes(200, "application/jwk-set+json", call.api.pki.service_account().await.jwks().to_string()),
         p if p.starts_with("/healthz/") || p.starts_with("/livez/") || p.starts_with("/readyz/") => {
             let at = p[1..].find('/').map_or(p.len(), |i| i + 1);
             health::serve(&call, &p[..at], Some(&p[at + 1..])).await
@@ -81,7 +81,7 @@ pub fn version() -> Value {
     })
 }
 
-fn openid(call: &Call) -> Answer {
+async fn openid(call: &Call) -> Answer {
     let base = format!("https://{}", std::net::SocketAddr::new(call.api.config.advertised(), call.api.port));
     let given = &call.api.config.authentication.service_account.jwks_uri;
     let document = json!({
@@ -89,7 +89,7 @@ fn openid(call: &Call) -> Answer {
         "jwks_uri": if given.is_empty() { format!("{base}/openid/v1/jwks") } else { given.clone() },
         "response_types_supported": ["id_token"],
         "subject_types_supported": ["public"],
-        "id_token_signing_alg_values_supported": call.api.pki.service_account().algorithms(),
+        "id_token_signing_alg_values_supported": call.api.pki.service_account().await.algorithms(),
     });
     respond::bytes(200, "application/json", document.to_string())
 }

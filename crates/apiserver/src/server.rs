@@ -23,7 +23,7 @@ use crate::error::{Error, Result};
 use crate::flow::{self, Flow};
 use crate::in_process::InProcess;
 use crate::metrics::{Metrics, table};
-use crate::pki::Pki;
+use crate::pki::{Missing, Pki};
 use crate::registry::Registry;
 use crate::state::Api;
 use crate::trace::Tracer;
@@ -32,6 +32,9 @@ use crate::{Config, bootstrap, connect, listen, tls};
 
 /// How often a server that stops looks whether requests are left.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
+
+/// After a key could not be made or written.
+const MAKE_KEYS_AGAIN: Duration = Duration::from_secs(1);
 
 pub struct Server;
 
@@ -50,18 +53,21 @@ impl Server {
     pub async fn start(config: Config, store: Arc<dyn Store>) -> Result<Handle> {
         let dir = config.pki_dir.clone();
         let keys = config.authentication.service_account.clone();
-        let opened = aside(move || Pki::open_authorities(&dir)).await;
-        let pki = Arc::new(opened.map_err(|e| Error::Tls(e.to_string()))??);
-        let keys = {
-            let pki = pki.clone();
-            aside(move || pki.open_keys(keys.signing_key_file.as_deref(), &keys.key_files))
-        };
+        let opened = aside(move || {
+            let pki = Pki::open_authorities(&dir)?;
+            let missing = pki.open_keys(keys.signing_key_file.as_deref(), &keys.key_files)?;
+            Ok::<_, Error>((Arc::new(pki), missing))
+        });
+        let (pki, missing) = opened.await.map_err(|e| Error::Tls(e.to_string()))??;
         let address = SocketAddr::new(config.bind_address, config.secure_port);
         let listener = TcpListener::bind(address).await.map_err(|source| Error::Listen { address, source })?;
         let local_addr = listener.local_addr().map_err(|source| Error::Listen { address, source })?;
         let acceptor = acceptor(&config, &pki)?;
         let cancel = CancellationToken::new();
         let mut tasks = JoinSet::new();
+        if let Some(missing) = missing {
+            tasks.spawn(make_keys(pki.clone(), missing, cancel.clone()));
+        }
         let (audit, pending) = Audit::open(&config.audit)?;
         let (store, encryption) = encrypted(&config, store).await?;
         let metrics = Arc::new(Metrics::default());
@@ -80,9 +86,27 @@ impl Server {
         api.start_caches();
         crate::custom::start(&api, &mut tasks, &cancel).await?;
         flow::follow::start(&api, &mut tasks, &cancel).await?;
-        keys.await.map_err(|e| Error::Tls(e.to_string()))??;
         api.ready.store(true, Ordering::Release);
         Ok(Handle { local_addr, api, closed, cancel, tasks })
+    }
+}
+
+/// Makes the key that tokens are signed with, beside a server that is ready without: who wants or shows a token waits, and
+/// nobody else. It takes as long as the rest of a start, or three times that.
+async fn make_keys(pki: Arc<Pki>, missing: Missing, cancel: CancellationToken) {
+    let missing = Arc::new(missing);
+    loop {
+        let attempt = missing.clone();
+        // Not cut short: a server after this one must not find it writing.
+        match aside(move || attempt.make()).await {
+            Ok(Ok(keys)) => return pki.keep_keys(keys),
+            Ok(Err(error)) => tracing::error!(%error, "the key of ServiceAccounts cannot be made; tokens wait for it"),
+            Err(error) => tracing::error!(%error, "making the key of ServiceAccounts failed; tokens wait for it"),
+        }
+        tokio::select! { biased;
+            () = cancel.cancelled() => return,
+            () = tokio::time::sleep(MAKE_KEYS_AGAIN) => {}
+        }
     }
 }
 

@@ -21,7 +21,16 @@ pub trait Signer: Send + Sync {
     /// The certificate, PEM. `Err` says why there is none.
     fn certificate(&self, order: &Order) -> Result<String, String>;
     /// A token of these claims.
-    fn token(&self, claims: &Value) -> Option<String>;
+    fn token(&self, claims: &Value) -> Result<String, NoToken>;
+}
+
+/// Why no token was signed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoToken {
+    /// There is no key, or not one that can.
+    NoKey,
+    /// The key of a new cluster is being made; asking again in a moment is right.
+    NotYet,
 }
 
 /// The signer, where there is one. Controllers that need it do nothing without.

@@ -1,11 +1,14 @@
 //! Secrets of type `kubernetes.io/service-account-token` hold a token of the account they name, and go with it. Upstream's
 //! `TokensController`.
 
+use std::time::Duration;
+
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
 use serde_json::json;
 
 use crate::action::{Action, Outcome, Target, to_value};
+use crate::keys::NoToken;
 use crate::view::{Context, Key, View, Watch};
 use crate::{Controller, meta};
 
@@ -24,8 +27,17 @@ const TYPE: &str = "kubernetes.io/service-account-token";
 const NAME: &str = "kubernetes.io/service-account.name";
 const UID: &str = "kubernetes.io/service-account.uid";
 
+/// While the key of a new cluster is being made.
+const AGAIN: Duration = Duration::from_millis(200);
+
 fn of_type(secret: &Secret) -> bool {
     secret.type_.as_deref() == Some(TYPE)
+}
+
+fn again() -> Outcome {
+    let mut outcome = Outcome::nothing();
+    outcome.requeue_in(AGAIN);
+    outcome
 }
 
 /// Those that name the account.
@@ -62,7 +74,11 @@ pub fn reconcile(view: &View<'_>, key: &Key, context: &Context<'_>) -> Outcome {
             "kubernetes.io/serviceaccount/service-account.name": name,
             "kubernetes.io/serviceaccount/service-account.uid": meta::uid(&*account),
         });
-        let Some(token) = keys.token(&claims) else { return Outcome::nothing() };
+        let token = match keys.token(&claims) {
+            Ok(token) => token,
+            Err(NoToken::NoKey) => return Outcome::nothing(),
+            Err(NoToken::NotYet) => return again(),
+        };
         data.insert("token".to_owned(), ByteString(token.into_bytes()));
     }
     new.metadata.annotations.get_or_insert_default().insert(UID.to_owned(), meta::uid(&*account).to_owned());

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use apiserver::pki::{Authority, Grant, Pki, ServiceAccountKeys};
-use controllers::keys::{Keys, Order, Signer};
+use controllers::keys::{Keys, NoToken, Order, Signer};
 use serde_json::Value;
 
 /// Over the PKI of an API server in this process.
@@ -16,8 +16,8 @@ impl Signer for OfPki {
         sign(&self.0.ca, order)
     }
 
-    fn token(&self, claims: &Value) -> Option<String> {
-        self.0.service_account().sign(claims)
+    fn token(&self, claims: &Value) -> Result<String, NoToken> {
+        self.0.made_service_account().ok_or(NoToken::NotYet)?.sign(claims).ok_or(NoToken::NoKey)
     }
 }
 
@@ -33,8 +33,8 @@ impl Signer for OfFiles {
         sign(authority, order)
     }
 
-    fn token(&self, claims: &Value) -> Option<String> {
-        self.accounts.as_ref()?.sign(claims)
+    fn token(&self, claims: &Value) -> Result<String, NoToken> {
+        self.accounts.as_ref().and_then(|keys| keys.sign(claims)).ok_or(NoToken::NoKey)
     }
 }
 

@@ -26,7 +26,7 @@ pub async fn authenticate(api: &Api, token: &str, audiences: &[String]) -> Verdi
     if !legacy && issuer != api.config.service_account_issuer && !own.iter().any(|i| i == issuer) {
         return Verdict::Unknown;
     }
-    if !api.pki.service_account().signed(&jwt) {
+    if !api.pki.service_account().await.signed(&jwt) {
         return Verdict::Unknown;
     }
     let implied = api.config.audiences();

@@ -21,6 +21,12 @@ pub(super) fn read(path: &Path) -> Result<Option<String>> {
     }
 }
 
+/// Makes sure that the names of a directory's files outlive a crash of the machine.
+pub(super) fn sync_dir(dir: &Path) -> Result<()> {
+    let synced = fs::File::open(dir).and_then(|dir| dir.sync_all());
+    synced.map_err(|source| Error::File { doing: "sync", path: dir.to_owned(), source })
+}
+
 pub(super) fn write(path: &Path, text: &str) -> Result<()> {
     let wrote = || -> std::io::Result<()> {
         let mut name = path.as_os_str().to_owned();

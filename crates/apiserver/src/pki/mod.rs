@@ -9,13 +9,14 @@ mod kubeconfig;
 pub mod service_account;
 
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
 
 pub use authority::{Authority, Identity, Usage};
 pub use certificate::Grant;
 pub use kubeconfig::kubeconfig;
-pub use service_account::ServiceAccountKeys;
+pub use service_account::{Missing, ServiceAccountKeys};
+use tokio::sync::SetOnce;
 
+use self::service_account::Found;
 use crate::error::Result;
 
 /// Leaf certificates live a year and are made anew when less than a third of it is left.
@@ -27,45 +28,58 @@ pub struct Pki {
     dir: PathBuf,
     pub ca: Authority,
     pub front_proxy_ca: Authority,
-    service_account: OnceLock<ServiceAccountKeys>,
+    service_account: SetOnce<ServiceAccountKeys>,
 }
 
 impl Pki {
     /// Loads the PKI of a directory, making what is missing.
     pub fn open(dir: &Path) -> Result<Self> {
         let pki = Self::open_authorities(dir)?;
-        pki.open_keys(None, &[])?;
+        if let Some(missing) = pki.open_keys(None, &[])? {
+            pki.keep_keys(missing.make()?);
+        }
         Ok(pki)
     }
 
-    /// As [`Pki::open`], but for the keys of ServiceAccounts: [`Pki::open_keys`] must follow. To make an RSA key takes longer
-    /// than all else that a server does to start, and can be done beside it.
+    /// As [`Pki::open`], but for the keys of ServiceAccounts: [`Pki::open_keys`] must follow.
     pub fn open_authorities(dir: &Path) -> Result<Self> {
         files::make_dir(dir)?;
         Ok(Self {
             ca: Authority::open(dir, "ca", "kubernetes")?,
             front_proxy_ca: Authority::open(dir, "front-proxy-ca", "front-proxy-ca")?,
-            service_account: OnceLock::new(),
+            service_account: SetOnce::new(),
             dir: dir.to_owned(),
         })
     }
 
-    /// The keys for ServiceAccount tokens: the directory's own, or one to sign with and more to check with.
-    pub fn open_keys(&self, signing: Option<&Path>, verifying: &[PathBuf]) -> Result<()> {
-        let mut keys = ServiceAccountKeys::open(&self.dir)?;
-        if signing.is_some() || !verifying.is_empty() {
-            let own = self.dir.join("sa.key");
-            keys = ServiceAccountKeys::load(signing.unwrap_or(&own), verifying)?;
-        }
+    /// The keys for ServiceAccount tokens: the directory's own, or one to sign with and more to check with. What is returned
+    /// has yet to be made, and goes to [`Pki::keep_keys`].
+    pub fn open_keys(&self, signing: Option<&Path>, verifying: &[PathBuf]) -> Result<Option<Missing>> {
+        let keys = match signing {
+            Some(signing) => ServiceAccountKeys::load(signing, verifying)?,
+            None => match ServiceAccountKeys::find(&self.dir, verifying)? {
+                Found::Keys(keys) => keys,
+                Found::Missing(missing) => return Ok(Some(missing)),
+            },
+        };
+        self.keep_keys(keys);
+        Ok(None)
+    }
+
+    pub fn keep_keys(&self, keys: ServiceAccountKeys) {
         if self.service_account.set(keys).is_err() {
             tracing::error!("the keys of ServiceAccounts were opened twice");
         }
-        Ok(())
     }
 
-    /// Waits for [`Pki::open_keys`], which for a moment of a cluster's first start has not come to its end.
-    pub fn service_account(&self) -> &ServiceAccountKeys {
-        self.service_account.wait()
+    /// The keys, which for a moment of a cluster's first start are still being made.
+    pub async fn service_account(&self) -> &ServiceAccountKeys {
+        self.service_account.wait().await
+    }
+
+    /// The keys, if they are there.
+    pub fn made_service_account(&self) -> Option<&ServiceAccountKeys> {
+        self.service_account.get()
     }
 
     /// A client certificate for `cn` in the groups `orgs`; not written anywhere.

@@ -17,6 +17,37 @@ use super::files;
 use super::jose::{self, Key};
 use crate::error::{Error, Result};
 
+/// The signing key's file in a PKI directory.
+const PRIVATE: &str = "sa.key";
+
+/// What a PKI directory has.
+pub(super) enum Found {
+    Keys(ServiceAccountKeys),
+    Missing(Missing),
+}
+
+/// A directory without a key of its own. To make one takes longer than all else that a server does to start: two primes are
+/// searched for, by luck in 20 ms or in 300.
+pub struct Missing {
+    dir: PathBuf,
+    verifying: Vec<PathBuf>,
+}
+
+impl Missing {
+    /// Makes the key. It is on disk, whole, before anything can be signed with it. May be called again when it failed.
+    pub(crate) fn make(&self) -> Result<ServiceAccountKeys> {
+        let path = self.dir.join(PRIVATE);
+        if files::read(&path)?.is_none() {
+            let failed = |_| Error::Tls("cannot generate an RSA key".to_owned());
+            let key = KeyPair::generate(KeySize::Rsa2048).map_err(failed)?;
+            let der = key.as_der().map_err(failed)?;
+            files::write(&path, &pem("PRIVATE KEY", der.as_ref()))?;
+            files::sync_dir(&self.dir)?;
+        }
+        ServiceAccountKeys::of_dir(&self.dir, &self.verifying)
+    }
+}
+
 enum Private {
     Rsa(KeyPair),
     Ec(EcdsaKeyPair),
@@ -31,24 +62,36 @@ pub struct ServiceAccountKeys {
 
 impl ServiceAccountKeys {
     /// The key of a PKI directory, made when missing.
-    pub(super) fn open(dir: &Path) -> Result<Self> {
-        let path = dir.join("sa.key");
-        if files::read(&path)?.is_none() {
-            let failed = |_| Error::Tls("cannot generate an RSA key".to_owned());
-            let key = KeyPair::generate(KeySize::Rsa2048).map_err(failed)?;
-            let der = key.as_der().map_err(failed)?;
-            files::write(&path, &pem("PRIVATE KEY", der.as_ref()))?;
+    #[cfg(test)]
+    fn open(dir: &Path) -> Result<Self> {
+        match Self::find(dir, &[])? {
+            Found::Keys(keys) => Ok(keys),
+            Found::Missing(missing) => missing.make(),
         }
-        let keys = Self::load(&path, &[])?;
+    }
+
+    /// The key of a PKI directory, with more to check with, or what makes it.
+    pub(super) fn find(dir: &Path, verifying: &[PathBuf]) -> Result<Found> {
+        if files::read(&dir.join(PRIVATE))?.is_some() {
+            return Self::of_dir(dir, verifying).map(Found::Keys);
+        }
+        // What is wrong with the others must not come to light when the server is said to be ready.
+        public_keys(verifying)?;
+        Ok(Found::Missing(Missing { dir: dir.to_owned(), verifying: verifying.to_vec() }))
+    }
+
+    fn of_dir(dir: &Path, verifying: &[PathBuf]) -> Result<Self> {
+        let keys = Self::load(&dir.join(PRIVATE), verifying)?;
         let spki = keys.public_der().ok_or_else(|| Error::Tls("cannot encode the public key".to_owned()))?;
-        files::write(&dir.join("sa.pub"), &pem("PUBLIC KEY", &spki))?;
+        let (path, public) = (dir.join("sa.pub"), pem("PUBLIC KEY", &spki));
+        if files::read(&path)?.is_none_or(|there| there != public) {
+            files::write(&path, &public)?;
+        }
         Ok(keys)
     }
 
     /// `--service-account-signing-key-file` and `--service-account-key-file`, the latter as often as given.
     pub fn load(signing: &Path, verifying: &[PathBuf]) -> Result<Self> {
-        let damaged = |path: &Path, why: &str| Error::Damaged { path: path.to_owned(), why: why.to_owned() };
-        let read = |path: &Path| files::read(path)?.ok_or_else(|| damaged(path, "it is missing"));
         let text = read(signing)?;
         let private = private(&text).ok_or_else(|| damaged(signing, "it holds no private key that can sign"))?;
         let mut public = Key::all_from_pem(&text);
@@ -56,15 +99,9 @@ impl ServiceAccountKeys {
         if public.is_empty() {
             return Err(damaged(signing, "it holds no private key that can sign"));
         }
-        for path in verifying {
-            let keys = Key::all_from_pem(&read(path)?);
-            if keys.is_empty() {
-                return Err(damaged(path, "it holds no public key"));
-            }
-            for key in keys {
-                if !public.contains(&key) {
-                    public.push(key);
-                }
+        for key in public_keys(verifying)? {
+            if !public.contains(&key) {
+                public.push(key);
             }
         }
         Ok(Self { private, public })
@@ -119,6 +156,27 @@ impl ServiceAccountKeys {
     }
 }
 
+fn damaged(path: &Path, why: &str) -> Error {
+    Error::Damaged { path: path.to_owned(), why: why.to_owned() }
+}
+
+fn read(path: &Path) -> Result<String> {
+    files::read(path)?.ok_or_else(|| damaged(path, "it is missing"))
+}
+
+/// Of files that must hold one each at least.
+fn public_keys(paths: &[PathBuf]) -> Result<Vec<Key>> {
+    let mut all = Vec::new();
+    for path in paths {
+        let keys = Key::all_from_pem(&read(path)?);
+        if keys.is_empty() {
+            return Err(damaged(path, "it holds no public key"));
+        }
+        all.extend(keys);
+    }
+    Ok(all)
+}
+
 fn private(pem: &str) -> Option<Private> {
     match PrivateKeyDer::from_pem_slice(pem.as_bytes()).ok()? {
         PrivateKeyDer::Pkcs1(der) => KeyPair::from_der(der.secret_pkcs1_der()).ok().map(Private::Rsa),
@@ -158,6 +216,24 @@ mod tests {
         for bad in ["", "a.b", "a.b.c", &token[1..], "...."] {
             assert_eq!(key.verify(bad), None, "{bad}");
         }
+    }
+
+    #[test]
+    fn a_key_is_whole_on_disk_or_not_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let Found::Missing(missing) = ServiceAccountKeys::find(dir.path(), &[]).unwrap() else { panic!("a key of nothing") };
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0, "nothing is made by looking");
+        let temporary = dir.path().join("sa.key.new");
+        std::fs::create_dir(&temporary).unwrap();
+        assert!(missing.make().is_err() && !dir.path().join(PRIVATE).exists());
+        std::fs::remove_dir(&temporary).unwrap();
+        // As a server leaves it that was killed while it wrote.
+        std::fs::write(&temporary, "-----BEGIN PRIV").unwrap();
+        let token = missing.make().unwrap().sign(&json!({"sub": "x"})).unwrap();
+        let Found::Keys(again) = ServiceAccountKeys::find(dir.path(), &[]).unwrap() else { panic!("no key was kept") };
+        assert!(again.verify(&token).is_some() && !temporary.exists());
+        assert!(missing.make().unwrap().verify(&token).is_some(), "a key that is there stays");
+        assert!(ServiceAccountKeys::find(&dir.path().join("other"), &[dir.path().join("none.pub")]).is_err(), "known before the start");
     }
 
     #[test]

@@ -62,7 +62,7 @@ async fn tokens_that_should_have_been_replaced_are_noted() {
             json!({"namespace": "default", "serviceaccount": {"name": "s", "uid": account["metadata"]["uid"]}, "warnafter": warn_after});
         let claims = json!({"iss": issuer, "aud": [issuer], "exp": now + 600, "iat": now - 60, "nbf": now - 60,
             "sub": "system:serviceaccount:default:s", "kubernetes.io": private});
-        let bearer = format!("Bearer {}", cluster.api.pki().service_account().sign(&claims).unwrap());
+        let bearer = format!("Bearer {}", cluster.api.pki().service_account().await.sign(&claims).unwrap());
         let mut nobody = cluster.client(As::Nobody).await;
         let request = Request::get("https://h/version").header("authorization", bearer).header("audit-id", id);
         assert_eq!(nobody.0.send_request(request.body(Full::default()).unwrap()).await.unwrap().status(), 200);

@@ -8,6 +8,7 @@ mod encryption;
 mod flow;
 mod health;
 mod hostile;
+mod keys;
 mod tracing;
 
 use std::sync::Arc;

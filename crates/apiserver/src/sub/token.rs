@@ -44,7 +44,7 @@ pub async fn serve(call: Call, request: Request<RequestBody>, target: Target) ->
     same_account(&mut asked, &account)?;
     let bound = bound_object(&call, &asked, &target).await?;
     shorten(&call, &mut asked);
-    issue(&call, &mut asked, &account, &bound)?;
+    issue(&call, &mut asked, &account, &bound).await?;
     Ok(respond::value(201, &negotiated, &asked))
 }
 
@@ -162,7 +162,7 @@ fn shorten(call: &Call, asked: &mut Value) {
     }
 }
 
-fn issue(call: &Call, asked: &mut Value, account: &Value, bound: &Bound) -> Result<(), StatusError> {
+async fn issue(call: &Call, asked: &mut Value, account: &Value, bound: &Bound) -> Result<(), StatusError> {
     let now = jiff::Timestamp::now().as_second();
     let seconds = number(asked, "spec.expirationSeconds");
     let audiences = asked.pointer("/spec/audiences").cloned().unwrap_or_default();
@@ -196,7 +196,7 @@ fn issue(call: &Call, asked: &mut Value, account: &Value, bound: &Bound) -> Resu
         "jti": id, "kubernetes.io": private,
         "sub": format!("system:serviceaccount:{}:{}", object::namespace(account), object::name(account)),
     });
-    let token = call.api.pki.service_account().sign(&claims).ok_or_else(|| StatusError::internal("the token could not be signed"))?;
+    let token = call.api.pki.service_account().await.sign(&claims).ok_or_else(|| StatusError::internal("the token could not be signed"))?;
     call.notes.annotate("authentication.kubernetes.io/issued-credential-id", format!("JTI={id}"));
     let expires = jiff::Timestamp::from_second(now + seconds).map(identifiers::time_text).unwrap_or_default();
     if let Some(map) = asked.as_object_mut() {

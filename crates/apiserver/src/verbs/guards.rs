@@ -203,7 +203,7 @@ async fn a_token_ends_when_it_says() {
     let accounts = "/api/v1/namespaces/default/serviceaccounts";
     cluster.ok("POST", accounts, &json!({"metadata": {"name": "sa"}})).await;
     let asked = cluster.ok("POST", &format!("{accounts}/sa/token"), &json!({"spec": {}})).await;
-    let keys = cluster.api.pki().service_account();
+    let keys = cluster.api.pki().service_account().await;
     let claims = keys.verify(asked["status"]["token"].as_str().unwrap()).unwrap();
     let now = jiff::Timestamp::now().as_second();
     let expired = "[invalid bearer token, service account token has expired]";

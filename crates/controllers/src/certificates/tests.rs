@@ -7,7 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::keys::{Keys, Order, Signer};
+use crate::keys::{Keys, NoToken, Order, Signer};
 use crate::model::Model;
 
 /// `O=system:nodes, CN=system:node:n`; the same with the name `host`; `O=a, O=b, CN=alice`.
@@ -35,8 +35,8 @@ impl Signer for Stamp {
         Ok(format!("{} {}", order.usages.join(","), order.not_after - order.not_before))
     }
 
-    fn token(&self, _: &Value) -> Option<String> {
-        None
+    fn token(&self, _: &Value) -> Result<String, NoToken> {
+        Err(NoToken::NotYet)
     }
 }
 

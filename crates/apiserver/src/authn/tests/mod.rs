@@ -329,7 +329,7 @@ async fn legacy_tokens_are_good_while_their_secret_holds_them() {
         "kubernetes.io/serviceaccount/service-account.name": "sa",
         "kubernetes.io/serviceaccount/service-account.uid": account["metadata"]["uid"],
     });
-    let token = cluster.api.pki().service_account().sign(&claims).unwrap();
+    let token = cluster.api.pki().service_account().await.sign(&claims).unwrap();
     assert_eq!(cluster.bearer(&token).await, Err(401), "no secret holds it");
     let secret = json!({"metadata": {"name": "s", "annotations": {"kubernetes.io/service-account.name": "sa"}},
         "type": "kubernetes.io/service-account-token", "data": {"token": STANDARD.encode(&token)}});
