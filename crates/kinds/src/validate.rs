@@ -10,6 +10,7 @@ mod diff;
 pub mod equal;
 pub mod go;
 mod os;
+pub mod pem;
 pub mod pod_spec;
 pub mod probes;
 pub mod resources;

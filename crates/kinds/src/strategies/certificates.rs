@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 use super::workload::keep_status;
 use crate::columns::{age, name};
 use crate::strategy::{Context, Strategy};
-use crate::validate::rules::one_of;
+use crate::validate::pem;
+use crate::validate::rules::{Seen, one_of};
 use crate::validate::tree::{at, has, int, is_empty, keep, list, list_mut, opt, remove, s, set, strings};
 
 static NULL: Value = Value::Null;
@@ -62,14 +63,10 @@ impl Strategy for KeepSpec {
         condition_times(status, &before, &ctx.now);
     }
 
-    fn validate_update(&self, ctx: &Context, new: &Value, old: &Value) -> ErrorList {
-        let mut e = CertificateSigningRequests.validate(ctx, new);
+    fn validate_update(&self, _ctx: &Context, new: &Value, old: &Value) -> ErrorList {
+        let mut e = judge(new, Some(old));
         let (root, before) = (Path::new("status"), opt(old, "status").unwrap_or(&NULL));
         let (p, status) = (root.child("conditions"), opt(new, "status").unwrap_or(&NULL));
-        let all = list(status, "conditions");
-        for (i, c) in all.iter().enumerate() {
-            request_condition(c, all, &p.index(i), &mut e);
-        }
         for ty in LASTING {
             let count = |v: &Value| list(v, "conditions").iter().filter(|c| s(c, "type") == ty).count();
             if count(status) < count(before) {
@@ -113,24 +110,95 @@ fn condition_times(status: &mut Value, before: &Value, now: &str) {
     }
 }
 
+const LEGACY_SIGNER: &str = "kubernetes.io/legacy-unknown";
+const DOMAIN_MAX_BYTES: usize = 253;
+/// A domain, a slash, and room for a namespace and a name.
+const SIGNER_MAX_BYTES: usize = DOMAIN_MAX_BYTES + 1 + 253 + 63 + 1;
 /// Conditions that are true once and for all.
 const LASTING: [&str; 3] = ["Approved", "Denied", "Failed"];
 
-fn request_condition(c: &Value, all: &[Value], p: &Path<'_>, e: &mut ErrorList) {
-    let (ty, status) = (s(c, "type"), s(c, "status"));
-    if ty.is_empty() {
-        e.push(Error::required(&p.child("type"), ""));
+/// `validateCertificateSigningRequest`. What was wrong before may stay wrong.
+fn judge(new: &Value, old: Option<&Value>) -> ErrorList {
+    let (mut e, p) = (ErrorList::new(), Path::new("spec"));
+    let (v, before) = (opt(new, "spec").unwrap_or(&NULL), old.and_then(|old| opt(old, "spec")).unwrap_or(&NULL));
+    if let Some(problem) = pem::request_problem(&bytes(v, "request")) {
+        e.push(Error::invalid(&p.child("request"), opt(v, "request").unwrap_or(&NULL), problem));
     }
-    match status {
-        "" => e.push(Error::required(&p.child("status"), "")),
-        _ if LASTING.contains(&ty) && status != "True" => {
-            e.push(Error::not_supported(&p.child("status"), &json!(status), &["True"]));
+    usages(v, before, &p.child("usages"), &mut e);
+    match s(v, "signerName") {
+        LEGACY_SIGNER if s(before, "signerName") != LEGACY_SIGNER => {
+            let text = "the legacy signerName is not allowed via this API version";
+            e.push(Error::invalid_str(&p.child("signerName"), LEGACY_SIGNER, text));
         }
-        _ => crate::validate::rules::one_of(&p.child("status"), status, &["False", "True", "Unknown"], e),
+        name => signer(name, &p.child("signerName"), &mut e),
     }
-    let denied = |o: &Value| s(o, "type") == "Denied";
-    if ty == "Approved" && all.iter().any(denied) {
-        e.push(Error::invalid_str(&p.child("type"), ty, "Approved and Denied conditions are mutually exclusive"));
+    if let Some(n) = int(v, "expirationSeconds").filter(|n| *n < 600) {
+        let text = "may not specify a duration less than 600 seconds (10 minutes)";
+        e.push(Error::invalid(&p.child("expirationSeconds"), &json!(n), text));
+    }
+    let root = Path::new("status");
+    let (status, before) = (opt(new, "status").unwrap_or(&NULL), old.and_then(|old| opt(old, "status")).unwrap_or(&NULL));
+    conditions(list(status, "conditions"), list(before, "conditions"), &root.child("conditions"), &mut e);
+    let tolerated = old.is_some()
+        && (s(status, "certificate") == s(before, "certificate") || pem::certificate_problem(&bytes(before, "certificate")).is_some());
+    if let Some(problem) = pem::certificate_problem(&bytes(status, "certificate")).filter(|_| !tolerated) {
+        e.push(Error::invalid_str(&root.child("certificate"), "<certificate data>", problem));
+    }
+    e
+}
+
+fn bytes(v: &Value, key: &str) -> Vec<u8> {
+    base64::engine::general_purpose::STANDARD.decode(s(v, key)).unwrap_or_default()
+}
+
+fn repeats<'a>(mut all: impl Iterator<Item = &'a str>) -> bool {
+    let mut seen = Seen::default();
+    all.any(|item| seen.again(item))
+}
+
+fn usages(v: &Value, before: &Value, p: &Path<'_>, e: &mut ErrorList) {
+    if is_empty(v, "usages") {
+        e.push(Error::required(p, ""));
+    }
+    let all: Vec<&str> = strings(v, "usages").collect();
+    if strings(before, "usages").all(|usage| USAGES.contains(&usage)) {
+        for (i, usage) in all.iter().enumerate() {
+            one_of(&p.index(i), usage, &USAGES, e);
+        }
+    }
+    if !repeats(strings(before, "usages")) {
+        let mut seen = Seen::default();
+        for (i, usage) in all.iter().enumerate().filter(|(_, usage)| seen.again(**usage)) {
+            e.push(Error::duplicate(&p.index(i), &json!(usage)));
+        }
+    }
+}
+
+/// `validateConditions`
+fn conditions(all: &[Value], before: &[Value], p: &Path<'_>, e: &mut ErrorList) {
+    fn has(all: &[Value], ty: &str) -> bool {
+        all.iter().any(|c| s(c, "type") == ty)
+    }
+    let both = has(before, "Approved") && has(before, "Denied");
+    let (unnamed, repeated) = (has(before, ""), repeats(before.iter().map(|c| s(c, "type"))));
+    let (mut seen, mut approved, mut denied) = (Seen::default(), false, false);
+    for (i, c) in all.iter().enumerate() {
+        let (ty, status, p) = (s(c, "type"), s(c, "status"), p.index(i));
+        if ty.is_empty() && !unnamed {
+            e.push(Error::required(&p.child("type"), ""));
+        }
+        match status {
+            "" => e.push(Error::required(&p.child("status"), "")),
+            _ if LASTING.contains(&ty) => one_of(&p.child("status"), status, &["True"], e),
+            _ => one_of(&p.child("status"), status, &["False", "True", "Unknown"], e),
+        }
+        (approved, denied) = (approved || ty == "Approved", denied || ty == "Denied");
+        if approved && denied && matches!(ty, "Approved" | "Denied") && !both {
+            e.push(Error::invalid_str(&p.child("type"), ty, "Approved and Denied conditions are mutually exclusive"));
+        }
+        if seen.again(ty) && !repeated {
+            e.push(Error::duplicate(&p.child("type"), &json!(ty)));
+        }
     }
 }
 
@@ -162,33 +230,10 @@ impl Strategy for CertificateSigningRequests {
     }
 
     fn validate(&self, _ctx: &Context, object: &Value) -> ErrorList {
-        let (mut e, p) = (ErrorList::new(), Path::new("spec"));
-        let v = opt(object, "spec").unwrap_or(&NULL);
-        let request = s(v, "request");
-        let pem = base64::engine::general_purpose::STANDARD.decode(request).unwrap_or_default();
-        if !pem.windows(37).any(|w| w.starts_with(b"-----BEGIN CERTIFICATE REQUEST-----")) {
-            let shown = if request.is_empty() { Value::Null } else { json!(request) };
-            e.push(Error::invalid(&p.child("request"), &shown, "PEM block type must be CERTIFICATE REQUEST"));
-        }
-        let at_usages = p.child("usages");
-        if is_empty(v, "usages") {
-            e.push(Error::required(&at_usages, ""));
-        }
-        let usages: Vec<&str> = strings(v, "usages").collect();
-        for (i, usage) in usages.iter().enumerate() {
-            one_of(&at_usages.index(i), usage, &USAGES, &mut e);
-            if usages[..i].contains(usage) {
-                e.push(Error::duplicate(&at_usages.index(i), &json!(usage)));
-            }
-        }
-        signer(s(v, "signerName"), &p.child("signerName"), &mut e);
-        if let Some(n) = int(v, "expirationSeconds").filter(|n| *n < 600) {
-            let text = "may not specify a duration less than 600 seconds (10 minutes)";
-            e.push(Error::invalid(&p.child("expirationSeconds"), &json!(n), text));
-        }
-        e
+        judge(object, None)
     }
 
+    /// Neither spec nor status changes here.
     fn validate_update(&self, _ctx: &Context, _new: &Value, _old: &Value) -> ErrorList {
         ErrorList::new()
     }
@@ -228,19 +273,33 @@ fn condition(o: &Value) -> String {
     texts.join(",")
 }
 
+/// `ValidateSignerName`: a domain of labels, and a path of subdomains.
 fn signer(text: &str, p: &Path<'_>, e: &mut ErrorList) {
-    let Some((domain, path)) = text.split_once('/') else {
-        e.push(if text.is_empty() {
-            Error::required(p, "")
-        } else {
-            Error::invalid_str(p, text, "must be a fully qualified domain and path of the form 'example.com/signer-name'")
-        });
+    if text.is_empty() {
+        e.push(Error::required(p, ""));
+        return;
+    }
+    let Some((domain, path)) = text.split_once('/').filter(|(_, path)| !path.contains('/')) else {
+        e.push(Error::invalid_str(p, text, "must be a fully qualified domain and path of the form 'example.com/signer-name'"));
         return;
     };
-    for problem in names::dns1123_subdomain(domain).into_iter().chain(names::dns1123_subdomain(path)) {
-        e.push(Error::invalid_str(p, text, format!("validating label {}: {problem}", machinery::field::go_quote(domain))));
+    if domain.len() > DOMAIN_MAX_BYTES {
+        e.push(Error::too_long(p, DOMAIN_MAX_BYTES));
     }
+    labels(domain, names::dns1123_label, p, e);
     if !domain.contains('.') {
-        e.push(Error::invalid_str(p, text, "should be a domain with at least two segments separated by dots"));
+        e.push(Error::invalid_str(p, domain, "should be a domain with at least two segments separated by dots"));
+    }
+    labels(path, names::dns1123_subdomain, p, e);
+    if text.len() > SIGNER_MAX_BYTES {
+        e.push(Error::too_long(p, SIGNER_MAX_BYTES));
+    }
+}
+
+/// The first bad label is told of.
+fn labels(all: &str, rule: fn(&str) -> names::Problems, p: &Path<'_>, e: &mut ErrorList) {
+    let bad = all.split('.').map(|label| (label, rule(label))).find(|(_, problems)| !problems.is_empty());
+    for (label, problem) in bad.into_iter().flat_map(|(label, problems)| problems.into_iter().map(move |problem| (label, problem))) {
+        e.push(Error::invalid_str(p, all, format!("validating label {}: {problem}", machinery::field::go_quote(label))));
     }
 }

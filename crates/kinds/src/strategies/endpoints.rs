@@ -8,7 +8,7 @@ use super::service::non_special;
 use crate::columns::{age, name};
 use crate::strategy::{Context, Strategy};
 use crate::validate::equal::semantic;
-use crate::validate::rules::{dns_label, dns_subdomain, legacy_ip, named, one_of, port, qualified};
+use crate::validate::rules::{Seen, dns_label, dns_subdomain, legacy_ip, named, one_of, port, qualified};
 use crate::validate::tree::{int, int0, is_empty, list, list_mut, opt, opt_s, s, set_default, strings};
 
 const PROTOCOLS: [&str; 3] = ["SCTP", "TCP", "UDP"];
@@ -113,6 +113,8 @@ fn first_three(all: &[String], none: &str) -> String {
     }
 }
 
+/// Zones, and nodes, that an endpoint may be meant for.
+const HINTS_MAX: usize = 8;
 const SLICE: &str = "discovery.v1.EndpointSlice";
 
 /// v1 has no topology labels; a node name that was known only by its label stays known (`dropTopologyOnV1`).
@@ -235,26 +237,28 @@ fn endpoint(v: &Value, ty: &str, kept: &[&str], p: &Path<'_>, e: &mut ErrorList)
     if let Some(hostname) = opt_s(v, "hostname") {
         dns_label(&p.child("hostname"), hostname, e);
     }
-    let Some(hints) = opt(v, "hints") else { return };
-    let hints_at = p.child("hints");
-    let zones = hints_at.child("forZones");
-    let all = list(hints, "forZones");
-    for (i, zone) in all.iter().enumerate() {
-        let at = zones.index(i);
-        let zone_name = s(zone, "name");
-        if all[..i].iter().any(|o| s(o, "name") == zone_name) {
-            e.push(Error::duplicate(&at.child("name"), &json!(zone_name)));
-        }
-        named(&at.child("name"), zone_name, names::label_value(zone_name), e);
+    if let Some(given) = opt(v, "hints") {
+        hints(given, &p.child("hints"), e);
     }
-    let nodes = hints_at.child("forNodes");
-    let all = list(hints, "forNodes");
-    for (i, node) in all.iter().enumerate() {
-        let at = nodes.index(i);
-        if all[..i].iter().any(|o| s(o, "name") == s(node, "name")) {
-            e.push(Error::duplicate(&at.child("name"), &json!(s(node, "name"))));
+}
+
+/// `validateHints`: one list that is too long ends it.
+fn hints(v: &Value, p: &Path<'_>, e: &mut ErrorList) {
+    for key in ["forZones", "forNodes"] {
+        let (at, all) = (p.child(key), list(v, key));
+        if all.len() > HINTS_MAX {
+            e.push(Error::too_many(&at, all.len(), HINTS_MAX));
+            return;
         }
-        dns_subdomain(&at.child("name"), s(node, "name"), e);
+        let mut seen = Seen::default();
+        for (i, hint) in all.iter().enumerate() {
+            let (at, given) = (at.index(i), s(hint, "name"));
+            if seen.again(given) {
+                e.push(Error::duplicate(&at.child("name"), &json!(given)));
+            }
+            let problems = if key == "forZones" { names::label_value(given) } else { names::dns1123_subdomain(given) };
+            named(&at.child("name"), given, problems, e);
+        }
     }
 }
 

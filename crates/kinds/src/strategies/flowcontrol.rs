@@ -1,5 +1,6 @@
 //! FlowSchemas and PriorityLevelConfigurations.
 
+use flowcontrol::defaults::{self, MANDATORY};
 use machinery::field::{Error, ErrorList, ErrorType, Path};
 use machinery::names;
 use serde_json::{Value, json};
@@ -7,9 +8,10 @@ use serde_json::{Value, json};
 use super::workload::{StatusOnly, keep_status, reset_status};
 use crate::columns::{age, name};
 use crate::strategy::{Context, MetaRules, Strategy};
+use crate::validate::equal::semantic;
 use crate::validate::go;
 use crate::validate::rules::{dns_subdomain, named, one_of};
-use crate::validate::tree::{at, flag, has, int, int0, list, opt, s, strings};
+use crate::validate::tree::{at, flag, has, int, int0, list, opt, remove, s, set, strings};
 
 const VERBS: [&str; 9] = ["create", "delete", "deletecollection", "get", "list", "patch", "proxy", "update", "watch"];
 const PRECEDENCE_MAX: i64 = 10_000;
@@ -60,6 +62,7 @@ impl Strategy for FlowSchemas {
         for (i, rule) in list(v, "rules").iter().enumerate() {
             schema_rule(rule, &rules.index(i), &mut e);
         }
+        fixed(object, &defaults::flow_schemas(), "flowcontrol.v1.FlowSchemaSpec", &mut e);
         e
     }
 
@@ -134,7 +137,7 @@ fn subject(v: &Value, p: &Path<'_>, e: &mut ErrorList) {
             }
             if *own == "serviceAccount" {
                 match s(member, "namespace") {
-                    "" => e.push(Error::required(&at.child("namespace"), "")),
+                    "" => e.push(Error::required(&at.child("namespace"), "must specify namespace for service account")),
                     ns => named(&at.child("namespace"), ns, names::dns1123_label(ns), e),
                 }
             }
@@ -200,28 +203,42 @@ fn non_resource_rule(v: &Value, p: &Path<'_>, e: &mut ErrorList) {
         return;
     }
     for (i, url) in urls.iter().enumerate() {
-        let mut wrong = |text: &str| e.push(Error::invalid_str(&at.index(i), url, text));
-        if url.is_empty() {
-            wrong("must not be empty");
-            continue;
+        if let Some(text) = url_problem(url) {
+            e.push(Error::invalid_str(&at.index(i), url, text));
         }
-        if *url == "/" {
-            continue;
+    }
+}
+
+/// `ValidateNonResourceURLPath`: the first thing that is wrong.
+fn url_problem(url: &str) -> Option<&'static str> {
+    let stars = url.matches('*').count();
+    match url {
+        "" => Some("must not be empty"),
+        "/" => None,
+        _ if !url.starts_with('/') => Some("must start with slash"),
+        _ if url.contains(' ') => Some("must not contain white-space"),
+        _ if url.contains("//") => Some("must not contain double slash"),
+        _ if stars > 1 || (stars == 1 && !url.ends_with("/*")) => Some("wildcard can only do suffix matching"),
+        _ => None,
+    }
+}
+
+/// Mandatory objects have the spec that they have; of the exempt level the part that says how exempt it is may change.
+fn fixed(object: &Value, defaults: &[Value], ty: &str, e: &mut ErrorList) {
+    let name = machinery::object::name(object);
+    let Some(wanted) = defaults.iter().find(|d| MANDATORY.contains(&name) && machinery::object::name(d) == name) else { return };
+    let (p, empty) = (Path::new("spec"), json!({}));
+    let (own, mut wanted) = (opt(object, "spec").unwrap_or(&empty), wanted["spec"].clone());
+    let free = wanted.get("exempt").is_some();
+    if free {
+        match opt(own, "exempt") {
+            Some(exempt) => set(&mut wanted, "exempt", exempt.clone()),
+            None => remove(&mut wanted, "exempt"),
         }
-        if !url.starts_with('/') {
-            wrong("must start with slash");
-            continue;
-        }
-        if url.contains(' ') {
-            wrong("must not contain white-space");
-        }
-        if url.contains("//") {
-            wrong("must not contain double slash");
-        }
-        let stars = url.matches('*').count();
-        if stars > 1 || (stars == 1 && !url.ends_with("/*")) {
-            wrong("wildcard can only do suffix matching");
-        }
+    }
+    if !semantic(Some(own), Some(&wanted), ty) {
+        let but = if free { " except the 'spec.exempt' field" } else { "" };
+        e.push(go::invalid(&p, own, ty, format!("spec of '{name}'{but} must equal the fixed value")));
     }
 }
 
@@ -269,6 +286,7 @@ impl Strategy for PriorityLevelConfigurations {
             }
             _ => e.push(Error::not_supported(&p.child("type"), &json!(ty), &["Exempt", "Limited"])),
         }
+        fixed(object, &defaults::priority_levels(), "flowcontrol.v1.PriorityLevelConfigurationSpec", &mut e);
         e
     }
 

@@ -1,5 +1,7 @@
 //! Rules that many kinds use. Each appends to the list of errors and is one line to call.
 
+use std::collections::BTreeSet;
+
 use machinery::names::{self, Problems};
 use machinery::quantity::Quantity;
 use serde_json::{Value, json};
@@ -124,15 +126,30 @@ pub fn immutable(new: &Value, old: &Value, key: &str, p: &Path<'_>, e: &mut Erro
 
 pub const IMMUTABLE: &str = "field is immutable";
 
+/// Keys met so far, so that a list of any length is judged in a time that its length bounds.
+pub struct Seen<T>(BTreeSet<T>);
+
+impl<T> Default for Seen<T> {
+    fn default() -> Self {
+        Self(BTreeSet::new())
+    }
+}
+
+impl<T: Ord> Seen<T> {
+    /// Whether it was met before; from now on it was.
+    pub fn again(&mut self, key: T) -> bool {
+        !self.0.insert(key)
+    }
+}
+
 /// Repeated values of one field in a list: `Duplicate value` at each later one.
 pub fn unique<'a>(items: &'a [Value], key: &str, p: &Path<'_>, e: &mut ErrorList) {
-    let mut seen: Vec<&'a str> = Vec::with_capacity(items.len());
+    let mut seen: Seen<&'a str> = Seen::default();
     for (i, item) in items.iter().enumerate() {
         let value = s(item, key);
-        if seen.contains(&value) {
+        if seen.again(value) {
             e.push(Error::duplicate(&p.index(i).child(key), &json!(value)));
         }
-        seen.push(value);
     }
 }
 

@@ -2,7 +2,9 @@
 //! A row per rule. Rules of single fields are compared with recordings elsewhere.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+mod certificates;
 mod devices;
+mod flows;
 mod volumes;
 
 use kinds::{Context, Resource};

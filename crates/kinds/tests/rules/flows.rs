@@ -1,0 +1,106 @@
+//! Flow schemas and priority levels, and what endpoints hint at.
+
+use serde_json::{Value, json};
+
+use super::{check_create, check_update, created};
+
+fn subjects(subject: Value) -> Value {
+    let all = json!([{"verbs": ["*"], "nonResourceURLs": ["*"]}]);
+    json!({"spec": {"rules": [{"subjects": [subject], "nonResourceRules": all}]}})
+}
+
+fn url(url: &str) -> Value {
+    let subjects = json!([{"kind": "User", "user": {"name": "u"}}]);
+    json!({"spec": {"rules": [{"subjects": subjects, "nonResourceRules": [{"verbs": ["get"], "nonResourceURLs": [url]}]}]}})
+}
+
+#[test]
+fn flow_schemas() {
+    check_create(vec![
+        (
+            "FlowSchema",
+            subjects(json!({"kind": "ServiceAccount", "serviceAccount": {"name": "a"}})),
+            &["spec.rules[0].subjects[0].serviceAccount.namespace: Required value: must specify namespace for service account"],
+        ),
+        ("FlowSchema", subjects(json!({"kind": "ServiceAccount", "serviceAccount": {"name": "*", "namespace": "n"}})), &[]),
+    ]);
+    for (given, problem) in [
+        ("", Some("must not be empty")),
+        ("/", None),
+        ("a b", Some("must start with slash")),
+        ("/a b//", Some("must not contain white-space")),
+        ("/a//*b", Some("must not contain double slash")),
+        ("/a*", Some("wildcard can only do suffix matching")),
+        ("/*/*", Some("wildcard can only do suffix matching")),
+        ("/a/*", None),
+    ] {
+        let at = "spec.rules[0].nonResourceRules[0].nonResourceURLs[0]";
+        let wanted: Vec<String> = problem.iter().map(|text| format!("{at}: Invalid value: {given:?}: {text}")).collect();
+        assert_eq!(created("FlowSchema", &url(given)).2, wanted, "{given}");
+    }
+}
+
+#[test]
+fn what_is_mandatory_stays_as_it_is() {
+    let of = |all: Vec<Value>, name: &str| all.into_iter().find(|o| o["metadata"]["name"] == name).unwrap();
+    let level = |name: &str, change: Value| {
+        let mut object = of(flowcontrol::defaults::priority_levels(), name);
+        object["spec"].as_object_mut().unwrap().extend(change.as_object().cloned().unwrap());
+        json!({"metadata": {"name": name}, "spec": {"limited": null, "exempt": null}, "status": null}).as_object().cloned().map(|mut o| {
+            o["spec"].as_object_mut().unwrap().extend(object["spec"].as_object().cloned().unwrap());
+            Value::Object(o)
+        })
+    };
+    for (name, change, wanted) in [
+        ("exempt", json!({}), None),
+        ("exempt", json!({"exempt": {"nominalConcurrencyShares": 7}}), None),
+        ("catch-all", json!({}), None),
+        (
+            "catch-all",
+            json!({"limited": {"nominalConcurrencyShares": 6, "limitResponse": {"type": "Reject"}}}),
+            Some("spec of 'catch-all' must equal the fixed value"),
+        ),
+        (
+            "exempt",
+            json!({"limited": {"nominalConcurrencyShares": 6, "limitResponse": {"type": "Reject"}}}),
+            Some("spec of 'exempt' except the 'spec.exempt' field must equal the fixed value"),
+        ),
+    ] {
+        let (_, _, errors) = created("PriorityLevelConfiguration", &level(name, change.clone()).unwrap());
+        assert_eq!(errors.last().and_then(|e| e.rsplit(": ").next()), wanted, "{name} {change}");
+    }
+    let schema = |name: &str, precedence: i64| {
+        let mut spec = of(flowcontrol::defaults::flow_schemas(), name)["spec"].clone();
+        spec["matchingPrecedence"] = json!(precedence);
+        json!({"metadata": {"name": name}, "spec": spec})
+    };
+    assert_eq!(created("FlowSchema", &schema("catch-all", 10_000)).2, [""; 0]);
+    assert_eq!(created("FlowSchema", &schema("exempt", 1)).2, [""; 0]);
+    assert!(created("FlowSchema", &schema("catch-all", 9_999)).2[0].ends_with("spec of 'catch-all' must equal the fixed value"));
+}
+
+#[test]
+fn hints() {
+    let nine: Vec<Value> = (0..9).map(|i| json!({"name": format!("a{i}")})).collect();
+    let endpoint = |hints: Value| json!({"endpoints": [{"addresses": ["10.1.2.3"], "hints": hints}]});
+    check_create(vec![
+        (
+            "EndpointSlice",
+            endpoint(json!({"forZones": nine, "forNodes": [{}]})),
+            &["endpoints[0].hints.forZones: Too many: 9: must have at most 8 items"],
+        ),
+        ("EndpointSlice", endpoint(json!({"forNodes": nine})), &["endpoints[0].hints.forNodes: Too many: 9: must have at most 8 items"]),
+        (
+            "EndpointSlice",
+            endpoint(json!({"forZones": [{"name": "a"}, {"name": "a"}]})),
+            &["endpoints[0].hints.forZones[1].name: Duplicate value: \"a\""],
+        ),
+    ]);
+    check_update(vec![(
+        "EndpointSlice",
+        "",
+        json!({}),
+        json!({"addressType": "FQDN"}),
+        &["addressType: Invalid value: \"FQDN\": field is immutable"],
+    )]);
+}
