@@ -265,11 +265,7 @@ impl Cache {
             Some(entry) if entry.revision == item.mod_revision => entry.clone(),
             _ => Entry::new(item, &self.extract),
         };
-        let mut state = State::new(self.extract.index);
-        for item in &listing.items {
-            state.insert(entry(item));
-        }
-        state
+        State::of(self.extract.index, listing.items.iter().map(entry))
     }
 
     async fn follow(&self) {

@@ -11,6 +11,7 @@
 
 mod caches;
 mod core;
+mod counts;
 mod cursor;
 mod entry;
 mod follow;

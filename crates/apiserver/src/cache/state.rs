@@ -8,6 +8,7 @@ use imbl::OrdMap;
 use store::{Key, Revision};
 
 use super::Entry;
+use super::counts::Counts;
 
 /// Entries by the value of a field and their key.
 type Index = OrdMap<(Box<str>, Key), Arc<Entry>>;
@@ -15,13 +16,26 @@ type Index = OrdMap<(Box<str>, Key), Arc<Entry>>;
 #[derive(Clone)]
 pub(super) struct State {
     map: OrdMap<Key, Arc<Entry>>,
+    counts: Counts,
     /// The position of the indexed field, and its index.
     index: Option<(usize, Index)>,
 }
 
 impl State {
     pub(super) fn new(index: Option<usize>) -> Self {
-        State { map: OrdMap::new(), index: index.map(|at| (at, Index::new())) }
+        Self::of(index, std::iter::empty())
+    }
+
+    /// Filled with entries of different keys.
+    pub(super) fn of(index: Option<usize>, entries: impl Iterator<Item = Arc<Entry>>) -> Self {
+        let (mut map, mut index) = (OrdMap::new(), index.map(|at| (at, Index::new())));
+        for entry in entries {
+            if let Some((at, index)) = &mut index {
+                index.insert(place(*at, &entry), entry.clone());
+            }
+            map.insert(entry.key.clone(), entry);
+        }
+        State { counts: Counts::of(&map), map, index }
     }
 
     pub(super) fn get(&self, key: &str) -> Option<&Arc<Entry>> {
@@ -39,6 +53,9 @@ impl State {
     /// The entry that was there before.
     pub(super) fn insert(&mut self, entry: Arc<Entry>) -> Option<Arc<Entry>> {
         let previous = self.map.insert(entry.key.clone(), entry.clone());
+        if previous.is_none() {
+            self.counts.add(&entry.key, &self.map);
+        }
         if let Some((at, index)) = &mut self.index {
             if let Some(previous) = &previous
                 && previous.attributes.field(*at) != entry.attributes.field(*at)
@@ -52,6 +69,7 @@ impl State {
 
     pub(super) fn remove(&mut self, key: &str) -> Option<Arc<Entry>> {
         let previous = self.map.remove(key)?;
+        self.counts.remove(key);
         if let Some((at, index)) = &mut self.index {
             index.remove(&place(*at, &previous));
         }
@@ -89,6 +107,12 @@ impl Snapshot {
         let open = end.is_none();
         let entries = self.state.map.range::<_, str>((from, to));
         entries.take_while(move |(key, _)| !beyond && (!open || key.starts_with(prefix))).map(|(_, entry)| entry)
+    }
+
+    /// How many entries under a prefix that ends with a slash come after one of them.
+    pub fn count_after(&self, prefix: &str, after: &Entry) -> usize {
+        let end = format!("{}0", prefix.trim_end_matches('/'));
+        self.state.counts.between(&after.key, &end, &self.state.map).saturating_sub(1)
     }
 
     /// The entries whose indexed field has a value, in key order, from after a key. None at all without an index.

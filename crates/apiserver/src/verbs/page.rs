@@ -117,7 +117,7 @@ fn select(list: &Snapshot, prefix: &str, start: &Start, scope: &super::selection
         if page.items.len() != start.limit {
             continue;
         }
-        let beyond = if everything { entries.count() as u64 } else { u64::from(entries.next().is_some()) };
+        let beyond = if everything { list.count_after(&scope.prefix, entry) as u64 } else { u64::from(entries.next().is_some()) };
         if beyond > 0 {
             let revision = i64::try_from(page.revision.0).unwrap_or(-1);
             page.continue_token = Token { revision, after: entry.key.strip_prefix(prefix).unwrap_or(&entry.key).to_owned() }.encode();
