@@ -4,6 +4,7 @@
 use std::cell::Cell;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
+use machinery::apply::Managers;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde::{Serialize, Serializer};
 use serde_json::Value;
@@ -23,8 +24,17 @@ thread_local! {
 /// The stored form of an object: of just its size, as it stays in memory for as long as the object lives. A buffer that grew by
 /// doubling kept a third of its bytes for nothing.
 pub fn encode(object: &Value) -> Bytes {
+    encoded(|out| write(out, object, None))
+}
+
+/// As [`encode`] of an object whose managers are apart: the same bytes as of the whole.
+pub fn encode_apart(object: &Value, managers: &Managers) -> Bytes {
+    encoded(|out| write(out, object, Some(managers).filter(|m| !m.is_empty())))
+}
+
+fn encoded(write: impl FnOnce(&mut Vec<u8>)) -> Bytes {
     let mut out = SCRATCH.take();
-    write(&mut out, object);
+    write(&mut out);
     let bytes = Bytes::copy_from_slice(&out);
     out.clear();
     out.shrink_to(SCRATCH_BYTES_MAX);
@@ -32,7 +42,7 @@ pub fn encode(object: &Value) -> Bytes {
     bytes
 }
 
-fn write(out: &mut Vec<u8>, object: &Value) {
+fn write(out: &mut Vec<u8>, object: &Value, managers: Option<&Managers>) {
     let empty = serde_json::Map::new();
     let fields = object.as_object().unwrap_or(&empty);
     out.push(b'{');
@@ -43,12 +53,33 @@ fn write(out: &mut Vec<u8>, object: &Value) {
         }
     }
     let metadata = fields.get("metadata").and_then(Value::as_object).unwrap_or(&empty);
-    member(out, "metadata", &Without { map: metadata, key: "resourceVersion" });
+    match managers {
+        Some(managers) => write_metadata(out, metadata, managers),
+        None => member(out, "metadata", &Without { map: metadata, key: "resourceVersion" }),
+    }
     for (key, value) in fields {
         if !matches!(key.as_str(), "kind" | "apiVersion" | "metadata") {
             out.push(b',');
             member(out, key, value);
         }
+    }
+    out.push(b'}');
+}
+
+/// The managers among the other members, which are sorted.
+fn write_metadata(out: &mut Vec<u8>, metadata: &serde_json::Map<String, Value>, managers: &Managers) {
+    const OWN: &str = "managedFields";
+    let others = || metadata.iter().filter(|(key, _)| !matches!(key.as_str(), OWN | "resourceVersion"));
+    out.extend_from_slice(METADATA);
+    for (key, value) in others().filter(|(key, _)| key.as_str() < OWN) {
+        member(out, key, value);
+        out.push(b',');
+    }
+    out.extend_from_slice(br#""managedFields":"#);
+    managers.write_json(out);
+    for (key, value) in others().filter(|(key, _)| key.as_str() > OWN) {
+        out.push(b',');
+        member(out, key, value);
     }
     out.push(b'}');
 }
@@ -201,6 +232,25 @@ mod tests {
             assert_eq!(spliced, want);
             assert_eq!(decode(&bytes, Revision(9)), want);
             assert!(!String::from_utf8_lossy(&bytes).contains("resourceVersion"));
+        }
+    }
+
+    #[test]
+    fn managers_apart_are_stored_as_in_the_tree() {
+        let (types, ty) =
+            (kinds::types(), kinds::table().type_of(&machinery::gvk::GroupVersionKind::new("", "v1", "Pod")).unwrap_or_default());
+        let entry = json!({"apiVersion": "v1", "fieldsType": "FieldsV1", "fieldsV1": {"f:data": {".": {}, "f:\"é": {}}}, "manager": "m",
+            "operation": "Update", "subresource": "status", "time": "2026-01-01T00:00:00Z"});
+        for others in [json!({}), json!({"annotations": {"a": "b"}}), json!({"name": "a"}), json!({"labels": {}, "name": "a", "uid": "u"})]
+        {
+            let mut object = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": others, "data": {"a": 1.0}});
+            assert_eq!(encode_apart(&object, &Managers::default()), encode(&object));
+            object["metadata"]["resourceVersion"] = json!("7");
+            object["metadata"]["managedFields"] = json!([entry]);
+            let whole = encode(&object);
+            let managers = Managers::take_from(types, ty, &mut object).unwrap_or_default();
+            assert!(!managers.is_empty());
+            assert_eq!(encode_apart(&object, &managers), whole);
         }
     }
 

@@ -9,8 +9,9 @@ use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use serde_json::Value;
 use store::Revision;
+
+use crate::verbs::write::Object;
 
 const SHARDS: usize = 8;
 /// Stored bytes of the objects kept by one shard.
@@ -33,7 +34,7 @@ struct Shard {
 
 struct Kept {
     revision: Revision,
-    object: Arc<Value>,
+    object: Arc<Object>,
     bytes: usize,
     used: bool,
 }
@@ -46,7 +47,7 @@ impl Decoded {
     }
 
     /// The object as it was at this revision, if it is kept.
-    pub fn get(&self, key: &str, revision: Revision) -> Option<Arc<Value>> {
+    pub fn get(&self, key: &str, revision: Revision) -> Option<Arc<Object>> {
         let mut shard = self.shard(key);
         let kept = shard.objects.get_mut(key).filter(|kept| kept.revision == revision)?;
         kept.used = true;
@@ -54,7 +55,7 @@ impl Decoded {
     }
 
     /// Keeps an object of so many stored bytes, in place of older ones.
-    pub fn keep(&self, key: &str, revision: Revision, object: &Arc<Value>, bytes: usize) {
+    pub fn keep(&self, key: &str, revision: Revision, object: &Arc<Object>, bytes: usize) {
         let mut gone = Vec::new();
         let mut shard = self.shard(key);
         if bytes > OBJECT_BYTES_MAX {
@@ -102,7 +103,7 @@ mod tests {
     #[test]
     fn a_kept_object_is_had_at_its_revision_only() {
         let decoded = Decoded::default();
-        let object = |n: u64| Arc::new(json!({"n": n}));
+        let object = |n: u64| Arc::new(Object::whole(json!({"n": n})));
         decoded.keep("/a", Revision(5), &object(5), 10);
         assert_eq!(decoded.get("/a", Revision(5)), Some(object(5)));
         assert_eq!((decoded.get("/a", Revision(4)), decoded.get("/b", Revision(5))), (None, None));
@@ -114,7 +115,7 @@ mod tests {
     #[test]
     fn what_is_kept_is_bounded_and_the_used_stays() {
         let decoded = Decoded::default();
-        let object = Arc::new(json!({}));
+        let object = Arc::new(Object::whole(json!({})));
         for n in 0..10_000 {
             decoded.keep(&format!("/{n}"), Revision(1), &object, 1000);
             decoded.get("/0", Revision(1));

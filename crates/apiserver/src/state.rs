@@ -25,6 +25,7 @@ use crate::metrics::Metrics;
 use crate::pki::Pki;
 use crate::registry::{self, Registry};
 use crate::trace::Tracer;
+use crate::verbs::write::Object;
 use crate::{attributes, cache, codec};
 
 pub struct Api {
@@ -118,13 +119,13 @@ impl Api {
     }
 
     /// As [`Api::read`], of what is read again and again: a namespace by everything made in it.
-    pub async fn read_hot(&self, resource: &Resource, namespace: &str, name: &str) -> Result<Option<Arc<Value>>, StatusError> {
+    pub async fn read_hot(&self, resource: &Resource, namespace: &str, name: &str) -> Result<Option<Arc<Object>>, StatusError> {
         let key = registry::key(resource, namespace, name);
         let Some(kv) = self.store.get(&key).await.map_err(store_error)?.1 else { return Ok(None) };
         if let Some(object) = self.decoded.get(&key, kv.mod_revision) {
             return Ok(Some(object));
         }
-        let object = Arc::new(codec::decode(&kv.value, kv.mod_revision));
+        let object = Arc::new(Object::apart(resource, codec::decode(&kv.value, kv.mod_revision)));
         self.decoded.keep(&key, kv.mod_revision, &object, kv.value.len());
         Ok(Some(object))
     }

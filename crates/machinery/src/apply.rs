@@ -6,7 +6,9 @@ mod compare;
 mod configuration;
 mod element;
 mod managed;
+mod managers;
 mod merge;
+mod owned;
 pub mod scale;
 mod set;
 mod settle;
@@ -14,13 +16,15 @@ mod typed;
 
 use serde_json::{Value, json};
 
+use self::compare::Comparison;
 use self::managed::Entry;
-use self::set::{Set, add, difference, exclude, intersection, is_subset, strip, subtract, union};
+use self::set::{Set, add, difference, exclude, intersection, is_subset, strip, union};
 use crate::schema::{TypeId, Types};
 use crate::status::{Cause, Details, StatusError};
 
 pub use self::configuration::apply_configuration;
 pub use self::element::paths;
+pub use self::managers::Managers;
 pub use self::typed::go_print;
 
 /// Fields the system owns: no manager gets them.
@@ -149,14 +153,28 @@ pub fn on_update(types: &Types, ty: TypeId, old: Option<&Value>, new: &mut Value
         }
     };
     settle::settle(types, ty, &mut entries);
-    account(types, ty, old, new, writer, &mut entries);
+    account(compare::compare(types, ty, old, new), writer, &mut entries);
     managed::cap(&mut entries);
     managed::write(new, entries);
 }
 
+/// As [`on_update`] of an object whose managers were taken out, and that is given no others. What this endpoint does not write is
+/// not looked at. Answers the managers of `new`.
+pub fn on_update_apart(types: &Types, ty: TypeId, old: (&Value, &Managers), new: &Value, writer: &Writer<'_>) -> Managers {
+    let (old, Managers(entries)) = old;
+    let mut entries = entries.clone();
+    if entries.is_empty() && !crate::object::uid(old).is_empty() {
+        return Managers::default();
+    }
+    account(compare::compare_but(types, ty, old, new, writer.reset_fields), writer, &mut entries);
+    managed::cap(&mut entries);
+    entries.sort_by(managed::order);
+    Managers(entries)
+}
+
 /// Takes what changed from others and gives it to the writer. An object that is not of its type changes nothing, as upstream.
-fn account(types: &Types, ty: TypeId, old: &Value, new: &Value, writer: &Writer<'_>, entries: &mut Vec<Entry>) {
-    let Ok(mut changes) = compare::compare(types, ty, old, new) else { return };
+fn account(changes: Result<Comparison, ApplyError>, writer: &Writer<'_>, entries: &mut Vec<Entry>) {
+    let Ok(mut changes) = changes else { return };
     for set in [&mut changes.added, &mut changes.modified, &mut changes.removed] {
         exclude(set, writer.reset_fields);
     }
@@ -173,12 +191,12 @@ fn account(types: &Types, ty: TypeId, old: &Value, new: &Value, writer: &Writer<
         api_version: writer.api_version.to_owned(),
         subresource: writer.subresource.to_owned(),
         time: writer.time.to_owned(),
-        set: taken,
+        set: taken.into(),
     };
     match entries.iter_mut().find(|e| e.same_manager(&entry)) {
         Some(previous) => {
-            add(&mut previous.set, &entry.set);
-            *previous = Entry { set: std::mem::take(&mut previous.set), ..entry };
+            previous.set.add(&entry.set);
+            *previous = Entry { set: previous.set.clone(), ..entry };
         }
         None => entries.push(entry),
     }
@@ -186,8 +204,8 @@ fn account(types: &Types, ty: TypeId, old: &Value, new: &Value, writer: &Writer<
 
 fn take(entries: &mut Vec<Entry>, taken: &Set, removed: &Set) {
     for entry in entries.iter_mut() {
-        subtract(&mut entry.set, taken);
-        subtract(&mut entry.set, removed);
+        entry.set.subtract(taken);
+        entry.set.subtract(removed);
     }
     entries.retain(|e| !e.set.is_empty());
 }
@@ -209,39 +227,67 @@ pub fn apply(
     writer: &Writer<'_>,
     force: bool,
 ) -> Result<Applied, ApplyError> {
+    let mut entries = live.and_then(managed::read).unwrap_or_default();
+    settle::settle(types, ty, &mut entries);
+    let bare = live.map(without_managers);
+    let (mut object, unchanged, entries) = apply_to(types, ty, bare.as_ref(), entries, config, writer, force)?;
+    managed::write(&mut object, entries);
+    Ok(Applied { object, unchanged })
+}
+
+/// As [`apply`] onto an object whose managers were taken out, and so are those of the outcome.
+pub fn apply_apart(
+    types: &Types,
+    ty: TypeId,
+    (live, managers): (&Value, &Managers),
+    config: &Value,
+    writer: &Writer<'_>,
+    force: bool,
+) -> Result<(Applied, Managers), ApplyError> {
+    let (object, unchanged, mut entries) = apply_to(types, ty, Some(live), managers.0.clone(), config, writer, force)?;
+    entries.sort_by(managed::order);
+    Ok((Applied { object, unchanged }, Managers(entries)))
+}
+
+fn apply_to(
+    types: &Types,
+    ty: TypeId,
+    live: Option<&Value>,
+    mut entries: Vec<Entry>,
+    config: &Value,
+    writer: &Writer<'_>,
+    force: bool,
+) -> Result<(Value, bool, Vec<Entry>), ApplyError> {
     if crate::object::at(config, "metadata.managedFields").is_some_and(|m| !m.is_null()) {
         return Err(ApplyError::ManagedFieldsGiven);
     }
     typed::validate(types, ty, config)?;
-    let mut entries = live.and_then(managed::read).unwrap_or_default();
-    settle::settle(types, ty, &mut entries);
-    let bare = live.map_or_else(|| crate::decode::zero(types, ty), without_managers);
+    let zero = if entries.is_empty() || live.is_none() { crate::decode::zero(types, ty) } else { Value::Null };
+    let bare = live.unwrap_or(&zero);
     if entries.is_empty() && live.is_some() {
-        let zero = crate::decode::zero(types, ty);
         let before = Writer { manager: BEFORE_FIRST_APPLY, ..*writer };
-        account(types, ty, &zero, &bare, &before, &mut entries);
+        account(compare::compare(types, ty, &zero, bare), &before, &mut entries);
     }
     // kubectl moves from client-side to server-side apply: what it applied before is its own.
     let again = (writer.manager == "kubectl" && !force).then(|| entries.clone());
-    let outcome = match (apply_once(types, ty, &bare, config, writer, force, entries), again) {
+    let outcome = match (apply_once(types, ty, bare, config, writer, force, entries), again) {
         (Err(ApplyError::Conflicts(conflicts)), Some(entries)) => {
-            let own = last_applied(&bare).and_then(|last| compare::field_set(types, ty, &last).ok()).unwrap_or_default();
+            let own = last_applied(bare).and_then(|last| compare::field_set(types, ty, &last).ok()).unwrap_or_default();
             let own = paths(&own);
             let left: Vec<Conflict> = conflicts.into_iter().filter(|c| !own.contains(&c.path)).collect();
             if !left.is_empty() {
                 return Err(ApplyError::Conflicts(left));
             }
-            apply_once(types, ty, &bare, config, writer, true, entries)
+            apply_once(types, ty, bare, config, writer, true, entries)
         }
         (other, _) => other,
     };
     let (mut object, unchanged, entries) = outcome?;
-    if writer.manager == "kubectl" && last_applied(&bare).is_some() {
+    if writer.manager == "kubectl" && last_applied(bare).is_some() {
         // Keeps the annotation of client-side apply in step.
         crate::object::map_mut(&mut object, "metadata.annotations").insert(LAST_APPLIED.to_owned(), json!(format!("{config}\n")));
     }
-    managed::write(&mut object, entries);
-    Ok(Applied { object, unchanged })
+    Ok((object, unchanged, entries))
 }
 
 /// A copy that leaves out what is often the larger half.
@@ -280,7 +326,7 @@ fn apply_once(
         api_version: writer.api_version.to_owned(),
         subresource: writer.subresource.to_owned(),
         time: String::new(),
-        set: owned,
+        set: owned.into(),
     };
     let last = entries.iter().position(|e| e.same_manager(&mine)).map(|at| entries.remove(at));
     let object = match &last {
@@ -304,8 +350,16 @@ fn apply_once(
     // As upstream: another order of items, and fields this endpoint does not write, are no change.
     let unchanged = taken.is_empty() && changes.removed.is_empty();
     let object = if unchanged { live.clone() } else { object };
-    strip(&mut mine.set, &STRIPPED);
-    mine.time = if unchanged { last.map(|l| l.time).unwrap_or_default() } else { writer.time.to_owned() };
+    strip(mine.set.make_mut(), &STRIPPED);
+    mine.time = if unchanged { String::new() } else { writer.time.to_owned() };
+    if let Some(last) = last {
+        if last.set == mine.set {
+            mine.set = last.set;
+        }
+        if unchanged {
+            mine.time = last.time;
+        }
+    }
     if !mine.set.is_empty() {
         entries.push(mine);
     }
@@ -330,7 +384,7 @@ fn prune(types: &Types, ty: TypeId, merged: Value, last: &Set, others: &[Entry],
     let named = |set: &Set| merge::with_named_fields(types, ty, set);
     let pruned = merge::remove(types, ty, &merged, &named(last))?;
     // What others, or this applier now, own comes back.
-    let managed = others.iter().fold(mine.set.clone(), |all, e| union(&all, &e.set));
+    let managed = others.iter().fold((*mine.set).clone(), |all, e| union(&all, &e.set));
     let merged_set = compare::field_set(types, ty, &merged)?;
     let gone = |pruned: &Value| -> Result<Set, ApplyError> {
         Ok(difference(&named(&merged_set), &named(&compare::field_set(types, ty, pruned)?)))

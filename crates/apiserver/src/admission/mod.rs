@@ -97,6 +97,14 @@ fn measured(request: &Request<'_>, plugin: Option<&str>, step: Step, since: Inst
     }
 }
 
+/// Whether somebody outside of the server is to see the object, or an expression that may ask for any field: then it must be
+/// whole. Plugins of the table look at no managed fields.
+pub fn shows_all(request: &Request<'_>) -> bool {
+    let (hooks, policies) = (&request.api.hooks, &request.api.policies);
+    let any = hooks.has_mutating() || hooks.has_validating() || policies.has_mutating() || policies.has_validating();
+    any && !matching::is_exempt(request)
+}
+
 pub async fn mutate(request: &Request<'_>, value: &mut Value, old: Option<&Value>) -> Result<(), StatusError> {
     let started = Instant::now();
     let done = mutate_all(request, value, old).await;

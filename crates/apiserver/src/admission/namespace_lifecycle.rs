@@ -31,7 +31,7 @@ impl Plugin for NamespaceLifecycle {
         let Some(namespace) = request.api.read_hot(&row, "", request.namespace).await? else {
             return Err(StatusError::not_found(&namespaces, request.namespace));
         };
-        if str_at(&namespace, "status.phase") != "Terminating" {
+        if str_at(&namespace.tree, "status.phase") != "Terminating" {
             return Ok(());
         }
         let name = request.namespace;

@@ -105,7 +105,7 @@ async fn condition_and_delete(ctx: &Ctx, place: &Target, mut options: DeleteOpti
         let inner = Ctx { user: auth::User::apiserver(), ..ctx.clone() };
         let written = update(&inner, &status, Change::Edit(Box::new(edit), Admission::Done)).await?;
         if options.resource_version.is_some() {
-            options.resource_version = Some(object::resource_version(&written.object).to_owned());
+            options.resource_version = Some(object::resource_version(&written.object.tree).to_owned());
         }
     }
     delete_as(ctx, place, &options, Admit::Done).await?;

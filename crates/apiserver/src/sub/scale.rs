@@ -183,7 +183,7 @@ async fn change(ctx: &Ctx, target: &Target, wanted: &Wanted) -> Result<(Value, V
             Err(error) => return Err(error),
             Ok(written) => {
                 warnings.extend(written.warnings);
-                return Ok((Arc::unwrap_or_clone(written.object), warnings));
+                return Ok((Arc::unwrap_or_clone(written.object).into_value(), warnings));
             }
         }
     }

@@ -65,7 +65,7 @@ pub fn written(call: &Call, negotiated: &Negotiated, resource: &Resource, code: 
             out.extend_from_slice(b"\n");
             Ok(respond::bytes(code, Encoding::Json.content_type(), out.freeze()))
         }
-        _ => object(call, negotiated, resource, code, &written.object),
+        _ => object(call, negotiated, resource, code, &written.object.to_value()),
     }
 }
 

@@ -1,7 +1,7 @@
 //! What changed between two objects, as sets of paths; and which fields an object sets. Upstream's `TypedValue.Compare` and
 //! `ToFieldSet`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value};
 
@@ -9,6 +9,8 @@ use super::ApplyError;
 use super::set::{Node, Set};
 use super::typed::{Atom, Ty, atom, below, item_element};
 use crate::schema::{List, Scalar, Type, TypeId, Types};
+
+type Fields = Map<String, Value>;
 
 /// Paths that were added, changed and removed.
 #[derive(Debug, Default)]
@@ -20,8 +22,22 @@ pub(super) struct Comparison {
 
 /// Compares two objects of one type.
 pub(super) fn compare(types: &Types, ty: TypeId, old: &Value, new: &Value) -> Result<Comparison, ApplyError> {
+    compare_but(types, ty, old, new, &[])
+}
+
+/// As [`compare`], but for what lies at or below these members of members (`metadata.labels`), which nobody asks about. An error
+/// in there is not seen.
+pub(super) fn compare_but(types: &Types, ty: TypeId, old: &Value, new: &Value, but: &[String]) -> Result<Comparison, ApplyError> {
     let mut nodes = Nodes::default();
-    Walk { types }.compare(Some(ty), Some(old), Some(new), &mut nodes)?;
+    let walk = Walk { types };
+    let (upper, sides) = (atom(types, Some(ty), Some(new)), (old.as_object(), new.as_object()));
+    match (&upper, sides) {
+        (Atom::Struct(_), (Some(old), Some(new))) if !but.is_empty() => {
+            let but: Vec<&str> = but.iter().map(String::as_str).collect();
+            walk.maps_but(&upper, (old, new), &but, &mut nodes)?;
+        }
+        _ => walk.compare(Some(ty), Some(old), Some(new), &mut nodes)?,
+    }
     Ok(Comparison { added: nodes.added.children, modified: nodes.modified.children, removed: nodes.removed.children })
 }
 
@@ -116,6 +132,28 @@ impl Walk<'_> {
                 Ok(())
             }
         }
+    }
+
+    /// As [`Self::maps`] of two maps, but for what lies at these paths.
+    fn maps_but(self, atom: &Atom<'_>, (old, new): (&Fields, &Fields), but: &[&str], out: &mut Nodes) -> Result<(), ApplyError> {
+        let keys: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
+        for key in keys.into_iter().filter(|key| !but.contains(&key.as_str())) {
+            let (a, b) = (old.get(key), new.get(key));
+            let inner = |path: &&'_ str| path.strip_prefix(key.as_str()).is_some_and(|rest| rest.starts_with('.'));
+            let below_it: Vec<&str> = but.iter().filter(|path| inner(path)).map(|path| &path[key.len() + 1..]).collect();
+            let ty = below(atom, key);
+            let mut child = Nodes::default();
+            match (self::atom(self.types, ty, b.or(a)), a.and_then(Value::as_object), b.and_then(Value::as_object)) {
+                (upper @ Atom::Struct(_), Some(a), Some(b)) if !below_it.is_empty() => {
+                    self.maps_but(&upper, (a, b), &below_it, &mut child)?;
+                }
+                _ => self.compare(ty, a, b, &mut child)?,
+            }
+            if !child.is_empty() {
+                out.attach(&format!("f:{key}"), child);
+            }
+        }
+        Ok(())
     }
 
     /// One walk over two sorted maps.

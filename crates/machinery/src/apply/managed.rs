@@ -1,7 +1,10 @@
 //! `metadata.managedFields`: reading, writing, order, and the cap on the number of update managers.
 
+use std::cmp::Ordering;
+
 use serde_json::{Map, Value, json};
 
+use super::owned::Owned;
 use super::set::{Set, union};
 use crate::gotime;
 
@@ -20,7 +23,7 @@ pub(super) struct Entry {
     pub subresource: String,
     /// RFC 3339; empty where there is none.
     pub time: String,
-    pub set: Set,
+    pub set: Owned,
 }
 
 impl Entry {
@@ -44,9 +47,49 @@ impl Entry {
         out
     }
 
-    fn into_value(self) -> Value {
+    /// How many members the entry has as it is written.
+    pub fn members(&self) -> usize {
+        3 + [&self.manager, &self.api_version, &self.time, &self.subresource].iter().filter(|text| !text.is_empty()).count()
+    }
+
+    fn operation(&self) -> &'static str {
+        if self.applied { "Apply" } else { "Update" }
+    }
+
+    /// Whether this is what the entry is written as.
+    pub fn is(&self, value: &Value) -> bool {
+        let Some(map) = value.as_object().filter(|map| map.len() == self.members()) else { return false };
+        let is = |key: &str, text: &str| text.is_empty() || map.get(key).is_some_and(|v| v == text);
+        is("manager", &self.manager)
+            && is("operation", self.operation())
+            && is("apiVersion", &self.api_version)
+            && is("time", &self.time)
+            && is("subresource", &self.subresource)
+            && is("fieldsType", "FieldsV1")
+            && map.get("fieldsV1").and_then(Value::as_object) == Some(&self.set)
+    }
+
+    /// Appends the entry as it is written; its members come sorted.
+    pub fn write_json(&self, out: &mut Vec<u8>) {
+        let text = |out: &mut Vec<u8>, key: &str, text: &str| {
+            if !text.is_empty() {
+                out.extend_from_slice(key.as_bytes());
+                push_text(out, text);
+            }
+        };
+        text(out, r#"{"apiVersion":"#, &self.api_version);
+        out.extend_from_slice(br#","fieldsType":"FieldsV1","fieldsV1":"#);
+        out.extend_from_slice(self.set.json());
+        text(out, r#","manager":"#, &self.manager);
+        text(out, r#","operation":"#, self.operation());
+        text(out, r#","subresource":"#, &self.subresource);
+        text(out, r#","time":"#, &self.time);
+        out.push(b'}');
+    }
+
+    pub fn into_value(self) -> Value {
         let mut out = Map::new();
-        let operation = if self.applied { "Apply" } else { "Update" };
+        let operation = self.operation();
         for (key, text) in [
             ("manager", self.manager),
             ("operation", operation.to_owned()),
@@ -59,12 +102,23 @@ impl Entry {
             }
         }
         out.insert("fieldsType".to_owned(), json!("FieldsV1"));
-        out.insert("fieldsV1".to_owned(), Value::Object(self.set));
+        out.insert("fieldsV1".to_owned(), Value::Object(self.set.into_set()));
         Value::Object(out)
     }
 
     fn seconds(&self) -> i64 {
         gotime::parse_rfc3339(&self.time).map_or(0, |t| t.seconds)
+    }
+}
+
+/// A text as JSON.
+fn push_text(out: &mut Vec<u8>, text: &str) {
+    if text.bytes().all(|b| (b' '..0x7f).contains(&b) && !matches!(b, b'"' | b'\\')) {
+        out.push(b'"');
+        out.extend_from_slice(text.as_bytes());
+        out.push(b'"');
+    } else {
+        out.extend_from_slice(Value::from(text).to_string().as_bytes());
     }
 }
 
@@ -102,7 +156,7 @@ pub(super) fn is_reset(object: &Value) -> bool {
     }
 }
 
-fn read_entry(value: Value) -> Option<Entry> {
+pub(super) fn read_entry(value: Value) -> Option<Entry> {
     let mut map = match value {
         Value::Object(map) => map,
         _ => return None,
@@ -126,19 +180,22 @@ fn read_entry(value: Value) -> Option<Entry> {
         None | Some(Value::Null) => Set::new(),
         Some(_) => return None,
     };
-    Some(Entry { manager, applied, api_version, subresource, time, set })
+    Some(Entry { manager, applied, api_version, subresource, time, set: set.into() })
 }
 
-/// Puts the entries into an object, in upstream's order; removes the field where there are none.
+/// Upstream's order.
+pub(super) fn order(a: &Entry, b: &Entry) -> Ordering {
+    let key = |e: &Entry| (!e.applied, e.seconds());
+    key(a)
+        .cmp(&key(b))
+        .then_with(|| a.manager.cmp(&b.manager))
+        .then_with(|| a.api_version.cmp(&b.api_version))
+        .then_with(|| a.subresource.cmp(&b.subresource))
+}
+
+/// Puts the entries into an object, in order; removes the field where there are none.
 pub(super) fn write(object: &mut Value, mut entries: Vec<Entry>) {
-    entries.sort_by(|a, b| {
-        let key = |e: &Entry| (!e.applied, e.seconds());
-        key(a)
-            .cmp(&key(b))
-            .then_with(|| a.manager.cmp(&b.manager))
-            .then_with(|| a.api_version.cmp(&b.api_version))
-            .then_with(|| a.subresource.cmp(&b.subresource))
-    });
+    entries.sort_by(order);
     let metadata = crate::object::metadata_mut(object);
     if entries.is_empty() {
         metadata.remove("managedFields");
@@ -173,7 +230,7 @@ pub(super) fn cap(entries: &mut Vec<Entry>) {
                 let bucket = &mut entries[first];
                 ANCIENT.clone_into(&mut bucket.manager);
                 bucket.subresource.clear();
-                (bucket.set, bucket.time) = (merged, time);
+                (bucket.set, bucket.time) = (merged.into(), time);
                 gone[at] = true;
                 count -= 1;
             }

@@ -4,7 +4,7 @@
 use serde_json::{Map, Value, json};
 
 use super::managed::{self, Entry};
-use super::set::{Set, difference, is_member};
+use super::set::{Set, is_member};
 
 /// Where a Scale has its replicas.
 const IN_SCALE: &str = "spec.replicas";
@@ -26,7 +26,7 @@ pub fn to_scale(object: &Value, path: &str) -> Value {
     let entries = managed::read(object).unwrap_or_default();
     let owners = entries.into_iter().filter(|e| has(&e.set, path));
     let mut scale = json!({});
-    managed::write(&mut scale, owners.map(|e| Entry { api_version: SCALE_VERSION.to_owned(), set: only(IN_SCALE), ..e }).collect());
+    managed::write(&mut scale, owners.map(|e| Entry { api_version: SCALE_VERSION.to_owned(), set: only(IN_SCALE).into(), ..e }).collect());
     scale["metadata"].get_mut("managedFields").map(Value::take).unwrap_or_default()
 }
 
@@ -40,7 +40,7 @@ pub fn to_object(object: &mut Value, scale: &Value, path: &str, api_version: &st
             let kept = entry.applied.then(|| through.iter().position(|s| s.same_manager(&entry))).flatten();
             match kept {
                 Some(at) => drop(through.remove(at)),
-                None => entry.set = difference(&entry.set, &only(path)),
+                None => entry.set.subtract(&only(path)),
             }
         }
         if !entry.set.is_empty() {
@@ -49,7 +49,7 @@ pub fn to_object(object: &mut Value, scale: &Value, path: &str, api_version: &st
     }
     for owner in through.into_iter().filter(|e| has(&e.set, IN_SCALE)) {
         // Upstream looks for their times where they have none.
-        let owner = Entry { api_version: api_version.to_owned(), set: only(path), time: String::new(), ..owner };
+        let owner = Entry { api_version: api_version.to_owned(), set: only(path).into(), time: String::new(), ..owner };
         // Also beside an entry of the same owner, as upstream: the next reader takes the later of the two for the whole.
         entries.push(owner);
     }
@@ -107,7 +107,7 @@ mod tests {
         to_object(&mut later, &json!({"metadata": {"managedFields": seen}}), "spec.replicas", "apps/v1");
         let read = managed::read(&later).unwrap();
         assert_eq!(read.len(), 1);
-        assert_eq!(Value::Object(read[0].set.clone()), json!({"f:spec": {"f:paused": {}}}));
+        assert_eq!(Value::Object(read[0].set.clone().into_set()), json!({"f:spec": {"f:paused": {}}}));
     }
 
     #[test]

@@ -127,6 +127,27 @@ fn keeps_any(mine: &mut Value, less: &Value) -> bool {
     member || !map.is_empty()
 }
 
+/// Whether they have a member in common.
+pub(super) fn intersects(a: &Set, b: &Set) -> bool {
+    a.iter().filter(|(k, _)| *k != SELF).any(|(key, node)| {
+        let Some(other) = b.get(key) else { return false };
+        (is_member(node) && is_member(other))
+            || node.as_object().zip(other.as_object()).is_some_and(|(below, other)| intersects(below, other))
+    })
+}
+
+/// Whether the set is written in the one form there is for it: members without children are empty, marks stand beside children.
+pub(super) fn is_canonical(set: &Set) -> bool {
+    let node = |node: &Value| match node {
+        Value::Object(map) => match map.get(SELF) {
+            Some(mark) => map.len() > 1 && mark.as_object().is_some_and(Set::is_empty) && is_canonical(map),
+            None => is_canonical(map),
+        },
+        _ => false,
+    };
+    set.iter().all(|(key, value)| key == SELF || node(value))
+}
+
 /// Whether all members of `a` are members of `b`.
 pub(super) fn is_subset(a: &Set, b: &Set) -> bool {
     a.iter().filter(|(k, _)| *k != SELF).all(|(key, node)| {
@@ -252,6 +273,16 @@ mod tests {
             prop_assert_eq!(is_subset(&a, &b), difference(&a, &b).is_empty());
             prop_assert!(is_subset(&a, &union(&a, &b)) && is_subset(&intersection(&a, &b), &a));
             prop_assert_eq!(intersection(&a, &b), intersection(&b, &a));
+            prop_assert_eq!(intersects(&a, &b), !intersection(&a, &b).is_empty());
+            // What need not be done changes nothing: that is why it may be left out.
+            prop_assert!(is_canonical(&a) && is_canonical(&b));
+            if !intersects(&a, &b) {
+                prop_assert_eq!(&difference(&a, &b), &a);
+            }
+            if is_subset(&b, &a) {
+                prop_assert_eq!(&union(&a, &b), &a);
+            }
+            prop_assert!(is_canonical(&difference(&a, &b)) && is_canonical(&union(&a, &b)));
             prop_assert_eq!(union(&difference(&a, &b), &intersection(&a, &b)), a);
         }
     }

@@ -11,7 +11,7 @@ use crate::schema::{Topology, Type, TypeId, Types};
 /// Brings the sets of all owners into the form the type has now.
 pub(super) fn settle(types: &Types, ty: TypeId, entries: &mut [Entry]) {
     for entry in entries.iter_mut().filter(|e| is_stale(types, Some(ty), &e.set)) {
-        collapse(types, Some(ty), &mut entry.set);
+        collapse(types, Some(ty), entry.set.make_mut());
     }
 }
 
@@ -38,7 +38,7 @@ fn below(types: &Types, ty: Ty, element: &str) -> Ty {
 }
 
 /// Most sets fit, so they are looked through before anything is copied.
-fn is_stale(types: &Types, ty: Ty, set: &Set) -> bool {
+pub(super) fn is_stale(types: &Types, ty: Ty, set: &Set) -> bool {
     set.iter().any(|(element, node)| {
         let ty = below(types, ty, element);
         ty.is_some() && has_children(node) && (is_whole(types, ty) || node.as_object().is_some_and(|set| is_stale(types, ty, set)))
@@ -93,10 +93,10 @@ mod tests {
                 api_version: "v1".to_owned(),
                 subresource: String::new(),
                 time: String::new(),
-                set,
+                set: set.into(),
             }];
             settle(&types, ty, &mut entries);
-            Value::Object(entries[0].set.clone())
+            Value::Object(entries[0].set.clone().into_set())
         };
         assert_eq!(settled(false), parts);
         // A field the schema lost stays owned: it may come back.

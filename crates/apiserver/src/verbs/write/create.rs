@@ -8,7 +8,7 @@ use machinery::status::StatusError;
 use serde_json::{Value, json};
 use store::Expect;
 
-use super::{Ctx, Written, body, metadata, put};
+use super::{Ctx, Object, Written, body, metadata, put};
 use crate::admission::{self, Operation};
 use crate::chain::Call;
 use crate::http::respond::{self, Answer};
@@ -108,7 +108,7 @@ pub async fn create_as(ctx: &Ctx, target: &Target, mut value: Value, by: Managed
         super::as_stored(&place, &mut value);
         let bytes = super::stored_form(&ctx.api, resource, &value).await?;
         match put(ctx, &place, &mut value, bytes, expect(ctx, &place).await?).await {
-            Ok(stored) => return Ok(Written { object: Arc::new(value), stored, warnings, created: true }),
+            Ok(stored) => return Ok(Written { object: Arc::new(Object::whole(value)), stored, warnings, created: true }),
             Err(store::Error::Conflict(_)) => {
                 claims.release(&ctx.api).await;
                 if !generated {

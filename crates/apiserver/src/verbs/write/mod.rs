@@ -4,6 +4,7 @@
 pub mod body;
 pub mod create;
 pub mod metadata;
+mod object;
 pub mod patch;
 pub mod update;
 
@@ -14,6 +15,8 @@ use bytes::Bytes;
 use kinds::{Context, Resource};
 use serde_json::Value;
 use store::{Expect, Op, Revision};
+
+pub use self::object::Object;
 
 use super::Target;
 use super::options::WriteOptions;
@@ -56,8 +59,9 @@ impl Ctx {
         if kinds::strategies::asks_admin_access(&target.resource, value) {
             let Some(resource) = self.api.registry.kind("", "Namespace") else { return Ok(context) };
             let place = Target { resource, namespace: String::new(), name: target.namespace.clone(), subresource: String::new() };
-            let namespace = current(&self.api, &place).await?.map(|(namespace, _)| namespace).unwrap_or_default();
-            let label = namespace.pointer("/metadata/labels/resource.kubernetes.io~1admin-access");
+            let namespace = current(&self.api, &place).await?.map(|(namespace, _)| namespace);
+            let label =
+                namespace.as_ref().and_then(|namespace| namespace.tree.pointer("/metadata/labels/resource.kubernetes.io~1admin-access"));
             context.admin_access = label.and_then(Value::as_str) == Some("true");
         }
         Ok(context)
@@ -66,7 +70,7 @@ impl Ctx {
 
 /// The object written, and what to warn of.
 pub struct Written {
-    pub object: Arc<Value>,
+    pub object: Arc<Object>,
     /// What the store was given, and when: the answer need not be written out again. `None` where nothing was.
     pub stored: Option<Stored>,
     pub warnings: Vec<String>,
@@ -83,6 +87,16 @@ pub async fn stored_form(api: &Arc<Api>, resource: &Resource, object: &Value) ->
         None => conversion::to_storage(resource, object.clone()),
     };
     Ok(codec::encode(&stored))
+}
+
+/// As [`stored_form`] of an object that was changed.
+async fn stored_bytes(api: &Arc<Api>, resource: &Resource, object: &Object) -> Result<Bytes, StatusError> {
+    match &object.managers {
+        Some(managers) if machinery::object::str_at(&object.tree, "apiVersion") == resource.storage_version.to_string() => {
+            Ok(codec::encode_apart(&object.tree, managers))
+        }
+        _ => stored_form(api, resource, &object.to_value()).await,
+    }
 }
 
 /// A stored object in the row's version.
@@ -142,7 +156,7 @@ pub async fn fetch(api: &Arc<Api>, target: &Target) -> Result<Option<(Value, Rev
 }
 
 /// As [`fetch`], for who is about to change the object: shared with who did so before.
-pub async fn current(api: &Arc<Api>, target: &Target) -> Result<Option<(Arc<Value>, Revision)>, StatusError> {
+pub async fn current(api: &Arc<Api>, target: &Target) -> Result<Option<(Arc<Object>, Revision)>, StatusError> {
     let key = target.key();
     let (_, found) = api.store.get(&key).await.map_err(store_error)?;
     let Some(kv) = found else { return Ok(None) };
@@ -150,7 +164,8 @@ pub async fn current(api: &Arc<Api>, target: &Target) -> Result<Option<(Arc<Valu
     if let Some(object) = kept.then(|| api.decoded.get(&key, kv.mod_revision)).flatten() {
         return Ok(Some((object, kv.mod_revision)));
     }
-    let object = Arc::new(served_form(api, &target.resource, codec::decode(&kv.value, kv.mod_revision)).await?);
+    let object = served_form(api, &target.resource, codec::decode(&kv.value, kv.mod_revision)).await?;
+    let object = Arc::new(if kept { Object::apart(&target.resource, object) } else { Object::whole(object) });
     if kept {
         api.decoded.keep(&key, kv.mod_revision, &object, kv.value.len());
     }
@@ -163,7 +178,7 @@ fn is_kept(resource: &Resource) -> bool {
 }
 
 /// Keeps an object just stored for who changes it next.
-pub fn remember(ctx: &Ctx, target: &Target, object: &Arc<Value>, stored: Option<&Stored>) {
+pub fn remember(ctx: &Ctx, target: &Target, object: &Arc<Object>, stored: Option<&Stored>) {
     if let Some(stored) = stored.filter(|_| is_kept(&target.resource)) {
         ctx.api.decoded.keep(&target.key(), stored.revision, object, stored.bytes.len());
     }
@@ -245,9 +260,30 @@ pub fn managed(ctx: &Ctx, target: &Target, value: &mut Value, old: Option<&Value
     meta.extend(entries.map(|entries| ("managedFields".to_owned(), entries)));
 }
 
+/// As [`managed`] of an update, whose object and old one have their managers both apart or both in the tree.
+pub fn managed_update(ctx: &Ctx, target: &Target, value: &mut Object, old: &Object) {
+    let resource = &target.resource;
+    let Some(managers) = &old.managers else {
+        managed(ctx, target, &mut value.tree, Some(&old.tree));
+        return;
+    };
+    let author = writer(ctx, target, &resource.gvk().api_version());
+    let mut printed = None;
+    if resource.has_hollow(&value.tree) {
+        resource.omit(printed.insert(value.tree.clone()));
+    }
+    let new = printed.as_ref().unwrap_or(&value.tree);
+    let noted = machinery::apply::on_update_apart(&resource.types, resource.ty, (&old.tree, managers), new, &author.as_writer());
+    value.managers = Some(noted);
+}
+
 /// An update that changes nothing but the times of managed fields changes nothing.
-pub fn settle_times(value: &mut Value, old: &Value) {
-    if machinery::apply::same_but_for_times(value, old) {
+pub fn settle_times(value: &mut Object, old: &Object) {
+    let same = match (&value.managers, &old.managers) {
+        (Some(new), Some(was)) => new.same_but_for_times(was) && update::same_but(&value.tree, &old.tree, ""),
+        _ => machinery::apply::same_but_for_times(&value.tree, &old.tree),
+    };
+    if same {
         *value = old.clone();
     }
 }

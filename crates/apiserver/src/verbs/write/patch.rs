@@ -2,13 +2,14 @@
 
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, Request};
+use machinery::apply::{self, Applied, ApplyError};
 use machinery::field::{self, Path};
 use machinery::gvk::{GroupKind, GroupVersionKind};
 use machinery::patch::{JsonPatch, PatchError};
 use machinery::status::StatusError;
 use serde_json::{Value, json};
 
-use super::{Ctx, body};
+use super::{Ctx, Object, body};
 use crate::http::{RequestBody, body as http_body};
 use crate::verbs::Target;
 use crate::verbs::options::FieldValidation;
@@ -26,6 +27,8 @@ pub struct Patch {
     pub bytes: bytes::Bytes,
     /// The patch itself sets `metadata.resourceVersion`.
     pub names_version: bool,
+    /// It may name `metadata.managedFields`, or the whole of what they are in.
+    pub names_managers: bool,
 }
 
 /// Which kind of patch a request carries, by its content type.
@@ -69,12 +72,39 @@ pub async fn read(request: Request<RequestBody>) -> Result<Patch, StatusError> {
         Kind::Apply => machinery::yaml::parse(&bytes).is_ok_and(|p| !machinery::object::resource_version(&p.value).is_empty()),
         _ => machinery::json::parse(&bytes).is_ok_and(|p| !machinery::object::resource_version(&p.value).is_empty()),
     };
-    Ok(Patch { kind, bytes, names_version })
+    let names_managers = match kind {
+        Kind::Json => true,
+        Kind::Apply => false,
+        Kind::Merge | Kind::Strategic => bytes.contains(&b'\\') || contains_any_case(&bytes, b"managedfields"),
+    };
+    Ok(Patch { kind, bytes, names_version, names_managers })
 }
 
 fn contains(bytes: &[u8], word: &[u8]) -> bool {
     let Some((first, _)) = word.split_first() else { return true };
     bytes.iter().enumerate().any(|(at, b)| b == first && bytes[at..].starts_with(word))
+}
+
+fn contains_any_case(bytes: &[u8], word: &[u8]) -> bool {
+    bytes.windows(word.len()).any(|part| part[0] | 0x20 == word[0] && part.eq_ignore_ascii_case(word))
+}
+
+/// As [`applied`] to an object that is there.
+pub fn applied_to(ctx: &Ctx, target: &Target, patch: &Patch, old: &Object) -> Result<(Object, Vec<String>), StatusError> {
+    let Some(managers) = &old.managers else {
+        return applied(ctx, target, patch, Some(&old.tree)).map(|(value, warnings)| (Object::whole(value), warnings));
+    };
+    if patch.kind != Kind::Apply {
+        let (tree, warnings) = applied(ctx, target, patch, Some(&old.tree))?;
+        return Ok((Object { tree, managers: Some(managers.clone()) }, warnings));
+    }
+    let config = Configuration::read(ctx, target, patch)?;
+    let (types, ty) = (&*target.resource.types, target.resource.ty);
+    let writer = super::writer(ctx, target, &target.resource.gvk().api_version());
+    let applied = apply::apply_apart(types, ty, (&old.tree, managers), &config.tree, &writer.as_writer(), ctx.options.force);
+    let (applied, managers) = applied.map_err(|e| config.refused(target, &e))?;
+    let tree = config.decoded(target, applied)?;
+    Ok((Object { tree, managers: Some(managers) }, config.warnings))
 }
 
 /// The object with the patch applied, in the form of its type, with its managed fields; and what to warn of.
@@ -175,38 +205,56 @@ fn judge(ctx: &Ctx, patch: &Patch, strict: Vec<String>) -> Result<Vec<String>, S
     }
 }
 
-fn apply(ctx: &Ctx, target: &Target, patch: &Patch, old: Option<&Value>) -> Result<(Value, Vec<String>), StatusError> {
-    let resource = &target.resource;
-    let machinery::yaml::Parsed { value: config, strict } = yaml(&patch.bytes)?;
-    let gvk = resource.gvk();
-    if !config.is_object() && !config.is_null() {
-        return Err(StatusError::bad_request(format!(
-            "error decoding YAML: error unmarshaling JSON: while decoding JSON: json: cannot unmarshal {} into Go value of type map[string]interface {{}}",
-            machinery::json::go_kind(&config)
-        )));
-    }
-    let (kind, version) = (machinery::object::str_at(&config, "kind"), machinery::object::str_at(&config, "apiVersion"));
-    if kind != gvk.kind || version != gvk.api_version() {
-        let given = machinery::gvk::GroupVersion::parse(version).map_err(StatusError::bad_request)?.kind(kind);
-        return Err(StatusError::bad_request(format!("invalid object type: {given}")));
-    }
-    let name = machinery::object::name(&config);
-    if name != target.name {
-        let text = format!("the name of the object ({name}) does not match the name on the URL ({})", target.name);
-        if !name.is_empty() {
-            return Err(StatusError::bad_request(text));
+/// What is to be applied.
+struct Configuration {
+    tree: Value,
+    warnings: Vec<String>,
+}
+
+impl Configuration {
+    fn read(ctx: &Ctx, target: &Target, patch: &Patch) -> Result<Self, StatusError> {
+        let machinery::yaml::Parsed { value: tree, strict } = yaml(&patch.bytes)?;
+        let gvk = target.resource.gvk();
+        if !tree.is_object() && !tree.is_null() {
+            return Err(StatusError::bad_request(format!(
+                "error decoding YAML: error unmarshaling JSON: while decoding JSON: json: cannot unmarshal {} into Go value of type map[string]interface {{}}",
+                machinery::json::go_kind(&tree)
+            )));
         }
+        let (kind, version) = (machinery::object::str_at(&tree, "kind"), machinery::object::str_at(&tree, "apiVersion"));
+        if kind != gvk.kind || version != gvk.api_version() {
+            let given = machinery::gvk::GroupVersion::parse(version).map_err(StatusError::bad_request)?.kind(kind);
+            return Err(StatusError::bad_request(format!("invalid object type: {given}")));
+        }
+        let name = machinery::object::name(&tree);
+        if name != target.name {
+            let text = format!("the name of the object ({name}) does not match the name on the URL ({})", target.name);
+            if !name.is_empty() {
+                return Err(StatusError::bad_request(text));
+            }
+        }
+        // Unknown fields and wrong types are the typed parser's to refuse, whatever the field validation.
+        let warnings = judge(ctx, patch, strict)?;
+        Ok(Self { tree, warnings })
     }
-    // Unknown fields and wrong types are the typed parser's to refuse, whatever the field validation.
-    let warnings = judge(ctx, patch, strict)?;
-    let writer = super::writer(ctx, target, &gvk.api_version());
-    let applied = machinery::apply::apply(&resource.types, resource.ty, old, &config, &writer.as_writer(), ctx.options.force);
-    let applied = applied.map_err(|e| {
-        // Upstream names the applied configuration, which may leave its namespace to the URL.
-        let what = format!("{}/{}; {gvk}", machinery::object::namespace(&config), target.name);
-        e.to_status(&what)
-    })?;
-    let mut value = applied.object;
-    resource.decode(&mut value).map_err(|e| StatusError::new(500, "", e.to_string()))?;
-    Ok((value, warnings))
+
+    /// Upstream names the applied configuration, which may leave its namespace to the URL.
+    fn refused(&self, target: &Target, error: &ApplyError) -> StatusError {
+        error.to_status(&format!("{}/{}; {}", machinery::object::namespace(&self.tree), target.name, target.resource.gvk()))
+    }
+
+    /// The outcome in the form of its type.
+    fn decoded(&self, target: &Target, applied: Applied) -> Result<Value, StatusError> {
+        let mut value = applied.object;
+        target.resource.decode(&mut value).map_err(|e| StatusError::new(500, "", e.to_string()))?;
+        Ok(value)
+    }
+}
+
+fn apply(ctx: &Ctx, target: &Target, patch: &Patch, old: Option<&Value>) -> Result<(Value, Vec<String>), StatusError> {
+    let (resource, config) = (&target.resource, Configuration::read(ctx, target, patch)?);
+    let writer = super::writer(ctx, target, &resource.gvk().api_version());
+    let applied = apply::apply(&resource.types, resource.ty, old, &config.tree, &writer.as_writer(), ctx.options.force);
+    let value = config.decoded(target, applied.map_err(|e| config.refused(target, &e))?)?;
+    Ok((value, config.warnings))
 }

@@ -14,7 +14,7 @@ use store::{Expect, Revision};
 
 use super::body::Body;
 use super::patch::{self, Patch};
-use super::{Ctx, Written, create, current, metadata, put};
+use super::{Ctx, Object, Written, create, current, metadata, put};
 use crate::admission::{self, Operation};
 use crate::chain::Call;
 use crate::http::respond::{self, Answer};
@@ -154,93 +154,109 @@ async fn missing(ctx: &Ctx, target: &Target, change: &mut Change) -> Result<Writ
     create::create_as(ctx, &collection, value, by).await
 }
 
-async fn once(ctx: &Ctx, target: &Target, change: &mut Change, old: Arc<Value>, revision: Revision) -> Result<Written, Failed> {
+async fn once(ctx: &Ctx, target: &Target, change: &mut Change, old: Arc<Object>, revision: Revision) -> Result<Written, Failed> {
     let resource = &target.resource;
-    let (mut value, mut warnings) = changed(ctx, target, change, &old)?;
+    let operation = admission::Request::new(ctx, target, Operation::Update);
+    let due = !matches!(change, Change::Edit(_, Admission::Done | Admission::Noted));
+    let old = if asks_for_managers(change) || due && admission::shows_all(&operation) { joined(&old) } else { old };
+    let (mut new, old, mut warnings) = changed(ctx, target, change, old)?;
+    let (value, before) = (&mut new.tree, &old.tree);
     let change = &*change;
-    create::match_namespace(&mut value, target)?;
+    create::match_namespace(value, target)?;
     if !matches!(change, Change::Patch(_)) {
         // The uid of a patched object is validation's to judge.
-        preconditions(target, &value, &old)?;
+        preconditions(target, value, before)?;
     }
-    let insists = insists(target, change, &mut value, &old)?;
+    let insists = insists(target, change, value, before)?;
     let strategy = strategy_of(target, change)?;
-    let context = ctx.strategy_for(target, &value).await?;
+    let context = ctx.strategy_for(target, value).await?;
     if !matches!(change, Change::Edit(..)) {
-        resource.defaults.apply(&mut value);
-        resource.strategy.default(&context, &mut value);
+        resource.defaults.apply(value);
+        resource.strategy.default(&context, value);
     }
-    let operation = admission::Request::new(ctx, target, Operation::Update);
-    warnings.extend(metadata::dedup_owners(&mut value));
+    warnings.extend(metadata::dedup_owners(value));
     let noted = match change {
         Change::Patch(patch) => patch.kind == patch::Kind::Apply,
         Change::Edit(_, admission) => *admission == Admission::Noted,
         Change::Put(_) => false,
     };
     if !noted {
-        super::managed(ctx, target, &mut value, Some(&old));
+        super::managed_update(ctx, target, &mut new, &old);
     }
-    let due = !matches!(change, Change::Edit(_, Admission::Done | Admission::Noted));
+    let value = &mut new.tree;
     if due {
-        admission::mutate(&operation, &mut value, Some(&old)).await?;
+        admission::mutate(&operation, value, Some(before)).await?;
     }
-    super::normalise(target, &mut value)?;
-    crate::authz::escalation::check(ctx, target, &value, Some(&old)).await?;
-    metadata::keep(&mut value, &old);
-    strategy.prepare_for_update(&context, &mut value, &old);
+    super::normalise(target, value)?;
+    crate::authz::escalation::check(ctx, target, value, Some(before)).await?;
+    metadata::keep(value, before);
+    strategy.prepare_for_update(&context, value, before);
     if target.subresource == "status" && !matches!(change, Change::Edit(..)) {
-        resource.keep_for_status(&mut value, &old);
+        resource.keep_for_status(value, before);
     }
     if target.subresource.is_empty() {
-        metadata::next_generation(resource, &mut value, &old);
+        metadata::next_generation(resource, value, before);
     }
-    metadata_mut(&mut value).insert("resourceVersion".into(), json!(object::resource_version(&old)));
-    let (errors, judged) = kinds::validate::judge_update(resource, strategy, &context, &value, &old);
+    metadata_mut(value).insert("resourceVersion".into(), json!(object::resource_version(before)));
+    let (errors, judged) = kinds::validate::judge_update(resource, strategy, &context, value, before);
     warnings.extend(judged);
     if !errors.is_empty() {
         return Err(StatusError::invalid(&resource.stored_kind(), &target.name, &errors).into());
     }
-    warnings.extend(strategy.warnings(&context, &value, Some(&old)));
+    warnings.extend(strategy.warnings(&context, value, Some(before)));
     if due {
-        admission::validate(&operation, &value, Some(&old)).await?;
+        admission::validate(&operation, value, Some(before)).await?;
     }
-    commit(ctx, target, value, &old, revision, insists, warnings).await
+    commit(ctx, target, new, &old, revision, insists, warnings).await
+}
+
+/// An object with its managers in the tree.
+fn joined(object: &Arc<Object>) -> Arc<Object> {
+    if object.managers.is_none() { object.clone() } else { Arc::new(Object::whole(object.to_value().into_owned())) }
+}
+
+fn asks_for_managers(change: &Change) -> bool {
+    match change {
+        Change::Put(_) => false,
+        Change::Patch(patch) => patch.names_managers,
+        Change::Edit(_, admission) => *admission == Admission::Noted,
+    }
 }
 
 async fn commit(
     ctx: &Ctx,
     target: &Target,
-    mut value: Value,
-    old: &Arc<Value>,
+    mut new: Object,
+    old: &Arc<Object>,
     revision: Revision,
     insists: bool,
     warnings: Vec<String>,
 ) -> Result<Written, Failed> {
     let resource = &target.resource;
-    super::as_stored(target, &mut value);
-    super::settle_times(&mut value, old);
-    let claims = service::allocate(ctx, target, &mut value, Some(old)).await?;
-    let bytes = super::stored_form(&ctx.api, resource, &value).await?;
-    let same = is_stored(ctx, target, (&value, &bytes), old, revision).await?;
-    if same && !is_worth_writing(ctx, target, old, revision).await? {
+    super::as_stored(target, &mut new.tree);
+    super::settle_times(&mut new, old);
+    let claims = service::allocate(ctx, target, &mut new.tree, Some(&old.tree)).await?;
+    let bytes = super::stored_bytes(&ctx.api, resource, &new).await?;
+    let same = is_stored(ctx, target, (&new, &bytes), old, revision).await?;
+    if same && !is_worth_writing(ctx, target, &old.tree, revision).await? {
         return Ok(Written { object: old.clone(), stored: None, warnings, created: false });
     }
     let expect = Expect::Revision(revision);
-    let written = if crate::verbs::delete::is_finished(resource, &value) {
+    let written = if crate::verbs::delete::is_finished(resource, &new.tree) {
         // The answer is of the object as it last was.
-        let version = json!(object::resource_version(old));
-        super::remove(ctx, target, value, expect).await.map(|mut gone| {
+        let version = json!(object::resource_version(&old.tree));
+        super::remove(ctx, target, new.into_value(), expect).await.map(|mut gone| {
             metadata_mut(&mut gone).insert("resourceVersion".into(), version);
-            (gone, None)
+            (Object::whole(gone), None)
         })
     } else {
-        put(ctx, target, &mut value, bytes, expect).await.map(|stored| (value, stored))
+        put(ctx, target, &mut new.tree, bytes, expect).await.map(|stored| (new, stored))
     };
     match written {
         Ok((object, stored)) => {
             let object = Arc::new(object);
             super::remember(ctx, target, &object, stored.as_ref());
-            service::changed(&ctx.api, target, old, &object).await;
+            service::changed(&ctx.api, target, &old.tree, &object.tree).await;
             Ok(Written { object, stored, warnings, created: false })
         }
         Err(error) => {
@@ -260,12 +276,14 @@ async fn commit(
 async fn is_stored(
     ctx: &Ctx,
     target: &Target,
-    (value, bytes): (&Value, &Bytes),
-    old: &Value,
+    (new, bytes): (&Object, &Bytes),
+    old: &Object,
     revision: Revision,
 ) -> Result<bool, StatusError> {
     if target.resource.custom.is_none() {
-        return Ok(same_but(value, old, "metadata") && same_but(&value["metadata"], &old["metadata"], "resourceVersion"));
+        let (value, old_tree) = (&new.tree, &old.tree);
+        let metadata = || same_but(&value["metadata"], &old_tree["metadata"], "resourceVersion");
+        return Ok(new.managers == old.managers && same_but(value, old_tree, "metadata") && metadata());
     }
     let (_, found) = ctx.api.store.get(&target.key()).await.map_err(store_error)?;
     Ok(found.is_some_and(|kv| kv.mod_revision == revision && kv.value == *bytes))
@@ -283,11 +301,11 @@ async fn is_worth_writing(ctx: &Ctx, target: &Target, old: &Value, revision: Rev
     ctx.api.store.is_stale(&target.key()).await.map_err(store_error)
 }
 
-/// Whether two maps are the same but for one key.
-fn same_but(a: &Value, b: &Value, key: &str) -> bool {
+/// Whether two maps are the same but for one key. Looked at from the end: status differs in most writes, and comes last.
+pub fn same_but(a: &Value, b: &Value, key: &str) -> bool {
     let (Some(a), Some(b)) = (a.as_object(), b.as_object()) else { return a == b };
     let rest = |map: &serde_json::Map<String, Value>| map.len() - usize::from(map.contains_key(key));
-    rest(a) == rest(b) && a.iter().all(|(k, value)| k == key || b.get(k) == Some(value))
+    rest(a) == rest(b) && a.iter().rev().all(|(k, value)| k == key || b.get(k) == Some(value))
 }
 
 fn strategy_of<'a>(target: &'a Target, change: &Change) -> Result<&'a dyn Strategy, StatusError> {
@@ -302,18 +320,43 @@ fn strategy_of<'a>(target: &'a Target, change: &Change) -> Result<&'a dyn Strate
     Ok(target.resource.strategy.subresource(&target.subresource).unwrap_or(without_rules))
 }
 
-fn changed(ctx: &Ctx, target: &Target, change: &mut Change, old: &Value) -> Result<(Value, Vec<String>), StatusError> {
+/// The object as it shall be, with the old one and its managers in the same place: apart, if they are so in `old` and nobody asks
+/// for them.
+fn changed(ctx: &Ctx, target: &Target, change: &mut Change, old: Arc<Object>) -> Result<(Object, Arc<Object>, Vec<String>), StatusError> {
+    let (mut new, mut warnings) = match attempted(ctx, target, change, &old) {
+        // An error may show what was patched, and that is the whole.
+        Err(_) if matches!(change, Change::Patch(_)) && old.managers.is_some() => {
+            let old = joined(&old);
+            let (new, warnings) = attempted(ctx, target, change, &old)?;
+            return Ok((new, old, warnings));
+        }
+        other => other?,
+    };
+    let Some(managers) = &new.managers else { return Ok((new, old, warnings)) };
+    if managers.take_same(&mut new.tree) {
+        return Ok((new, old, warnings));
+    }
+    // Others than it has are given: they count.
+    let old = joined(&old);
+    if let Change::Patch(_) = change {
+        (new, warnings) = attempted(ctx, target, change, &old)?;
+    }
+    new.managers = None;
+    Ok((new, old, warnings))
+}
+
+fn attempted(ctx: &Ctx, target: &Target, change: &mut Change, old: &Object) -> Result<(Object, Vec<String>), StatusError> {
     match change {
-        Change::Put(put) => Ok((put.take(ctx, target)?, Vec::new())),
+        Change::Put(put) => Ok((Object { tree: put.take(ctx, target)?, managers: old.managers.clone() }, Vec::new())),
         Change::Edit(edit, _) => {
-            let mut value = old.clone();
-            edit(&mut value)?;
-            Ok((value, Vec::new()))
+            let mut new = old.clone();
+            edit(&mut new.tree)?;
+            Ok((new, Vec::new()))
         }
         Change::Patch(patch) => {
-            let (value, warnings) = patch::applied(ctx, target, patch, Some(old))?;
-            match_name(&value, target)?;
-            Ok((value, warnings))
+            let (new, warnings) = patch::applied_to(ctx, target, patch, old)?;
+            match_name(&new.tree, target)?;
+            Ok((new, warnings))
         }
     }
 }
