@@ -62,6 +62,7 @@ impl Server {
         let address = SocketAddr::new(config.bind_address, config.secure_port);
         let listener = TcpListener::bind(address).await.map_err(|source| Error::Listen { address, source })?;
         let local_addr = listener.local_addr().map_err(|source| Error::Listen { address, source })?;
+        tracing::debug!(%local_addr, "connections are taken; the state is read");
         let acceptor = acceptor(&config, &pki)?;
         let cancel = CancellationToken::new();
         let mut tasks = JoinSet::new();
@@ -81,8 +82,10 @@ impl Server {
         tasks.spawn(crate::authn::Issuers::follow(api.clone(), cancel.clone()));
         tasks.spawn(crate::authz::Authorizer::follow(api.clone(), cancel.clone()));
         tasks.spawn(listen::accept(listener, acceptor, api.clone(), closed.clone(), cancel.clone()));
+        tracing::debug!("requests are answered; what every cluster has is made");
         bootstrap::run(&api, &mut tasks, &cancel).await?;
         Aggregation::run(&api, &mut tasks, &cancel).await?;
+        tracing::debug!("custom resources and flow control start");
         api.start_caches();
         crate::custom::start(&api, &mut tasks, &cancel).await?;
         flow::follow::start(&api, &mut tasks, &cancel).await?;

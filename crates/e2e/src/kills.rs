@@ -3,6 +3,7 @@
 
 mod clients;
 mod server;
+mod start;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,6 +16,10 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use server::Server;
+pub use start::Start;
+
+/// A start that takes so long is told of at once.
+const NOTABLE: Duration = Duration::from_secs(2);
 
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -48,7 +53,10 @@ pub struct Report {
     pub revision: u64,
     /// From the start of the process to the first answer.
     pub start_median: Duration,
-    pub start_max: Duration,
+    /// The slowest one, with what it did.
+    pub slowest: Start,
+    /// How many starts took longer than a second.
+    pub starts_over_1s: usize,
     pub elapsed: Duration,
     pub disk_bytes: u64,
 }
@@ -88,7 +96,7 @@ pub async fn run(options: Options) -> Result<Report> {
         relisted: AtomicU64::default(),
         odd_answers: AtomicU64::default(),
     });
-    let mut starts = vec![server.start().await?];
+    let mut starts: Vec<Start> = vec![server.start().await?];
     let first = server.client().await?;
     let (after, _) = clients::list(&first, &shared).await.context("the first list")?;
     let (tell, life) = watch::channel(Life { kills: 0, up: true, over: false });
@@ -108,7 +116,11 @@ pub async fn run(options: Options) -> Result<Report> {
         let newest = shared.newest.load(Ordering::SeqCst);
         server.kill().await?;
         tell.send_replace(Life { kills, up: false, over: false });
-        starts.push(server.start().await?);
+        let start = server.start().await?;
+        if start.took > NOTABLE {
+            eprintln!("start {kills}: {start:?}");
+        }
+        starts.push(start);
         let (revision, _) = clients::list(&server.client().await?, &shared).await.context("a list after a start")?;
         ensure!(revision >= newest, "after kill {kills} the server is at revision {revision}, {newest} was acknowledged before");
         tell.send_replace(Life { kills, up: true, over: false });
@@ -128,20 +140,33 @@ pub async fn run(options: Options) -> Result<Report> {
     {
         watches.extend(watched??);
     }
+    report(&shared, starts, &watches, Facts { revision, elapsed: began.elapsed(), disk_bytes: server.disk_bytes()? })
+}
+
+struct Facts {
+    revision: u64,
+    elapsed: Duration,
+    disk_bytes: u64,
+}
+
+/// Checks what was noted.
+fn report(shared: &Shared, mut starts: Vec<Start>, watches: &[Watched], facts: Facts) -> Result<Report> {
+    let history = shared.history;
     let unanswered = history.operations().iter().filter(|o| o.answer.is_none()).count();
-    starts.sort_unstable();
+    starts.sort_unstable_by_key(|start| start.took);
     Ok(Report {
         calls: history.check().map_err(|e| anyhow!(e))?,
         unanswered,
-        events: history.check_watches(&watches).map_err(|e| anyhow!(e))?,
+        events: history.check_watches(watches).map_err(|e| anyhow!(e))?,
         resumed: shared.resumed.load(Ordering::SeqCst),
         relisted: shared.relisted.load(Ordering::SeqCst),
         odd_answers: shared.odd_answers.load(Ordering::SeqCst),
-        revision,
-        start_median: starts[starts.len() / 2],
-        start_max: starts[starts.len() - 1],
-        elapsed: began.elapsed(),
-        disk_bytes: server.disk_bytes()?,
+        revision: facts.revision,
+        start_median: starts[starts.len() / 2].took,
+        starts_over_1s: starts.iter().filter(|start| start.took > Duration::from_secs(1)).count(),
+        slowest: starts.pop().context("no start")?,
+        elapsed: facts.elapsed,
+        disk_bytes: facts.disk_bytes,
     })
 }
 

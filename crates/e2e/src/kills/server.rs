@@ -4,13 +4,17 @@ use std::fs::{self, File};
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use tempfile::TempDir;
 
+use super::start::{LOOK_EVERY, Start};
+
 const START_MAX: Duration = Duration::from_secs(60);
+/// What a start tells of itself.
+const LOG: &str = "info,kube_client=off,skiff=debug,apiserver::server=debug,apiserver::listen=debug,store=debug";
 
 pub(super) struct Server {
     dir: TempDir,
@@ -33,29 +37,46 @@ impl Server {
     }
 
     /// Starts it and waits until it answers.
-    pub(super) async fn start(&mut self) -> Result<Duration> {
-        let began = Instant::now();
+    pub(super) async fn start(&mut self) -> Result<Start> {
         let log = File::options().create(true).append(true).open(self.log())?;
+        let from = log.metadata()?.len();
+        let mut start = Start::new();
         let child = Command::new(crate::skiff())
             .args(["kube-apiserver", "--bind-address", "127.0.0.1", "--secure-port", &self.port.to_string(), "--data-dir"])
             .arg(self.dir.path())
+            .env("SKIFF_LOG", std::env::var("SKIFF_LOG").unwrap_or_else(|_| LOG.to_owned()))
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)
             .spawn()?;
-        let child = self.child.insert(child);
-        while began.elapsed() < START_MAX {
+        let pid = child.id();
+        self.child = Some(child);
+        while start.elapsed() < START_MAX {
+            let child = self.child.as_mut().context("no server runs")?;
             if let Some(status) = child.try_wait()? {
-                bail!("the server ended: {status}; it said:\n{}", fs::read_to_string(self.dir.path().join("log"))?);
+                bail!("the server ended: {status}; it said:\n{}", fs::read_to_string(self.log())?);
             }
-            if let Ok(client) = client(&self.dir.path().join("admin.kubeconfig"), self.port).await
-                && client.request_text(http::Request::get("/readyz").body(Vec::new())?).await.is_ok()
-            {
-                return Ok(began.elapsed());
+            let mut asked = std::pin::pin!(self.is_ready());
+            let told = loop {
+                tokio::select! { biased;
+                    told = &mut asked => break told,
+                    () = tokio::time::sleep(LOOK_EVERY) => start.look_where_due(pid, self.port),
+                }
+            };
+            match told {
+                Ok(()) => return Ok(start.ready(&self.log(), from)),
+                Err(error) => start.told(format!("{error:#}")),
             }
+            start.look_where_due(pid, self.port);
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        bail!("the server is not ready after {START_MAX:?}; it said:\n{}", fs::read_to_string(self.log())?)
+        bail!("the server is not ready after {START_MAX:?}: {start:?}; it said:\n{}", fs::read_to_string(self.log())?)
+    }
+
+    async fn is_ready(&self) -> Result<()> {
+        let client = self.client().await?;
+        client.request_text(http::Request::get("/readyz").body(Vec::new())?).await?;
+        Ok(())
     }
 
     /// `kill -9`; when this returns, it is gone.

@@ -92,9 +92,11 @@ pub async fn serve(
     make_private(&flags.data_dir)?;
     let plan = flags.snapshots.plan(&flags.data_dir)?;
     let mut snapshots = JoinSet::new();
+    tracing::debug!("opening the datastore");
     let datastore = Datastore::open(flags.etcd.cluster()?.as_ref(), &flags.data_dir).await?;
     plan.map(|plan| snapshots.spawn(plan.run(datastore.clone(), cancel.clone())));
     let store = datastore.store();
+    tracing::debug!("the datastore is open");
     let handle = apiserver::Server::start(config, store).await.context("starting the API server")?;
     let url = format!("https://127.0.0.1:{}", handle.local_addr.port());
     write_admin_kubeconfig(&handle, &url, &flags.data_dir.join("admin.kubeconfig"))?;
