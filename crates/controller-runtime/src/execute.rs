@@ -71,6 +71,8 @@ impl Executor {
             Action::IfAllowed { review, then, otherwise } => {
                 return match self.allowed(review).await {
                     Ok(true) => self.execute_all(then).await,
+                    // The right may come later.
+                    Ok(false) if otherwise.is_empty() => (Vec::new(), Err(Stop::Stale)),
                     Ok(false) => self.execute_all(otherwise).await,
                     Err(error) => (Vec::new(), Err(Stop::Unreachable(error.to_string()))),
                 };

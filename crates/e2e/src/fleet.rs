@@ -2,6 +2,8 @@
 //! fourth with the bridge, where clients live. Processes are killed, machines cut off and joined again. All of it goes away
 //! when dropped.
 
+mod kubelet;
+
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -10,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use network::NetNs;
+use serde_json::Value;
 use tempfile::TempDir;
 
 pub const MACHINES: usize = 3;
@@ -145,6 +148,23 @@ impl Fleet {
         self.spawn(at, "api", &mut command)
     }
 
+    /// A request to a machine's API server as its administrator, by the kubeconfig in `data`.
+    pub fn request(&self, at: usize, data: &Path, method: &str, path: &str, body: Option<&Value>) -> Result<Value> {
+        let text = self.text(at, data, method, path, body)?;
+        Ok(serde_json::from_str(&text)?)
+    }
+
+    /// As [`Self::request`], where the answer is any text.
+    pub fn text(&self, at: usize, data: &Path, method: &str, path: &str, body: Option<&Value>) -> Result<String> {
+        let bytes = body.map(|b| b.to_string().into_bytes()).unwrap_or_default();
+        self.with_clients(|| async {
+            let mut config = crate::config_of(&data.join("admin.kubeconfig"), &format!("{}:6443", Self::address(at))).await?;
+            config.read_timeout = Some(Duration::from_secs(5));
+            let request = http::Request::builder().method(method).uri(path).header("content-type", "application/json").body(bytes)?;
+            Ok(kube::Client::try_from(config)?.request_text(request).await?)
+        })
+    }
+
     /// Waits until a machine's API server has written the kubeconfigs of the other roles.
     pub fn wait_for_api(&self, at: usize, data: &Path) -> Result<()> {
         let written = data.join(KUBECONFIG);
@@ -240,6 +260,7 @@ impl Drop for Fleet {
                 eprintln!("a process of the fleet could not be ended: {error}");
             }
         }
+        kubelet::clean(self.dir.path());
     }
 }
 

@@ -32,6 +32,8 @@ struct Run {
     config_maps: Mutex<BTreeSet<String>>,
     replica_sets: Mutex<BTreeSet<String>>,
     kubeconfig: Mutex<Option<(PathBuf, std::net::SocketAddr)>>,
+    /// When nodes could not renew their leases, and why.
+    silent: Mutex<Vec<String>>,
 }
 
 impl Run {
@@ -112,15 +114,20 @@ async fn nodes(run: Arc<Run>) -> Result<()> {
     }
     while !run.stop.load(Ordering::Relaxed) {
         for n in 0..NODES {
-            let now = k8s_openapi::jiff::Timestamp::now().to_string();
+            // The API server takes microseconds, and nothing finer.
+            let now = k8s_openapi::jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%S%.6fZ").to_string();
             let spec = json!({"holderIdentity": format!("node-{n}"), "leaseDurationSeconds": 40, "renewTime": now});
             let object = json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
                 "metadata": {"name": format!("node-{n}"), "namespace": "kube-node-lease"}, "spec": spec});
             let path = format!("/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/node-{n}?fieldManager=test&force=true");
             let request =
                 http::Request::patch(path).header("content-type", "application/apply-patch+yaml").body(serde_json::to_vec(&object)?)?;
-            if !matches!(tokio::time::timeout(Duration::from_secs(3), client.request::<Value>(request)).await, Ok(Ok(_))) {
-                client = run.client().await?;
+            match tokio::time::timeout(Duration::from_secs(3), client.request::<Value>(request)).await {
+                Ok(Ok(_)) => {}
+                failed => {
+                    run.silent.lock().unwrap().push(format!("{now} node-{n}: {:?}", failed.map(|answer| answer.map(drop))));
+                    client = run.client().await?;
+                }
             }
         }
         tokio::time::sleep(Duration::from_secs(4)).await;
@@ -208,6 +215,21 @@ impl Cluster {
         if holder.is_empty() { bail!("nobody holds {name}") } else { Ok(holder.to_owned()) }
     }
 
+    /// Whether the caches of all API servers know of leases that were renewed a moment ago.
+    fn hear(&self, run: &Run) -> Result<()> {
+        let fresh = k8s_openapi::jiff::Timestamp::now().as_second() - 12;
+        for at in 0..MACHINES {
+            let path = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases?resourceVersion=0";
+            let list = self.fleet.request(at, &self.data(0), "GET", path, None).with_context(|| format!("API server {at}"))?;
+            let times = list["items"].as_array().context("a list")?.iter().filter_map(|i| i["spec"]["renewTime"].as_str());
+            let times: Vec<k8s_openapi::jiff::Timestamp> = times.map(str::parse).collect::<Result<_, _>>()?;
+            let old = times.len() != NODES || times.iter().any(|time| time.as_second() < fresh);
+            let silent = run.silent.lock().unwrap();
+            ensure!(!old, "API server {at} knows of {times:?}; {} {:?}", silent.len(), &silent[silent.len().saturating_sub(10)..]);
+        }
+        Ok(())
+    }
+
     /// kill -9 the leader: its log says that it leads.
     fn depose(&mut self, run: &Run, name: &str) -> Result<Duration> {
         // Right after another trouble nobody may lead: who lost its API server has given its lease back.
@@ -261,7 +283,8 @@ fn disturb(cluster: &mut Cluster, run: &Run, round: usize) -> Result<()> {
     cluster.fleet.join(last)?;
     std::thread::sleep(pause);
     report("a whole machine cut off", began);
-    cluster.restart_ended()
+    cluster.restart_ended()?;
+    eventually_within(Duration::from_secs(20), "every API server hears of the nodes", || cluster.hear(run))
 }
 
 /// All that ever happened to pods, as etcd kept it.
@@ -377,7 +400,7 @@ fn settle(cluster: &Cluster, run: &Run) -> Result<()> {
             let unbound = items.into_iter().filter(|i| i.pointer("/spec/nodeName").is_none());
             unbound.take(5).map(|i| format!("{} {:?}", i["metadata"]["name"], i.pointer(pointer))).collect::<Vec<_>>().join("\n")
         });
-        println!("{}", shown.join("\n"));
+        println!("{}\nleases: {:?}\nsilent: {:#?}", shown.join("\n"), cluster.hear(run), run.silent.lock().unwrap());
         let logs = (0..MACHINES).flat_map(|at| names.map(|name| format!("--- {name} {at}:\n{}", cluster.fleet.log(at, name))));
         logs.collect::<Vec<_>>().join("\n")
     })

@@ -6,6 +6,7 @@ mod certificate;
 mod files;
 pub mod jose;
 mod kubeconfig;
+mod request;
 pub mod service_account;
 
 use std::path::{Path, PathBuf};
@@ -13,6 +14,7 @@ use std::path::{Path, PathBuf};
 pub use authority::{Authority, Identity, Usage};
 pub use certificate::Grant;
 pub use kubeconfig::kubeconfig;
+pub use request::{Request, validity};
 pub use service_account::{Missing, ServiceAccountKeys};
 use tokio::sync::SetOnce;
 

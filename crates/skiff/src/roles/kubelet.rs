@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
@@ -14,6 +15,7 @@ use k8s_openapi::api::core::v1::Taint;
 use kube::Client;
 use kubelet::Kubelet;
 use serde_json::json;
+use tokio_util::sync::CancellationToken;
 
 use crate::node::{self, Clients, NodeSetup};
 
@@ -21,6 +23,8 @@ use crate::node::{self, Clients, NodeSetup};
 pub struct Flags {
     #[arg(long)]
     kubeconfig: PathBuf,
+    #[command(flatten)]
+    certificates: super::node_certificates::Flags,
     /// Of the service proxy and DNS, where they run here [default: the kubelet's]
     #[arg(long)]
     proxy_kubeconfig: Option<PathBuf>,
@@ -68,49 +72,83 @@ pub struct Flags {
 }
 
 pub fn run(flags: &Flags) -> Result<()> {
+    let renewed = &AtomicBool::new(false);
     super::run(|cancel| async move {
-        let client = client::from_kubeconfig_named(&flags.kubeconfig, "kubelet").await?;
         let name = node_name(flags.hostname_override.as_deref())?;
+        flags.certificates.first(&flags.kubeconfig, &name, &cancel).await?;
+        let client = client::from_kubeconfig_named(&flags.kubeconfig, "kubelet").await?;
         let addresses = if flags.node_ip.is_empty() {
             network::node_addresses(&network::NetNs::current()?).await.context("finding this machine's address")?
         } else {
             flags.node_ip.clone()
         };
-        let server = server(flags, &client)?;
-        if let Some(endpoint) = &flags.container_runtime_endpoint {
-            let config = plain_config(flags, &name, addresses, server)?;
-            let socket = PathBuf::from(endpoint.trim_start_matches("unix://"));
-            let informers = Informers::new(client.clone());
-            return Kubelet::run(config, client, informers, &socket, cancel).await.context("running the kubelet");
-        }
-        let setup = NodeSetup {
-            instance: flags.instance.clone(),
-            data_dir: flags.root_dir.clone(),
-            run_dir: flags.run_dir.clone(),
-            addresses,
-            service_cidr: flags.service_cluster_ip_range,
-            pod_cidr: flags.cluster_cidr,
-            node_cidr: None,
-            uplink_routes_pods: false,
-            shares_disk: false,
-            proxy_health: Some(SocketAddr::from(([0, 0, 0, 0], 10256))),
-            kubelet_server: server,
-            cluster_domain: flags.cluster_domain.clone(),
-            resolv_conf: flags.resolv_conf.clone(),
-            max_pods: flags.max_pods,
-            node_labels: labels(&flags.node_labels)?,
-            register_with_taints: flags.register_with_taints.iter().map(|t| taint(t)).collect::<Result<_>>()?,
-            name,
-        };
-        crate::instance::make_private(&setup.data_dir)?;
-        crate::instance::make_private(&setup.run_dir)?;
-        let proxy = match &flags.proxy_kubeconfig {
-            Some(path) => client::from_kubeconfig(path).await?,
-            None => client.clone(),
-        };
-        let clients = Clients { kubelet: client, proxy: Informers::new(proxy) };
-        node::run(setup, clients, async |images| crate::hello_image::ensure(&images).await, cancel).await
-    })
+        let ended = cancel.child_token();
+        let (outcome, ()) = tokio::join!(
+            async {
+                let outcome = serve(flags, client.clone(), &name, addresses.clone(), ended.clone()).await;
+                ended.cancel();
+                outcome
+            },
+            async {
+                if flags.certificates.rotate(&client, &name, &addresses, &ended).await {
+                    tracing::info!("there is a newer certificate: beginning anew with it");
+                    renewed.store(true, Ordering::Relaxed);
+                    ended.cancel();
+                }
+            }
+        );
+        outcome
+    })?;
+    if renewed.load(Ordering::Relaxed) { anew() } else { Ok(()) }
+}
+
+/// Puts a new process in the place of this one. Pods do not notice: their containers belong to their shims.
+fn anew() -> Result<()> {
+    use std::os::unix::process::CommandExt as _;
+    let own = std::env::current_exe().context("finding this program")?;
+    // A program that was removed from its folder meanwhile is still there.
+    let mut why = std::io::Error::other("no program");
+    for program in [own, PathBuf::from("/proc/self/exe")] {
+        why = std::process::Command::new(program).args(std::env::args_os().skip(1)).exec();
+    }
+    Err(why).context("beginning anew")
+}
+
+async fn serve(flags: &Flags, client: Client, name: &str, addresses: Vec<IpAddr>, cancel: CancellationToken) -> Result<()> {
+    let server = server(flags, &client)?;
+    if let Some(endpoint) = &flags.container_runtime_endpoint {
+        let config = plain_config(flags, name, addresses, server)?;
+        let socket = PathBuf::from(endpoint.trim_start_matches("unix://"));
+        let informers = Informers::new(client.clone());
+        return Kubelet::run(config, client, informers, &socket, cancel).await.context("running the kubelet");
+    }
+    let setup = NodeSetup {
+        instance: flags.instance.clone(),
+        data_dir: flags.root_dir.clone(),
+        run_dir: flags.run_dir.clone(),
+        addresses,
+        service_cidr: flags.service_cluster_ip_range,
+        pod_cidr: flags.cluster_cidr,
+        node_cidr: None,
+        uplink_routes_pods: false,
+        shares_disk: false,
+        proxy_health: Some(SocketAddr::from(([0, 0, 0, 0], 10256))),
+        kubelet_server: server,
+        cluster_domain: flags.cluster_domain.clone(),
+        resolv_conf: flags.resolv_conf.clone(),
+        max_pods: flags.max_pods,
+        node_labels: labels(&flags.node_labels)?,
+        register_with_taints: flags.register_with_taints.iter().map(|t| taint(t)).collect::<Result<_>>()?,
+        name: name.to_owned(),
+    };
+    crate::instance::make_private(&setup.data_dir)?;
+    crate::instance::make_private(&setup.run_dir)?;
+    let proxy = match &flags.proxy_kubeconfig {
+        Some(path) => client::from_kubeconfig(path).await?,
+        None => client.clone(),
+    };
+    let clients = Clients { kubelet: client, proxy: Informers::new(proxy) };
+    node::run(setup, clients, async |images| crate::hello_image::ensure(&images).await, cancel).await
 }
 
 fn plain_config(flags: &Flags, name: &str, addresses: Vec<IpAddr>, server: Option<kubelet::ServerConfig>) -> Result<kubelet::Config> {
@@ -130,18 +168,23 @@ fn plain_config(flags: &Flags, name: &str, addresses: Vec<IpAddr>, server: Optio
 }
 
 fn server(flags: &Flags, client: &Client) -> Result<Option<kubelet::ServerConfig>> {
-    let (Some(certificate), Some(key), Some(ca)) = (&flags.tls_cert_file, &flags.tls_private_key_file, &flags.client_ca_file) else {
-        tracing::warn!("without --tls-cert-file, --tls-private-key-file and --client-ca-file there are no logs and no exec");
+    let read = |path: &PathBuf| std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()));
+    let issued = flags.certificates.serving()?;
+    let pair = match (issued, &flags.tls_cert_file, &flags.tls_private_key_file) {
+        (Some(both), ..) => Some((both.clone(), both)),
+        (None, Some(certificate), Some(key)) if !flags.certificates.signs_serving() => Some((read(certificate)?, read(key)?)),
+        _ => None,
+    };
+    let (Some((certificate_pem, key_pem)), Some(ca)) = (pair, &flags.client_ca_file) else {
+        if flags.certificates.signs_serving() {
+            tracing::warn!("no serving certificate yet: until its request is approved there are no logs and no exec");
+        } else {
+            tracing::warn!("without --tls-cert-file, --tls-private-key-file and --client-ca-file there are no logs and no exec");
+        }
         return Ok(None);
     };
-    let read = |path: &PathBuf| std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()));
-    Ok(Some(kubelet::ServerConfig {
-        address: SocketAddr::from(([0, 0, 0, 0], flags.port)),
-        certificate_pem: read(certificate)?,
-        key_pem: read(key)?,
-        client_ca_pem: read(ca)?,
-        authorize: by_review(client.clone()),
-    }))
+    let address = SocketAddr::from(([0, 0, 0, 0], flags.port));
+    Ok(Some(kubelet::ServerConfig { address, certificate_pem, key_pem, client_ca_pem: read(ca)?, authorize: by_review(client.clone()) }))
 }
 
 /// Asks the API server whether a request to the kubelet's own server is allowed, as upstream's webhook mode does.

@@ -10,6 +10,7 @@ pub mod kube_controller_manager;
 pub mod kube_proxy;
 pub mod kube_scheduler;
 pub mod kubelet;
+mod node_certificates;
 mod secure;
 mod serving;
 
