@@ -1,4 +1,5 @@
-//! No tree makes a strategy panic, whatever its shape: decoding comes first in the server, but nothing may rest on that.
+//! No tree makes a strategy panic, whatever its shape: decoding comes first in the server, but nothing may rest on that. And
+//! none is judged in a time that grows as the square of its length.
 
 use kinds::Context;
 use serde_json::{Value, json};
@@ -62,6 +63,51 @@ fn strategies_survive_any_shape() {
                     drop(kinds::validate::update_with(row, inner, &ctx, &changed, &seed));
                 }
             }
+        }
+    }
+}
+
+/// A list of as many different items as a request has room for, each with these fields.
+fn long(fields: &[&str]) -> Value {
+    let item = |i: usize| -> Value {
+        match fields {
+            [] => json!(format!("n{i}")),
+            _ => fields.iter().map(|field| ((*field).to_owned(), json!(format!("n{i}")))).collect::<serde_json::Map<_, _>>().into(),
+        }
+    };
+    (0..60_000).map(item).collect()
+}
+
+/// Were each item compared with all before it, these would take minutes.
+#[test]
+fn long_lists_are_judged_in_time() {
+    for (kind, path, fields) in [
+        ("Service", "/spec/ports", &["name", "port"][..]),
+        ("Pod", "/spec/volumes", &["name"]),
+        ("Pod", "/spec/schedulingGates", &["name"]),
+        ("Pod", "/spec/resourceClaims", &["name"]),
+        ("Pod", "/spec/hostAliases", &["ip"]),
+        ("Pod", "/spec/imagePullSecrets", &["name"]),
+        ("Pod", "/status/conditions", &["type"]),
+        ("Node", "/spec/taints", &["key", "effect"]),
+        ("LimitRange", "/spec/limits", &["type"]),
+        ("CSIDriver", "/spec/tokenRequests", &["audience"]),
+        ("CSINode", "/spec/drivers", &["name"]),
+        ("CertificateSigningRequest", "/spec/usages", &[]),
+        ("StorageClass", "/allowedTopologies", &["x"]),
+        ("ValidatingWebhookConfiguration", "/webhooks", &["name"]),
+        ("ValidatingAdmissionPolicyBinding", "/spec/validationActions", &[]),
+    ] {
+        let row = kinds::table::table().resources().iter().find(|row| row.kind == kind).unwrap();
+        let mut object = json!({"metadata": {"name": "a"}, "spec": {}, "status": {}});
+        let (parent, field) = path.rsplit_once('/').unwrap();
+        object.pointer_mut(parent).unwrap()[field] = long(fields);
+        let ctx = Context { version: row.version.clone(), ..Context::default() };
+        drop(kinds::validate::create(row, &ctx, &object));
+        drop(kinds::validate::update(row, &ctx, &object, &object));
+        drop(row.strategy.warnings(&ctx, &object, None));
+        if let Some(status) = row.strategy.subresource("status") {
+            drop(kinds::validate::update_with(row, status, &ctx, &object, &object));
         }
     }
 }

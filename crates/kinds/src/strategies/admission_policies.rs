@@ -12,7 +12,7 @@ use crate::expressions::{self, Scope};
 use crate::strategy::{Context, MetaRules, Strategy};
 use crate::validate::admission::{match_conditions, match_resources};
 use crate::validate::conditions::conditions;
-use crate::validate::rules::{dns_subdomain, named, one_of, optional_one_of, required_one_of};
+use crate::validate::rules::{Seen, dns_subdomain, named, one_of, optional_one_of, required_one_of};
 use crate::validate::selector::label_selector;
 use crate::validate::tree::{at, is_empty, list, opt, opt_s, s, set, strings};
 
@@ -72,9 +72,10 @@ impl Strategy for ValidatingAdmissionPolicies {
             e.push(crate::validate::go::invalid(&at_audits, &v["auditAnnotations"], "[]admissionregistration.v1.AuditAnnotation", text));
         }
         let policy = at(object, "metadata").map_or("", |m| s(m, "name"));
+        let mut seen = Seen::default();
         for (i, audit) in audits.iter().enumerate() {
             audit_annotation(policy, audit, &env, &at_audits.index(i), &mut e);
-            if audits[..i].iter().any(|a| s(a, "key") == s(audit, "key")) {
+            if seen.again(s(audit, "key")) {
                 e.push(Error::duplicate(&at_audits.index(i).child("key"), &json!(s(audit, "key"))));
             }
         }
@@ -398,9 +399,10 @@ fn param_ref(v: &Value, p: &Path<'_>, e: &mut ErrorList) {
 
 fn actions(v: &Value, p: &Path<'_>, e: &mut ErrorList) {
     let all: Vec<&str> = strings(v, "validationActions").collect();
+    let mut seen = Seen::default();
     for (i, action) in all.iter().enumerate() {
         one_of(&p.index(i), action, &["Audit", "Deny", "Warn"], e);
-        if all[..i].contains(action) {
+        if seen.again(*action) {
             e.push(Error::duplicate(&p.index(i), &json!(action)));
         }
     }

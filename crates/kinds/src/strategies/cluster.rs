@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::workload::{StatusOnly, keep_status};
 use crate::columns::{age, name};
 use crate::strategy::{Context, MetaRules, Strategy};
-use crate::validate::rules::{IMMUTABLE, dns_label, labels, named, non_negative, one_of, quantity_at, resource_entries};
+use crate::validate::rules::{IMMUTABLE, Seen, dns_label, labels, named, non_negative, one_of, quantity_at, resource_entries};
 use crate::validate::tree::{at, entries, flag, int, is_empty, list, list_mut, map, opt, opt_s, s, same, same_at, set, strings};
 use crate::validate::{resources, scheduling};
 
@@ -53,6 +53,19 @@ fn coordinated_off(object: &mut Value) {
     }
 }
 
+/// `IsKnownSystemPriorityClass`
+fn system_class_problem(name: &str, value: i64, default: bool) -> Option<String> {
+    let known = match name {
+        "system-cluster-critical" => 2_000_000_000,
+        "system-node-critical" => 2_000_001_000,
+        _ => return Some(format!("{name} is not a known system priority class")),
+    };
+    if value != known {
+        return Some(format!("value of {name} PriorityClass must be {known}"));
+    }
+    default.then(|| format!("globalDefault of {name} PriorityClass must be false"))
+}
+
 pub struct PriorityClasses;
 
 impl Strategy for PriorityClasses {
@@ -60,12 +73,11 @@ impl Strategy for PriorityClasses {
         let mut e = ErrorList::new();
         let own = machinery::object::name(object);
         let value = int(object, "value").unwrap_or(0);
-        let system = [("system-cluster-critical", 2_000_000_000), ("system-node-critical", 2_000_001_000)];
         if own.starts_with("system-") {
-            if !system.contains(&(own, value)) {
+            if let Some(problem) = system_class_problem(own, value, flag(object, "globalDefault")) {
                 let meta = Path::new("metadata");
                 let text = "priority class names with 'system-' prefix are reserved for system use only. error: ";
-                e.push(Error::forbidden(&meta.child("name"), format!("{text}{own} is not a known system priority class")));
+                e.push(Error::forbidden(&meta.child("name"), format!("{text}{problem}")));
             }
         } else if value > 1_000_000_000 {
             e.push(Error::forbidden(&Path::new("value"), "maximum allowed value of a user defined priority is 1000000000"));
@@ -345,10 +357,11 @@ impl Strategy for LimitRanges {
         let (mut e, spec) = (ErrorList::new(), Path::new("spec"));
         let p = spec.child("limits");
         let limits = opt(object, "spec").map_or(&[][..], |v| list(v, "limits"));
+        let mut seen = Seen::default();
         for (i, v) in limits.iter().enumerate() {
             let item = p.index(i);
             limit_type(s(v, "type"), &item.child("type"), &mut e);
-            if limits[..i].iter().any(|o| s(o, "type") == s(v, "type")) {
+            if seen.again(s(v, "type")) {
                 e.push(Error::duplicate(&item.child("type"), &json!(s(v, "type"))));
             }
             limit(v, &item, &mut e);

@@ -1,5 +1,7 @@
 //! CSIDriver, CSINode, CSIStorageCapacity, VolumeAttachment.
 
+use std::collections::BTreeMap;
+
 use machinery::field::{Error, ErrorList, Path};
 use machinery::names;
 use serde_json::{Value, json};
@@ -10,12 +12,15 @@ use crate::columns::{age, name};
 use crate::strategy::{Context, MetaRules, Strategy};
 use crate::validate::equal::semantic;
 use crate::validate::go;
-use crate::validate::rules::{IMMUTABLE, dns_subdomain, named, one_of, quantity_at};
-use crate::validate::tree::{at, flag, has, int, is_empty, list, opt, opt_s, s, same_at, set, strings};
+use crate::validate::rules::{IMMUTABLE, Seen, dns_subdomain, named, one_of, quantity_at};
+use crate::validate::tree::{at, entries, flag, has, int, is_empty, list, opt, opt_s, s, same_at, set, strings};
 use crate::validate::volume::csi_driver_name;
 
 /// What upstream calls `attachRequired` in errors.
 const ATTACH: &str = "attachedRequired";
+/// What an attacher may tell of a volume, and say of an error.
+const METADATA_MAX_BYTES: usize = 256 * 1024;
+const MESSAGE_MAX_BYTES: usize = 1024;
 static NULL: Value = Value::Null;
 
 pub struct CsiDrivers;
@@ -93,11 +98,11 @@ impl Strategy for CsiDrivers {
 
 fn token_requests(v: &Value, p: &Path<'_>, e: &mut ErrorList) {
     let at = p.child("tokenRequests");
-    let all = list(v, "tokenRequests");
-    for (i, request) in all.iter().enumerate() {
+    let mut seen = Seen::default();
+    for (i, request) in list(v, "tokenRequests").iter().enumerate() {
         let at = at.index(i);
         let audience = s(request, "audience");
-        if all[..i].iter().any(|o| s(o, "audience") == audience) {
+        if seen.again(audience) {
             e.push(Error::duplicate(&at.child("audience"), &json!(audience)));
         }
         if let Some(n) = int(request, "expirationSeconds") {
@@ -121,8 +126,8 @@ impl Strategy for CsiNodes {
     fn validate(&self, _ctx: &Context, object: &Value) -> ErrorList {
         let (mut e, root) = (ErrorList::new(), Path::new("spec"));
         let p = root.child("drivers");
-        let drivers = opt(object, "spec").map_or(&[][..], |v| list(v, "drivers"));
-        for (i, d) in drivers.iter().enumerate() {
+        let mut names_seen = Seen::default();
+        for (i, d) in drivers(object).iter().enumerate() {
             let at = p.index(i);
             csi_driver_name(s(d, "name"), &at.child("name"), &mut e);
             match s(d, "nodeID") {
@@ -135,31 +140,49 @@ impl Strategy for CsiNodes {
                 e.push(Error::invalid(&allocatable.child("count"), &json!(n), crate::validate::rules::NON_NEGATIVE));
             }
             let keys = at;
-            let topology: Vec<&str> = strings(d, "topologyKeys").collect();
-            for (j, key) in topology.iter().enumerate() {
+            let mut seen = Seen::default();
+            for key in strings(d, "topologyKeys") {
                 if key.is_empty() {
                     e.push(Error::required(&keys, ""));
                 }
-                if topology[..j].contains(key) {
+                if seen.again(key) {
                     e.push(Error::duplicate(&keys, &json!(key)));
                 }
                 named(&keys, key, names::qualified_name(key), &mut e);
             }
-            if drivers[..i].iter().any(|o| s(o, "name") == s(d, "name")) {
+            if names_seen.again(s(d, "name")) {
                 e.push(Error::duplicate(&at.child("name"), &json!(s(d, "name"))));
             }
         }
         e
     }
 
-    fn validate_update(&self, ctx: &Context, new: &Value, _old: &Value) -> ErrorList {
-        self.validate(ctx, new)
+    /// Of a driver that stays only how many volumes it takes may change.
+    fn validate_update(&self, ctx: &Context, new: &Value, old: &Value) -> ErrorList {
+        let mut e = self.validate(ctx, new);
+        let fixed = |driver: &Value| {
+            let mut driver = driver.clone();
+            crate::validate::tree::remove(&mut driver, "allocatable");
+            driver
+        };
+        let by_name: BTreeMap<&str, &Value> = drivers(new).iter().map(|driver| (s(driver, "name"), driver)).collect();
+        for old in drivers(old) {
+            let Some(new) = by_name.get(s(old, "name")) else { continue };
+            if !semantic(Some(&fixed(new)), Some(&fixed(old)), "storage.v1.CSINodeDriver") {
+                e.push(go::invalid(&Path::new("CSINodeDriver"), new, "storage.v1.CSINodeDriver", IMMUTABLE));
+            }
+        }
+        e
     }
 
     fn cells(&self, o: &Value, now: i64) -> Option<Vec<Value>> {
         let count = opt(o, "spec").map_or(0, |v| list(v, "drivers").len());
         Some(vec![name(o), json!(count), age(o, now)])
     }
+}
+
+fn drivers(node: &Value) -> &[Value] {
+    opt(node, "spec").map_or(&[][..], |v| list(v, "drivers"))
 }
 
 fn at_count(driver: &Value) -> Option<i64> {
@@ -208,8 +231,16 @@ fn attacher_name(name: &str, p: &Path<'_>, e: &mut ErrorList) {
 
 fn attachment_status(new: &Value, _old: &Value, e: &mut ErrorList) {
     let p = Path::new("status");
+    let size = |map: &Value| entries(map, "attachmentMetadata").map(|(k, v)| k.len() + v.as_str().map_or(0, str::len)).sum::<usize>();
+    if opt(new, "status").is_some_and(|st| size(st) > METADATA_MAX_BYTES) {
+        e.push(Error::too_long(&p.child("attachmentMetadata"), METADATA_MAX_BYTES));
+    }
     for key in ["attachError", "detachError"] {
         if let Some(error) = opt(new, "status").and_then(|st| opt(st, key)) {
+            if s(error, "message").len() > MESSAGE_MAX_BYTES {
+                // Upstream names the other limit.
+                e.push(Error::too_long(&p.child(key).child("message"), METADATA_MAX_BYTES));
+            }
             crate::validate::rules::in_range(error, "errorCode", &p.child(key), 0, i64::from(i32::MAX), e);
         }
     }

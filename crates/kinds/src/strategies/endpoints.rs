@@ -269,13 +269,14 @@ fn slice_ports(object: &Value, e: &mut ErrorList) {
         e.push(Error::too_many(&at, ports.len(), 20_000));
         return;
     }
+    let mut seen = Seen::default();
     for (i, v) in ports.iter().enumerate() {
         let p = at.index(i);
         let port_name = s(v, "name");
         if !port_name.is_empty() {
             dns_label(&p.child("name"), port_name, e);
         }
-        if ports[..i].iter().any(|o| s(o, "name") == port_name) {
+        if seen.again(port_name) {
             e.push(Error::duplicate(&p.child("name"), &json!(port_name)));
         }
         match opt_s(v, "protocol") {

@@ -10,7 +10,7 @@ use crate::columns::{age, name};
 use crate::strategy::{Context, MetaRules, Strategy};
 use crate::validate::equal::semantic;
 use crate::validate::go;
-use crate::validate::rules::{dns_subdomain, named, one_of};
+use crate::validate::rules::{Seen, dns_subdomain, named, one_of};
 use crate::validate::tree::{at, flag, has, int, int0, list, opt, remove, s, set, strings};
 
 const VERBS: [&str; 9] = ["create", "delete", "deletecollection", "get", "list", "patch", "proxy", "update", "watch"];
@@ -85,10 +85,11 @@ impl Strategy for FlowSchemas {
 fn status(new: &Value, _old: &Value, e: &mut ErrorList) {
     let p = Path::new("status.conditions");
     let all = at(new, "status").map_or(&[][..], |st| list(st, "conditions"));
+    let mut seen = Seen::default();
     for (i, condition) in all.iter().enumerate() {
         let at_type = p.index(i);
         let ty = s(condition, "type");
-        if all[..i].iter().any(|c| s(c, "type") == ty) {
+        if seen.again(ty) {
             e.push(Error::duplicate(&at_type.child("type"), &json!(ty)));
         }
         if ty.is_empty() {

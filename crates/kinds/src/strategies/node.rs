@@ -8,7 +8,7 @@ use super::workload::{StatusOnly, keep_status};
 use crate::columns::{age, name};
 use crate::strategy::{Context, Strategy};
 use crate::validate::resources;
-use crate::validate::rules::{legacy_cidr, named, one_of, resource_entries};
+use crate::validate::rules::{Seen, legacy_cidr, named, one_of, resource_entries};
 use crate::validate::scheduling::TAINT_EFFECTS;
 use crate::validate::tree::{at, flag, has, is_empty, list, opt, remove, s, set, strings};
 
@@ -144,8 +144,8 @@ fn pod_cidrs(object: &mut Value) {
 }
 
 fn taints(v: &Value, p: &Path<'_>, e: &mut ErrorList) {
-    let all = list(v, "taints");
-    for (i, taint) in all.iter().enumerate() {
+    let mut seen = Seen::default();
+    for (i, taint) in list(v, "taints").iter().enumerate() {
         let item = p.index(i);
         named(&item.child("key"), s(taint, "key"), machinery::names::qualified_name(s(taint, "key")), e);
         let value = s(taint, "value");
@@ -157,7 +157,7 @@ fn taints(v: &Value, p: &Path<'_>, e: &mut ErrorList) {
             "" => e.push(Error::required(&item.child("effect"), "")),
             effect => one_of(&item.child("effect"), effect, &TAINT_EFFECTS, e),
         }
-        if all[..i].iter().any(|o| s(o, "key") == s(taint, "key") && s(o, "effect") == s(taint, "effect")) {
+        if seen.again((s(taint, "key"), s(taint, "effect"))) {
             let value = crate::validate::go::text(taint, "core.v1.Taint");
             let mut duplicate = Error::duplicate(&item, &NULL);
             duplicate.value = value;
@@ -191,8 +191,9 @@ fn features(object: &Value, e: &mut ErrorList) {
     let p = Path::new("status");
     let root = p.child("declaredFeatures");
     let all: Vec<&str> = opt(object, "status").map(|st| strings(st, "declaredFeatures").collect()).unwrap_or_default();
+    let mut seen = Seen::default();
     for (i, name) in all.iter().enumerate() {
-        if all[..i].contains(name) {
+        if seen.again(*name) {
             e.push(Error::duplicate(&root.index(i), &json!(name)));
         }
         if feature_problem(name) {
@@ -211,8 +212,9 @@ fn status(new: &Value, _old: &Value, e: &mut ErrorList) {
     let p = Path::new("status");
     let root = p.child("addresses");
     let addresses = at(new, "status").map_or(&[][..], |st| list(st, "addresses"));
+    let mut seen = Seen::default();
     for (i, address) in addresses.iter().enumerate() {
-        if addresses[..i].contains(address) {
+        if seen.again((s(address, "type"), s(address, "address"))) {
             e.push(Error::duplicate(&root.index(i), address));
         }
     }

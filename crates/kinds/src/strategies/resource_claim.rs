@@ -14,7 +14,7 @@ use crate::validate::devices::{
 };
 use crate::validate::equal::semantic;
 use crate::validate::go;
-use crate::validate::rules::{IMMUTABLE, dns_label, one_of};
+use crate::validate::rules::{IMMUTABLE, Seen, dns_label, one_of};
 use crate::validate::selector::node_selector;
 use crate::validate::tree::{at, has, int, list, list_mut, opt, opt_s, s, same, same_at, set};
 use crate::validate::volume::claim::template_metadata;
@@ -159,8 +159,9 @@ fn claim_status(new: &Value, old: &Value, e: &mut ErrorList) {
     for (i, device) in devices.iter().enumerate() {
         device_status(device, v, &at_devices.index(i), e);
     }
+    let mut seen = Seen::default();
     for (i, device) in devices.iter().enumerate() {
-        if devices[..i].iter().any(|other| shared_key(other) == shared_key(device)) {
+        if seen.again(shared_key(device)) {
             e.push(shared_error(ErrorType::Duplicate, device, &at_devices.index(i), ""));
         }
     }

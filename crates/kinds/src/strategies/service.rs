@@ -10,7 +10,9 @@ use serde_json::{Value, json};
 use super::workload::{StatusOnly, keep_status};
 use crate::strategy::{Context, Strategy};
 use crate::validate::go;
-use crate::validate::rules::{dns_label, dns_subdomain, labels, legacy_cidr, legacy_ip, named, one_of, port, port_or_name, qualified};
+use crate::validate::rules::{
+    Seen, dns_label, dns_subdomain, labels, legacy_cidr, legacy_ip, named, one_of, port, port_or_name, qualified,
+};
 use crate::validate::tree::{has, int, int0, is_empty, list, list_mut, opt, opt_s, remove, s, set, set_default, strings};
 
 const FAMILIES: [&str; 2] = ["IPv4", "IPv6"];
@@ -80,11 +82,10 @@ impl Strategy for Services {
         families(v, &p, &mut e);
         // A number serves a protocol once.
         let (at, all) = (p.child("ports"), list(v, "ports"));
-        let taken = |(i, one): &(usize, &Value)| {
-            let same = |o: &Value| int0(o, "nodePort") == int0(one, "nodePort") && s(o, "protocol") == s(one, "protocol");
-            int0(one, "nodePort") != 0 && all[..*i].iter().any(same)
-        };
-        let twice = all.iter().enumerate().find(taken).filter(|_| e.is_empty() && matches!(s(v, "type"), "NodePort" | "LoadBalancer"));
+        let mut seen = Seen::default();
+        let numbered = all.iter().enumerate().filter(|(_, one)| int0(one, "nodePort") != 0);
+        let mut taken = numbered.filter(|&(_, one)| seen.again((int0(one, "nodePort"), s(one, "protocol"))));
+        let twice = taken.next().filter(|_| e.is_empty() && matches!(s(v, "type"), "NodePort" | "LoadBalancer"));
         if let Some((i, one)) = twice {
             let port = &one["nodePort"];
             e.push(Error::invalid(&at.index(i).child("nodePort"), port, "provided port is already allocated"));
@@ -216,7 +217,7 @@ fn no_headless(ty: &str, v: &Value, p: &Path<'_>, e: &mut ErrorList) {
 
 fn ports(v: &Value, p: &Path<'_>, e: &mut ErrorList) {
     let (at, all) = (p.child("ports"), list(v, "ports"));
-    let mut seen: Vec<&str> = Vec::new();
+    let mut seen = Seen::default();
     for (i, one) in all.iter().enumerate() {
         service_port(one, all.len() > 1, &mut seen, &at.index(i), e);
     }
@@ -230,15 +231,15 @@ fn ports_together(v: &Value, p: &Path<'_>, e: &mut ErrorList) {
             e.push(Error::forbidden(&at.index(i).child("nodePort"), "may not be used when `type` is 'ClusterIP'"));
         }
     }
+    let mut seen = Seen::default();
     for (i, one) in all.iter().enumerate().filter(|(_, one)| int0(one, "nodePort") != 0) {
-        let same = |o: &Value| int0(o, "nodePort") == int0(one, "nodePort") && s(o, "protocol") == s(one, "protocol");
-        if all[..i].iter().any(same) {
+        if seen.again((int0(one, "nodePort"), s(one, "protocol"))) {
             e.push(Error::duplicate(&at.index(i).child("nodePort"), &one["nodePort"]));
         }
     }
+    let mut seen = Seen::default();
     for (i, one) in all.iter().enumerate() {
-        let same = |o: &&Value| int0(o, "port") == int0(one, "port") && s(o, "protocol") == s(one, "protocol");
-        if all[..i].iter().any(|o| same(&o)) {
+        if seen.again((int0(one, "port"), s(one, "protocol"))) {
             let plain = json!({"protocol": s(one, "protocol"), "port": int0(one, "port"), "targetPort": 0});
             e.push(Error {
                 kind: machinery::field::ErrorType::Duplicate,
@@ -250,16 +251,15 @@ fn ports_together(v: &Value, p: &Path<'_>, e: &mut ErrorList) {
     }
 }
 
-fn service_port<'a>(v: &'a Value, must_name: bool, seen: &mut Vec<&'a str>, p: &Path<'_>, e: &mut ErrorList) {
+fn service_port<'a>(v: &'a Value, must_name: bool, seen: &mut Seen<&'a str>, p: &Path<'_>, e: &mut ErrorList) {
     let name = s(v, "name");
     if must_name && name.is_empty() {
         e.push(Error::required(&p.child("name"), ""));
     } else if !name.is_empty() {
         dns_label(&p.child("name"), name, e);
-        if seen.contains(&name) {
+        if seen.again(name) {
             e.push(Error::duplicate(&p.child("name"), &json!(name)));
         }
-        seen.push(name);
     }
     port(&p.child("port"), int0(v, "port"), e);
     match s(v, "protocol") {
@@ -424,13 +424,12 @@ fn families(v: &Value, p: &Path<'_>, e: &mut ErrorList) {
         e.push(Error::invalid(&at, &json!(ips), "first value must match `clusterIP`"));
     }
     let at = p.child("ipFamilies");
-    let mut seen: Vec<&str> = Vec::new();
+    let mut seen = Seen::default();
     for (i, family) in families.iter().enumerate() {
         one_of(&at.index(i), family, &FAMILIES, e);
-        if seen.contains(family) {
+        if seen.again(*family) {
             e.push(Error::duplicate(&at.index(i), &json!(family)));
         }
-        seen.push(family);
     }
     if let Some(policy) = opt_s(v, "ipFamilyPolicy") {
         one_of(&p.child("ipFamilyPolicy"), policy, &POLICIES, e);

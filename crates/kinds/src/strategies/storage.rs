@@ -1,5 +1,7 @@
 //! PersistentVolume, PersistentVolumeClaim and the storage group.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use machinery::field::{Error, ErrorList, Path};
 use machinery::names;
 use serde_json::{Value, json};
@@ -9,7 +11,7 @@ use crate::columns::{age, name};
 use crate::strategy::{Context, Strategy};
 use crate::validate::equal::semantic;
 use crate::validate::go;
-use crate::validate::rules::{IMMUTABLE, dns_subdomain, named, one_of, qualified, required, resource_entries};
+use crate::validate::rules::{IMMUTABLE, Seen, dns_subdomain, named, one_of, qualified, required, resource_entries};
 use crate::validate::selector::node_selector;
 use crate::validate::tree::{at, entries, flag, has, is_empty, list, opt, opt_s, remove, s, same, same_at, set, strings};
 use crate::validate::volume::{claim, csi_driver_name, source};
@@ -389,45 +391,47 @@ fn parameters(object: &Value, allow_empty: bool, e: &mut ErrorList) {
     }
 }
 
+/// Repeated terms make as many errors as there are pairs of them; so many are told of.
+const TOPOLOGY_ERRORS_MAX: usize = 1000;
+
 fn topologies(object: &Value, e: &mut ErrorList) {
     let root = Path::new("allowedTopologies");
     let terms = list(object, "allowedTopologies");
+    let mut terms_seen: BTreeMap<_, usize> = BTreeMap::new();
     for (i, term) in terms.iter().enumerate() {
         let term_at = root.index(i);
         let at = term_at.child("matchLabelExpressions");
         let all = list(term, "matchLabelExpressions");
+        let mut keys_seen = Seen::default();
         for (j, r) in all.iter().enumerate() {
             let item = at.index(j);
             let values = item.child("values");
             if is_empty(r, "values") {
                 e.push(Error::required(&values, ""));
             }
-            let texts: Vec<&str> = strings(r, "values").collect();
-            for (k, value) in texts.iter().enumerate() {
-                if texts[..k].contains(value) {
+            let mut seen = Seen::default();
+            for (k, value) in strings(r, "values").enumerate() {
+                if seen.again(value) {
                     e.push(Error::duplicate(&values.index(k), &json!(value)));
                 }
             }
             qualified(&item.child("key"), s(r, "key"), e);
-            if all[..j].iter().any(|o| s(o, "key") == s(r, "key")) {
+            if keys_seen.again(s(r, "key")) {
                 e.push(Error::duplicate(&item.child("key"), &json!(s(r, "key"))));
             }
         }
         // Upstream compares with as many empty terms as there are terms, too.
         let empty = if all.is_empty() { terms.len() } else { 0 };
-        for _ in 0..empty + terms[..i].iter().filter(|o| same_term(o, term)).count() {
-            e.push(Error::duplicate(&at, &json!("")));
-        }
+        let before = terms_seen.entry(meaning(term)).or_default();
+        let room = TOPOLOGY_ERRORS_MAX.saturating_sub(e.len());
+        e.extend((0..empty + *before).take(room).map(|_| Error::duplicate(&at, &json!(""))));
+        *before += 1;
     }
 }
 
-/// The same values under the same keys, in any order.
-fn same_term(a: &Value, b: &Value) -> bool {
-    let sorted = |term: &Value| -> std::collections::BTreeMap<String, std::collections::BTreeSet<String>> {
-        let one = |r: &Value| (s(r, "key").to_owned(), strings(r, "values").map(str::to_owned).collect());
-        list(term, "matchLabelExpressions").iter().map(one).collect()
-    };
-    sorted(a) == sorted(b)
+/// Terms with the same values under the same keys, in any order, mean the same.
+fn meaning(term: &Value) -> BTreeMap<&str, BTreeSet<&str>> {
+    list(term, "matchLabelExpressions").iter().map(|r| (s(r, "key"), strings(r, "values").collect())).collect()
 }
 
 pub struct VolumeAttributesClasses;

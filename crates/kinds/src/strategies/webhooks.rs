@@ -8,7 +8,7 @@ use crate::columns::{age, name};
 use crate::expressions::{self, Scope};
 use crate::strategy::{Context, MetaRules, Strategy};
 use crate::validate::admission::{client_config, match_conditions, rule_with_operations};
-use crate::validate::rules::{named, optional_one_of};
+use crate::validate::rules::{Seen, named, optional_one_of};
 use crate::validate::selector::label_selector_at;
 use crate::validate::tree::{has, int, list, opt, s, strings};
 
@@ -39,11 +39,11 @@ impl Strategy for WebhookConfigurations {
 
     fn validate_update(&self, _ctx: &Context, new: &Value, old: &Value) -> ErrorList {
         let hooks = list(old, "webhooks");
-        let unique = |(i, hook): (usize, &Value)| !hooks[..i].iter().any(|h| s(h, "name") == s(hook, "name"));
+        let mut seen = Seen::default();
         let rules = Rules {
             quiet: hooks.iter().all(|h| QUIET.contains(&s(h, "sideEffects"))),
             known_versions: hooks.iter().all(|h| strings(h, "admissionReviewVersions").any(|v| VERSIONS.contains(&v))),
-            unique_names: hooks.iter().enumerate().all(unique),
+            unique_names: hooks.iter().all(|hook| !seen.again(s(hook, "name"))),
         };
         self.judge(new, rules)
     }
@@ -57,12 +57,13 @@ impl WebhookConfigurations {
     fn judge(&self, object: &Value, rules: Rules) -> ErrorList {
         let (mut e, root) = (ErrorList::new(), Path::new("webhooks"));
         let hooks = list(object, "webhooks");
+        let mut seen = Seen::default();
         for (i, hook) in hooks.iter().enumerate() {
             let p = root.index(i);
             self.hook(hook, rules, &p, &mut e);
             review_versions(hook, rules.known_versions, &p.child("admissionReviewVersions"), &mut e);
             let name = s(hook, "name");
-            if rules.unique_names && !name.is_empty() && hooks[..i].iter().any(|h| s(h, "name") == name) {
+            if seen.again(name) && rules.unique_names && !name.is_empty() {
                 e.push(Error::duplicate(&p.child("name"), &json!(name)));
             }
         }
@@ -111,8 +112,9 @@ fn review_versions(v: &Value, known: bool, p: &Path<'_>, e: &mut ErrorList) {
         e.push(Error::required(p, format!("must specify one of {}", VERSIONS.join(", "))));
         return;
     }
+    let mut seen = Seen::default();
     for (i, version) in all.iter().enumerate() {
-        if all[..i].contains(version) {
+        if seen.again(*version) {
             e.push(Error::invalid_str(&p.index(i), version, "duplicate version"));
             continue;
         }

@@ -5,7 +5,7 @@ use machinery::field::{Error, ErrorList, Path};
 use machinery::names;
 use serde_json::{Value, json};
 
-use super::rules::{named, one_of};
+use super::rules::{Seen, named, one_of};
 use super::selector::label_selector;
 use super::tree::{list, opt, opt_s, s, strings};
 use crate::expressions;
@@ -102,9 +102,10 @@ pub fn match_resources(v: &Value, p: &Path<'_>, e: &mut ErrorList) {
         for (i, rule) in list(v, key).iter().enumerate() {
             let p = at.index(i);
             let (at_names, all) = (p.child("resourceNames"), strings(rule, "resourceNames").collect::<Vec<_>>());
+            let mut seen = Seen::default();
             for (j, name) in all.iter().enumerate() {
                 named(&at_names.index(j), name, names::path_segment(name, false), e);
-                if all[..j].contains(name) {
+                if seen.again(*name) {
                     e.push(Error::duplicate(&at_names.index(j), &json!(name)));
                 }
             }
@@ -117,6 +118,7 @@ pub fn match_resources(v: &Value, p: &Path<'_>, e: &mut ErrorList) {
 pub fn match_conditions(v: &Value, env: &cel::Env, p: &Path<'_>, e: &mut ErrorList) {
     let at = p.child("matchConditions");
     let all = list(v, "matchConditions");
+    let mut seen = Seen::default();
     for (i, condition) in all.iter().enumerate() {
         let p = at.index(i);
         let expression = s(condition, "expression");
@@ -129,7 +131,7 @@ pub fn match_conditions(v: &Value, env: &cel::Env, p: &Path<'_>, e: &mut ErrorLi
             "" => e.push(Error::required(&p.child("name"), "")),
             name => {
                 named(&p.child("name"), name, names::qualified_name(name), e);
-                if all[..i].iter().any(|c| s(c, "name") == name) {
+                if seen.again(name) {
                     e.push(Error::duplicate(&p.child("name"), &json!(name)));
                 }
             }

@@ -4,7 +4,7 @@ use machinery::field::{Error, ErrorList, Path};
 use machinery::names;
 use serde_json::{Value, json};
 
-use super::rules::{named, one_of};
+use super::rules::{Seen, named, one_of};
 use super::tree::{int0, list, opt, s};
 
 const REASON: &str = "a condition reason must start with alphabetic character, optionally followed by a string of alphanumeric characters or '_,:', and must end with an alphanumeric character or '_' (e.g. 'my_name',  or 'MY_NAME',  or 'MyName',  or 'ReasonA,ReasonB',  or 'ReasonA:ReasonB', regex used for validation is '[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?')";
@@ -14,10 +14,10 @@ const MESSAGE_MAX_BYTES: usize = 32 * 1024;
 /// `v[key]` as a list of conditions.
 pub fn conditions(v: &Value, key: &str, p: &Path<'_>, e: &mut ErrorList) {
     let at = p.child(key);
-    let all = list(v, key);
-    for (i, condition) in all.iter().enumerate() {
+    let mut seen = Seen::default();
+    for (i, condition) in list(v, key).iter().enumerate() {
         let p = at.index(i);
-        if all[..i].iter().any(|c| s(c, "type") == s(condition, "type")) {
+        if seen.again(s(condition, "type")) {
             e.push(Error::duplicate(&p.child("type"), &json!(s(condition, "type"))));
         }
         one(condition, &p, e);

@@ -8,7 +8,7 @@ use machinery::names;
 use serde_json::{Value, json};
 
 use super::probes::{Kind, lifecycle, probe};
-use super::rules::{dns_label, named, one_of, port};
+use super::rules::{Seen, dns_label, named, one_of, port};
 use super::tree::{has, int0, is_empty, list, opt, opt_s, s};
 use super::{resources, security};
 
@@ -57,7 +57,7 @@ fn shared(c: &Value, pod: &Pod<'_>, p: &Path<'_>, e: &mut ErrorList) {
 
 fn ports(c: &Value, p: &Path<'_>, e: &mut ErrorList) {
     let at = p.child("ports");
-    let mut seen: Vec<&str> = Vec::new();
+    let mut seen = Seen::default();
     for (i, v) in list(c, "ports").iter().enumerate() {
         let at = at.index(i);
         let name = s(v, "name");
@@ -65,10 +65,8 @@ fn ports(c: &Value, p: &Path<'_>, e: &mut ErrorList) {
             let problems = names::port_name(name);
             if !problems.is_empty() {
                 named(&at.child("name"), name, problems, e);
-            } else if seen.contains(&name) {
+            } else if seen.again(name) {
                 e.push(Error::duplicate(&at.child("name"), &json!(name)));
-            } else {
-                seen.push(name);
             }
         }
         match int0(v, "containerPort") {
@@ -87,7 +85,7 @@ fn ports(c: &Value, p: &Path<'_>, e: &mut ErrorList) {
 
 /// Two containers cannot have one port of the host.
 fn host_ports(containers: &[Value], p: &Path<'_>, e: &mut ErrorList) {
-    let mut seen: Vec<(i64, &str, &str)> = Vec::new();
+    let mut seen = Seen::default();
     for (i, c) in containers.iter().enumerate() {
         for (j, v) in list(c, "ports").iter().enumerate() {
             let port = int0(v, "hostPort");
@@ -95,13 +93,12 @@ fn host_ports(containers: &[Value], p: &Path<'_>, e: &mut ErrorList) {
                 continue;
             }
             let key = (port, s(v, "hostIP"), s(v, "protocol"));
-            if seen.contains(&key) {
+            if seen.again(key) {
                 let at = p.index(i);
                 let ports = at.child("ports");
                 let text = format!("{}/{}/{}", key.2, key.1, key.0);
                 e.push(Error::duplicate(&ports.index(j).child("hostPort"), &json!(text)));
             }
-            seen.push(key);
         }
     }
 }

@@ -4,7 +4,7 @@ use machinery::field::{Error, ErrorList, Path};
 use machinery::names;
 use serde_json::{Value, json};
 
-use super::rules::{dns_label, dns_subdomain, named, one_of};
+use super::rules::{Seen, dns_label, dns_subdomain, named, one_of};
 use super::tree::{int0, list, opt, opt_s, s, strings};
 
 pub const DRIVER_MAX_BYTES: usize = 63;
@@ -90,12 +90,11 @@ pub fn at_most<'a>(v: &'a Value, key: &str, p: &Path<'_>, max: usize, e: &mut Er
 
 /// `Duplicate value` for each item whose key an earlier one has.
 pub fn no_repeats<'a>(keys: impl Iterator<Item = &'a str>, p: &Path<'_>, e: &mut ErrorList) {
-    let mut seen = Vec::new();
+    let mut seen = Seen::default();
     for (i, key) in keys.enumerate() {
-        if seen.contains(&key) {
+        if seen.again(key) {
             e.push(Error::duplicate(&p.index(i), &json!(key)));
         }
-        seen.push(key);
     }
 }
 

@@ -5,7 +5,7 @@ use machinery::names_net;
 use serde_json::{Value, json};
 
 use super::container::{self, Pod};
-use super::rules::{dns_label, dns_subdomain, in_range, labels, named, one_of, qualified};
+use super::rules::{Seen, dns_label, dns_subdomain, in_range, labels, named, one_of, qualified};
 use super::tree::{flag, flag_is, has, int, is_empty, list, map, opt, opt_s, s, strings};
 use super::{affinity, go, os, resources, scheduling, security, volume};
 
@@ -101,12 +101,13 @@ fn resource_claims(spec: &Value, meta: &Value, alone: bool, p: &Path<'_>, e: &mu
         e.extend(claims.iter().map(|_| Error::forbidden(&Path::new(""), "static pods do not support resource claims")));
         return;
     }
+    let mut seen = Seen::default();
     for (i, claim) in claims.iter().enumerate() {
         let at = at.index(i);
         let name = s(claim, "name");
         if name.is_empty() {
             e.push(Error::required(&at.child("name"), ""));
-        } else if claims[..i].iter().any(|other| s(other, "name") == name) {
+        } else if seen.again(name) {
             e.push(Error::duplicate(&at.child("name"), &json!(name)));
         } else {
             dns_label(&at.child("name"), name, e);

@@ -1,10 +1,12 @@
 //! Resource names, amounts and requirements.
 
+use std::collections::BTreeSet;
+
 use machinery::field::{Error, ErrorList, Path};
 use machinery::quantity::Quantity;
 use serde_json::{Value, json};
 
-use super::rules::{dns_label, named, non_negative_quantity, quantity_at, resource_entries};
+use super::rules::{Seen, dns_label, named, non_negative_quantity, quantity_at, resource_entries};
 use super::tree::{has, list, opt, s};
 
 /// Names of resources without a domain that a quota may limit; `storage` is the only other.
@@ -170,7 +172,7 @@ fn whole_pages(name: &str, q: Quantity, p: &Path<'_>, e: &mut ErrorList) {
 }
 
 fn claims(v: &Value, claims_of_pod: &[&str], p: &Path<'_>, e: &mut ErrorList) {
-    let mut seen: Vec<(&str, &str)> = Vec::new();
+    let mut seen = BTreeSet::new();
     for (i, claim) in list(v, "claims").iter().enumerate() {
         let (at, name, request) = (p.index(i), s(claim, "name"), s(claim, "request"));
         if name.is_empty() {
@@ -194,7 +196,7 @@ fn claims(v: &Value, claims_of_pod: &[&str], p: &Path<'_>, e: &mut ErrorList) {
 }
 
 /// A claim as a whole takes in all its requests, so none of them can be named beside it.
-fn claim_once<'a>(key: (&'a str, &'a str), seen: &mut Vec<(&'a str, &'a str)>, p: &Path<'_>, e: &mut ErrorList) {
+fn claim_once<'a>(key: (&'a str, &'a str), seen: &mut BTreeSet<(&'a str, &'a str)>, p: &Path<'_>, e: &mut ErrorList) {
     let (name, request) = key;
     if seen.contains(&(name, "")) {
         e.push(Error::duplicate(p, &json!(name)));
@@ -206,11 +208,11 @@ fn claim_once<'a>(key: (&'a str, &'a str), seen: &mut Vec<(&'a str, &'a str)>, p
             e.push(Error::duplicate(p, &json!(format!("{name}/{request}"))));
         }
     }
-    let overlapping = seen.iter().filter(|(other, _)| request.is_empty() && *other == name).count();
-    e.extend((0..overlapping).map(|_| Error::duplicate(p, &json!(name))));
-    if !seen.contains(&key) {
-        seen.push(key);
+    if request.is_empty() {
+        let overlapping = seen.range((name, "")..).take_while(|(other, _)| *other == name).count();
+        e.extend((0..overlapping).map(|_| Error::duplicate(p, &json!(name))));
     }
+    seen.insert(key);
 }
 
 /// `spec.resources`: requirements of the pod as a whole.
@@ -285,13 +287,12 @@ fn plus(a: Option<Quantity>, b: Option<Quantity>) -> Option<Quantity> {
 /// How a container is resized. `restart` is the pod's restart policy.
 pub fn resize_policy(container: &Value, restart: &str, p: &Path<'_>, e: &mut ErrorList) {
     let p = p.child("resizePolicy");
-    let mut seen: Vec<&str> = Vec::new();
+    let mut seen = Seen::default();
     for (i, policy) in list(container, "resizePolicy").iter().enumerate() {
         let resource = s(policy, "resourceName");
-        if seen.contains(&resource) {
+        if seen.again(resource) {
             e.push(Error::duplicate(&p.index(i), &json!(resource)));
         }
-        seen.push(resource);
         match resource {
             "cpu" | "memory" => {}
             "" => e.push(Error::required(&p, "")),

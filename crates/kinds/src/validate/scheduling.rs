@@ -4,7 +4,7 @@ use machinery::field::{Error, ErrorList, Path};
 use machinery::names;
 use serde_json::{Value, json};
 
-use super::rules::{one_of, qualified};
+use super::rules::{Seen, one_of, qualified};
 use super::selector::label_selector_at;
 use super::tree::{has, int, int0, is_empty, list, opt, opt_s, s, strings};
 
@@ -129,9 +129,10 @@ pub fn label_keys(v: &Value, p: &Path<'_>, e: &mut ErrorList) {
 pub fn scheduling_gates(spec: &Value, p: &Path<'_>, e: &mut ErrorList) {
     let at = p.child("schedulingGates");
     let gates = list(spec, "schedulingGates");
+    let mut seen = Seen::default();
     for (i, gate) in gates.iter().enumerate() {
         qualified(&at.index(i), s(gate, "name"), e);
-        if gates[..i].iter().any(|other| s(other, "name") == s(gate, "name")) {
+        if seen.again(s(gate, "name")) {
             e.push(Error::duplicate(&at.index(i), &json!(s(gate, "name"))));
         }
     }

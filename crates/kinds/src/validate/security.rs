@@ -5,7 +5,7 @@ use machinery::names;
 use serde_json::{Value, json};
 
 use super::go;
-use super::rules::{dns_subdomain, one_of};
+use super::rules::{Seen, dns_subdomain, one_of};
 use super::tree::{flag, flag_is, int, list, opt, opt_s, s, strings};
 
 const PROFILES: [&str; 3] = ["Localhost", "RuntimeDefault", "Unconfined"];
@@ -220,21 +220,21 @@ pub fn host_network(spec: &Value, alone: bool, p: &Path<'_>, e: &mut ErrorList) 
 
 fn sysctls(v: &Value, spec: &Value, p: &Path<'_>, e: &mut ErrorList) {
     let at = p.child("sysctls");
-    let mut seen: Vec<&str> = Vec::new();
+    let mut seen = Seen::default();
     for (i, sysctl) in list(v, "sysctls").iter().enumerate() {
         let (at, name) = (at.index(i).child("name").to_string(), s(sysctl, "name"));
         let at = Path::new(&at);
+        let again = seen.again(name);
         if name.is_empty() {
             e.push(Error::required(&at, ""));
         } else if name.len() > 253 || !is_sysctl(name) {
             let text =
                 "must have at most 253 characters and match regex ^([a-z0-9]([-_a-z0-9]*[a-z0-9])?[\\./])*[a-z0-9]([-_a-z0-9]*[a-z0-9])?$";
             e.push(Error::invalid_str(&at, name, text));
-        } else if seen.contains(&name) {
+        } else if again {
             e.push(Error::duplicate(&at, &json!(name)));
         }
         host_sysctl(name, spec, &at, e);
-        seen.push(name);
     }
 }
 

@@ -8,7 +8,7 @@ pub mod source;
 use machinery::field::{Error, ErrorList, Path};
 use serde_json::{Value, json};
 
-use super::rules::{dns_label, named, required};
+use super::rules::{Seen, dns_label, named, required};
 use super::tree::{has, list, opt, s};
 
 /// Judges one source; the path is that of the volume, because upstream's names for some sources differ from the field's.
@@ -53,7 +53,7 @@ const SOURCES: [(&str, &str, Rule); 30] = [
 /// The volumes of a pod. `meta` is the pod's metadata, whose name ephemeral claims take.
 pub fn volumes(spec: &Value, meta: &Value, p: &Path<'_>, e: &mut ErrorList) {
     let at = p.child("volumes");
-    let mut seen: Vec<&str> = Vec::new();
+    let mut seen = Seen::default();
     for (i, volume) in list(spec, "volumes").iter().enumerate() {
         let at = at.index(i);
         one(volume, &at, meta, e);
@@ -67,10 +67,9 @@ pub fn volumes(spec: &Value, meta: &Value, p: &Path<'_>, e: &mut ErrorList) {
         if e.len() != before {
             continue;
         }
-        if seen.contains(&name) {
+        if seen.again(name) {
             e.push(Error::duplicate(&at.child("name"), &json!(name)));
         }
-        seen.push(name);
     }
 }
 

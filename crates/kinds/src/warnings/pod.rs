@@ -4,6 +4,7 @@ use machinery::field::{Path, go_quote};
 use serde_json::Value;
 
 use super::{address, fractional, node_term, old_label};
+use crate::validate::rules::Seen;
 use crate::validate::tree::{at as at_path, has, int, int0, list, opt, s};
 
 /// Annotations that have become fields.
@@ -122,8 +123,9 @@ fn volumes(spec: &Value, p: &Path<'_>, out: &mut Vec<String>) {
 
 fn host_aliases(spec: &Value, p: &Path<'_>, out: &mut Vec<String>) {
     let (all, given) = (p.child("hostAliases"), list(spec, "hostAliases"));
+    let mut seen = Seen::default();
     for (i, alias) in given.iter().enumerate() {
-        if given[..i].iter().any(|o| s(o, "ip") == s(alias, "ip")) {
+        if seen.again(s(alias, "ip")) {
             out.push(format!("{}: duplicate ip {}", all.index(i).child("ip"), go_quote(s(alias, "ip"))));
         }
     }
@@ -171,13 +173,12 @@ fn spread(spec: &Value, p: &Path<'_>, out: &mut Vec<String>) {
 
 fn pull_secrets(spec: &Value, p: &Path<'_>, out: &mut Vec<String>) {
     let all = p.child("imagePullSecrets");
-    let mut seen: Vec<&str> = Vec::new();
+    let mut seen = Seen::default();
     for (i, secret) in list(spec, "imagePullSecrets").iter().enumerate() {
         let (at, name) = (all.index(i), s(secret, "name"));
-        if seen.contains(&name) {
+        if seen.again(name) {
             out.push(format!("{}: duplicate name {}", at.child("name"), go_quote(name)));
         }
-        seen.push(name);
     }
     for (i, _) in list(spec, "imagePullSecrets").iter().enumerate().filter(|(_, secret)| s(secret, "name").is_empty()) {
         out.push(format!("{}: invalid empty name \"\"", all.index(i).child("name")));
@@ -187,15 +188,14 @@ fn pull_secrets(spec: &Value, p: &Path<'_>, out: &mut Vec<String>) {
 /// A repeated variable that does not build on the one before.
 fn environment(container: &Value, p: &Path<'_>, out: &mut Vec<String>) {
     let all = p.child("env");
-    let mut seen: Vec<&str> = Vec::new();
+    let mut seen = Seen::default();
     for (i, variable) in list(container, "env").iter().enumerate() {
         let name = s(variable, "name");
         let builds_on = !has(variable, "valueFrom") && s(variable, "value").contains(&format!("$({name})"));
-        if seen.contains(&name) && !builds_on {
+        if seen.again(name) && !builds_on {
             let at = all.index(i);
             out.push(format!("{at}: hides previous definition of {}, which may be dropped when using apply", go_quote(name)));
         }
-        seen.push(name);
     }
 }
 

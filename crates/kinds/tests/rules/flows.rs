@@ -1,4 +1,4 @@
-//! Flow schemas and priority levels, and what endpoints hint at.
+//! Flow schemas and priority levels, priority classes, and what endpoints hint at.
 
 use serde_json::{Value, json};
 
@@ -103,4 +103,19 @@ fn hints() {
         json!({"addressType": "FQDN"}),
         &["addressType: Invalid value: \"FQDN\": field is immutable"],
     )]);
+}
+
+#[test]
+fn system_priorities() {
+    let class = |name: &str, value: i64, default: bool| json!({"metadata": {"name": name}, "value": value, "globalDefault": default});
+    let reserved = "metadata.name: Forbidden: priority class names with 'system-' prefix are reserved for system use only. error: ";
+    for (object, problem) in [
+        (class("system-node-critical", 2_000_001_000, false), None),
+        (class("system-node-critical", 1, false), Some("value of system-node-critical PriorityClass must be 2000001000")),
+        (class("system-node-critical", 2_000_001_000, true), Some("globalDefault of system-node-critical PriorityClass must be false")),
+        (class("system-x", 1, false), Some("system-x is not a known system priority class")),
+    ] {
+        let wanted: Vec<String> = problem.iter().map(|problem| format!("{reserved}{problem}")).collect();
+        assert_eq!(created("PriorityClass", &object).2, wanted, "{object}");
+    }
 }

@@ -1,6 +1,6 @@
 //! Volumes and claims to them.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{check_create, check_update};
 
@@ -95,4 +95,43 @@ fn volumes_within_attachments() {
             &format!("{p}.volumeMode: Forbidden: may not specify volumeMode other than Filesystem in the context of inline volumes"),
         ],
     )]);
+}
+
+#[test]
+fn drivers_on_nodes() {
+    let drivers = |driver: Value| json!({"spec": {"drivers": [driver]}});
+    let first = || drivers(json!({"name": "d", "nodeID": "a", "topologyKeys": ["k"]}));
+    check_update(vec![
+        ("CSINode", "", first(), drivers(json!({"name": "d", "nodeID": "a", "topologyKeys": ["k"], "allocatable": {"count": 5}})), &[]),
+        (
+            "CSINode",
+            "",
+            first(),
+            drivers(json!({"name": "d", "nodeID": "b", "topologyKeys": ["k"]})),
+            &[
+                "CSINodeDriver: Invalid value: {\"Name\":\"d\",\"NodeID\":\"b\",\"TopologyKeys\":[\"k\"],\"Allocatable\":null}: field is immutable",
+            ],
+        ),
+        ("CSINode", "", first(), drivers(json!({"name": "e", "nodeID": "b", "topologyKeys": ["k"]})), &[]),
+    ]);
+    let error = |message: String| json!({"status": {"attachError": {"message": message, "errorCode": -1}}});
+    check_update(vec![
+        (
+            "VolumeAttachment",
+            "status",
+            json!({}),
+            error("x".repeat(1025)),
+            &[
+                "status.attachError.message: Too long: may not be more than 262144 bytes",
+                "status.attachError.errorCode: Invalid value: -1: must be between 0 and 2147483647, inclusive",
+            ],
+        ),
+        (
+            "VolumeAttachment",
+            "status",
+            json!({}),
+            json!({"status": {"attachmentMetadata": {"a": "x".repeat(262_144)}}}),
+            &["status.attachmentMetadata: Too long: may not be more than 262144 bytes"],
+        ),
+    ]);
 }

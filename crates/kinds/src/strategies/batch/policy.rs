@@ -5,7 +5,7 @@ use machinery::names;
 use serde_json::{Value, json};
 
 use crate::validate::go;
-use crate::validate::rules::{named, one_of};
+use crate::validate::rules::{Seen, named, one_of};
 use crate::validate::tree::{at, has, int, is_empty, list, list_mut, opt, opt_s, s, set_default};
 
 const INDEXES_MAX_BYTES: usize = 64 * 1024;
@@ -115,11 +115,12 @@ fn exit_codes(codes: &Value, containers: &[&str], p: &Path<'_>, e: &mut ErrorLis
     }
     let mut ordered = true;
     let numbers: Vec<i64> = values.iter().map(|v| v.as_i64().unwrap_or(0)).collect();
+    let mut seen = Seen::default();
     for (i, n) in numbers.iter().enumerate() {
         if *n == 0 && operator == "In" {
             e.push(Error::invalid(&at.index(i), &json!(n), "must not be 0 for the In operator"));
         }
-        if numbers[..i].contains(n) {
+        if seen.again(*n) {
             e.push(Error::duplicate(&at.index(i), &json!(n)));
         }
         ordered &= i == 0 || numbers[i - 1] <= *n;

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use crate::validate::equal::semantic;
 use crate::validate::go;
+use crate::validate::rules::Seen;
 use crate::validate::tree::{at, flag, has, int, int0, is_empty, list, opt, opt_s, s};
 
 static NULL: Value = Value::Null;
@@ -72,17 +73,15 @@ fn uncounted(job: &Job<'_>, e: &mut ErrorList) {
     let Some(pods) = opt(job.status, "uncountedTerminatedPods") else { return };
     let p = Path::new("status");
     let here = p.child("uncountedTerminatedPods");
-    let mut seen: Vec<&str> = Vec::new();
+    let mut seen = Seen::default();
     for key in ["succeeded", "failed"] {
         let list_at = here.child(key);
         for (i, uid) in list(pods, key).iter().enumerate() {
             let uid = uid.as_str().unwrap_or("");
             if uid.is_empty() {
                 e.push(Error::invalid_str(&list_at.index(i), "", "must not be empty"));
-            } else if seen.contains(&uid) {
+            } else if seen.again(uid) {
                 e.push(Error::duplicate(&list_at.index(i), &json!(uid)));
-            } else {
-                seen.push(uid);
             }
         }
     }

@@ -3,7 +3,7 @@
 use machinery::field::{Error, ErrorList, Path};
 use serde_json::{Value, json};
 
-use crate::validate::rules::{IMMUTABLE, dns_label, dns_subdomain, legacy_ip, one_of, qualified};
+use crate::validate::rules::{IMMUTABLE, Seen, dns_label, dns_subdomain, legacy_ip, one_of, qualified};
 use crate::validate::tree::{at, has, int, int0, is_empty, keep, list, list_mut, opt, opt_s, s, set};
 
 /// Clients that know no observed generations leave those of before (`preserveOldObservedGeneration`).
@@ -108,16 +108,15 @@ fn conditions(ns: &Value, p: &Path<'_>, e: &mut ErrorList) {
 
 fn claim_statuses(ns: &Value, spec: &Value, p: &Path<'_>, e: &mut ErrorList) {
     let at = p.child("resourceClaimStatuses");
-    let mut seen: Vec<&str> = Vec::new();
+    let mut seen = Seen::default();
     for (i, status) in list(ns, "resourceClaimStatuses").iter().enumerate() {
         let (own, name) = (at.index(i), s(status, "name"));
         if !list(spec, "resourceClaims").iter().any(|c| s(c, "name") == name) {
             e.push(Error::invalid_str(&own.child("name"), name, "must match the name of an entry in `spec.resourceClaims`"));
         }
-        if seen.contains(&name) {
+        if seen.again(name) {
             e.push(Error::duplicate(&own.child("name"), &json!(name)));
         }
-        seen.push(name);
         if let Some(claim) = opt_s(status, "resourceClaimName") {
             dns_subdomain(&own.child("resourceClaimName"), claim, e);
         }
@@ -132,8 +131,8 @@ fn extended_claim(ns: &Value, spec: &Value, p: &Path<'_>, e: &mut ErrorList) {
         e.push(Error::required(&mappings, "at least one request mapping is required"));
     }
     const KEYS: [&str; 3] = ["containerName", "resourceName", "requestName"];
-    let all = list(status, "requestMappings");
-    for (i, mapping) in all.iter().enumerate() {
+    let mut seen = Seen::default();
+    for (i, mapping) in list(status, "requestMappings").iter().enumerate() {
         let own = mappings.index(i);
         let (name, resource) = (s(mapping, "containerName"), s(mapping, "resourceName"));
         match list(spec, "containers").iter().chain(list(spec, "initContainers")).find(|c| s(c, "name") == name) {
@@ -148,7 +147,7 @@ fn extended_claim(ns: &Value, spec: &Value, p: &Path<'_>, e: &mut ErrorList) {
             }
         }
         dns_label(&at.child("requestName"), s(mapping, "requestName"), e);
-        if all[..i].iter().any(|other| KEYS.iter().all(|key| s(other, key) == s(mapping, key))) {
+        if seen.again(KEYS.map(|key| s(mapping, key))) {
             e.extend(KEYS.iter().map(|key| Error::duplicate(&own.child(key), &json!(s(mapping, key)))));
         }
     }
@@ -203,7 +202,7 @@ fn allocated(ns: &Value, spec: &Value, key: &str, of: &str, p: &Path<'_>, e: &mu
                 e.push(Error::invalid_str(&here.child("name"), name, text));
             }
             let items = here.child("resources");
-            let mut seen: Vec<&str> = Vec::new();
+            let mut seen = Seen::default();
             for (k, item) in list(resource, "resources").iter().enumerate() {
                 let at_item = items.index(k);
                 one_of(&at_item.child("health"), s(item, "health"), &HEALTH, e);
@@ -211,10 +210,9 @@ fn allocated(ns: &Value, spec: &Value, key: &str, of: &str, p: &Path<'_>, e: &mu
                     e.push(Error::required(&at_item.child("message"), "must be non-empty if specified"));
                 }
                 let id = s(item, "resourceID");
-                if seen.contains(&id) {
+                if seen.again(id) {
                     e.push(Error::duplicate(&at_item.child("resourceID"), &json!(id)));
                 }
-                seen.push(id);
             }
         }
     }

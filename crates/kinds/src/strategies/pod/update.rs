@@ -73,7 +73,7 @@ fn deadline(ns: &Value, os: &Value, p: &Path<'_>, e: &mut ErrorList) -> bool {
 
 fn gates(ns: &Value, os: &Value, p: &Path<'_>, e: &mut ErrorList) {
     let at = p.child("schedulingGates");
-    let old: Vec<&str> = list(os, "schedulingGates").iter().map(|g| s(g, "name")).collect();
+    let old: std::collections::BTreeSet<&str> = list(os, "schedulingGates").iter().map(|g| s(g, "name")).collect();
     for (i, gate) in list(ns, "schedulingGates").iter().enumerate() {
         if !old.contains(&s(gate, "name")) {
             let text = format!("only deletion is allowed, but found new scheduling gate '{}'", s(gate, "name"));

@@ -3,14 +3,14 @@
 use machinery::field::{Error, ErrorList, Path};
 use serde_json::{Value, json};
 
-use super::super::rules::one_of;
+use super::super::rules::{Seen, one_of};
 use super::super::tree::{flag, list, opt, opt_s, s};
 use super::super::volume::{Mountable, find, local_path, no_back_steps};
 
 pub fn mounts(c: &Value, spec: &Value, p: &Path<'_>, e: &mut ErrorList) {
     let all = p.child("volumeMounts");
-    let mounts = list(c, "volumeMounts");
-    for (i, mount) in mounts.iter().enumerate() {
+    let mut paths = Seen::default();
+    for (i, mount) in list(c, "volumeMounts").iter().enumerate() {
         let at = all.index(i);
         let (name, path) = (s(mount, "name"), s(mount, "mountPath"));
         if name.is_empty() {
@@ -22,7 +22,7 @@ pub fn mounts(c: &Value, spec: &Value, p: &Path<'_>, e: &mut ErrorList) {
         if path.is_empty() {
             e.push(Error::required(&at.child("mountPath"), ""));
         }
-        if mounts[..i].iter().any(|other| s(other, "mountPath") == path) {
+        if paths.again(path) {
             e.push(Error::invalid_str(&at.child("mountPath"), path, "must be unique"));
         }
         if list(c, "volumeDevices").iter().any(|d| s(d, "name") == name) {
@@ -80,6 +80,7 @@ fn recursive(mount: &Value, all: &Path<'_>, e: &mut ErrorList) {
 pub fn devices(c: &Value, spec: &Value, p: &Path<'_>, e: &mut ErrorList) {
     let at = p.child("volumeDevices");
     let devices = list(c, "volumeDevices");
+    let (mut names, mut paths) = (Seen::default(), Seen::default());
     for (i, device) in devices.iter().enumerate() {
         let at = at.index(i);
         let (name, path) = (s(device, "name"), s(device, "devicePath"));
@@ -87,7 +88,7 @@ pub fn devices(c: &Value, spec: &Value, p: &Path<'_>, e: &mut ErrorList) {
         if name.is_empty() {
             e.push(Error::required(&at.child("name"), ""));
         }
-        if devices[..i].iter().any(|other| s(other, "name") == name) {
+        if names.again(name) {
             e.push(Error::invalid_str(&at.child("name"), name, "must be unique"));
         }
         match found {
@@ -101,7 +102,7 @@ pub fn devices(c: &Value, spec: &Value, p: &Path<'_>, e: &mut ErrorList) {
         if path.is_empty() {
             e.push(Error::required(&at.child("devicePath"), ""));
         }
-        if devices[..i].iter().any(|other| s(other, "devicePath") == path) {
+        if paths.again(path) {
             e.push(Error::invalid_str(&at.child("devicePath"), path, "must be unique"));
         }
         let mut steps = ErrorList::new();
