@@ -18,6 +18,11 @@ pub trait Sink: Send + 'static {
     fn apply(&mut self, key: &str, object: Option<&Value>);
     fn settled(&mut self);
 
+    /// Whether a stored object is to the sink what it was before: then it is not told.
+    fn is_same(&self, _before: &[u8], _now: &[u8]) -> bool {
+        false
+    }
+
     /// The tree of a stored object; a sink of many objects leaves out what it does not look at.
     fn decode(&self, bytes: &[u8], revision: Revision) -> Value {
         codec::decode(bytes, revision)
@@ -183,6 +188,12 @@ async fn follow<S: Sink>(
             Ok(WatchItem::Events(events)) => {
                 let mut sink = sink.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
                 for event in &events {
+                    if let (Some(before), Some(now)) = (&event.previous, &event.value)
+                        && known.contains(&event.key)
+                        && sink.is_same(&before.value, &now.value)
+                    {
+                        continue;
+                    }
                     let object = event.value.as_ref().map(|v| sink.decode(&v.value, event.revision));
                     sink.apply(&event.key, object.as_ref());
                     if object.is_some() {

@@ -21,6 +21,7 @@ use serde_json::Value;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::cache::members;
 use crate::error::Result;
 use crate::metrics::table;
 use crate::mirror::{self, Progress, Sink};
@@ -286,7 +287,31 @@ struct GraphSink {
     prefixes: Vec<(String, &'static str)>,
 }
 
+/// What the graph may ask of an object under a known key, as it is stored.
+fn relations(bytes: &[u8]) -> [&[u8]; 4] {
+    let mut out: [&[u8]; 4] = [&[]; 4];
+    for (key, value) in members(bytes) {
+        match key {
+            b"spec" => out[0] = value,
+            b"metadata" => out[1] = members(value).find(|(key, _)| *key == b"annotations").map_or(&[], |(_, value)| value),
+            b"status" => members(value).for_each(|(key, value)| match key {
+                b"resourceClaimStatuses" => out[2] = value,
+                b"extendedResourceClaimStatus" => out[3] = value,
+                _ => {}
+            }),
+            _ => {}
+        }
+    }
+    out
+}
+
 impl Sink for GraphSink {
+    /// A pod's status is written many times over its life, and says next to nothing of what the pod may reach: making trees of
+    /// all pods written was 7% of a status update.
+    fn is_same(&self, before: &[u8], now: &[u8]) -> bool {
+        relations(before) == relations(now)
+    }
+
     /// Pods are written all the time, and most of what is written says nothing of what they may reach.
     fn decode(&self, bytes: &[u8], revision: store::Revision) -> Value {
         const UNUSED: [&str; 4] = ["managedFields", "conditions", "containerStatuses", "initContainerStatuses"];

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
 use crate::authn::tests::Cluster;
+use crate::mirror::Sink as _;
 use crate::testing::{HttpsServer, json_response};
 
 fn kubeconfig(dir: &Path, name: &str, server: &HttpsServer) -> std::path::PathBuf {
@@ -296,4 +297,25 @@ async fn a_node_may_at_once_what_its_new_pod_needs() {
         });
         assert_eq!((made.0, read.0), (201, 200), "{} {}", made.1, read.1);
     }
+}
+
+#[test]
+fn what_the_graph_looks_at_is_told_from_what_it_does_not() {
+    let pod = json!({"kind": "Pod", "apiVersion": "v1", "metadata": {"annotations": {"a": "b"}, "managedFields": [], "name": "p"},
+        "spec": {"nodeName": "n"}, "status": {"phase": "Pending", "resourceClaimStatuses": [{"name": "a"}]}});
+    let bytes = |change: &dyn Fn(&mut Value)| {
+        let mut pod = pod.clone();
+        change(&mut pod);
+        crate::codec::encode(&pod)
+    };
+    let same = |change: &dyn Fn(&mut Value)| super::GraphSink::default().is_same(&bytes(&|_| {}), &bytes(change));
+    assert!(same(&|_| {}));
+    assert!(same(&|pod| pod["status"]["phase"] = json!("Running")));
+    assert!(same(&|pod| pod["metadata"]["managedFields"] = json!([{"manager": "m"}])));
+    assert!(!same(&|pod| pod["spec"]["nodeName"] = json!("m")));
+    assert!(!same(&|pod| pod["metadata"]["annotations"]["kubernetes.io/config.mirror"] = json!("")));
+    assert!(!same(&|pod| drop(pod["metadata"].as_object_mut().and_then(|m| m.remove("annotations")))));
+    assert!(!same(&|pod| pod["status"]["resourceClaimStatuses"][0]["resourceClaimName"] = json!("c")));
+    assert!(!same(&|pod| pod["status"]["extendedResourceClaimStatus"] = json!({"resourceClaimName": "c"})));
+    assert!(!same(&|pod| drop(pod.as_object_mut().and_then(|p| p.remove("status")))));
 }

@@ -30,7 +30,7 @@ pub use entry::{Attributes, Encoding, Entry, Extract, Serve};
 pub use follow::Cache;
 pub use interest::Interest;
 pub use spans::{Encoded, Form};
-pub use splice::{insertion_point, splice};
+pub use splice::{insertion_point, members, splice};
 pub use state::Snapshot;
 
 use store::Revision;

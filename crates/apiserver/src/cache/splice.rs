@@ -30,6 +30,26 @@ pub fn insertion_point(bytes: &[u8]) -> Option<usize> {
     }
 }
 
+/// The members of a JSON object as they are written: names and values. Ends where the bytes make no sense.
+pub fn members(bytes: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
+    let mut at = skip_space(bytes, 0);
+    std::iter::from_fn(move || {
+        if !matches!(bytes.get(at), Some(b'{' | b',')) {
+            return None;
+        }
+        let from = skip_space(bytes, at + 1);
+        let to = string_end(bytes, from)?;
+        let colon = skip_space(bytes, to);
+        if bytes.get(colon) != Some(&b':') {
+            return None;
+        }
+        let value = skip_space(bytes, colon + 1);
+        let end = value_end(bytes, value)?;
+        at = skip_space(bytes, end);
+        Some((bytes.get(from + 1..to - 1)?, bytes.get(value..end)?))
+    })
+}
+
 /// The object with its resourceVersion.
 pub fn splice(bytes: &[u8], revision: Revision) -> Bytes {
     let mut out = BytesMut::with_capacity(bytes.len() + 48);
@@ -156,6 +176,21 @@ mod tests {
             assert_eq!(splice(stored.as_bytes(), Revision(7)), sent.as_bytes(), "{stored}");
         }
         assert_eq!(splice(br#"{"metadata":{}}"#, Revision(u64::MAX)).len(), 15 + 38 + 2);
+    }
+
+    #[test]
+    fn members_are_told_apart() {
+        let told = |text: &'static str| -> Vec<(String, String)> {
+            let text_of = |b: &[u8]| String::from_utf8_lossy(b).into_owned();
+            members(text.as_bytes()).map(|(key, value)| (text_of(key), text_of(value))).collect()
+        };
+        let two = |a: &str, b: &str| (a.to_owned(), b.to_owned());
+        let want = vec![two("a", "{\"x\":[1,{}]}"), two("b\\\"", "\",}\""), two("c", "1"), two("d", "[]")];
+        assert_eq!(told(r#"{"a":{"x":[1,{}]},"b\"":",}","c":1,"d":[]}"#), want);
+        assert_eq!(told(r#" { "a" : {} , "b" : [ ] }"#).len(), 2);
+        for nothing in ["{}", "", "[1,2]", "null", "{\"a\"", "{\"a\":", "\"a\"", "{\"a\\"] {
+            assert_eq!(told(nothing), [], "{nothing}");
+        }
     }
 
     #[test]
