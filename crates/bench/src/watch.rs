@@ -195,12 +195,12 @@ fn lines(bytes: &[u8]) -> u64 {
     count(b'\n').wrapping_sub(count(b'\r'))
 }
 
-/// The stamps in some bytes.
+/// The stamps in some bytes; one that ends with them may be cut, and does not count.
 fn stamps(bytes: &[u8]) -> impl Iterator<Item = u64> {
     let starts = bytes.windows(STAMP.len()).enumerate().filter(|(_, w)| *w == STAMP).map(|(at, _)| at + STAMP.len());
     starts.filter_map(|at| {
-        let digits = bytes[at..].split(|b| !b.is_ascii_digit()).next()?;
-        std::str::from_utf8(digits).ok()?.parse().ok()
+        let end = bytes[at..].iter().position(|b| *b == b'"')?;
+        std::str::from_utf8(&bytes[at..at + end]).ok()?.parse().ok()
     })
 }
 
@@ -224,7 +224,7 @@ mod tests {
 
     #[test]
     fn every_stamp_counts() {
-        let found: Vec<u64> = stamps(br#"{"stamp":"12"} {"stamp":"345"} {"stamp":"#).collect();
+        let found: Vec<u64> = stamps(br#"{"stamp":"12"} {"stamp":"345"} {"stamp":"17"#).collect();
         assert_eq!(found, [12, 345]);
         assert_eq!(stamps(b"none").count(), 0);
     }

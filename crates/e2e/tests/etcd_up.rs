@@ -70,6 +70,7 @@ fn over_etcd() -> Result<()> {
     ensure!(status.contains(&format!("etcd at {URL} under /registry")), "{status}");
     let refused = cluster.skiff(&["up", "--etcd-servers", URL, "--etcd-prefix", "/other"])?;
     ensure!(!refused.success && refused.stderr.contains("another cluster"), "{refused:?}");
+    one_for_each_prefix(&cluster)?;
     let refused = cluster.skiff(&["datastore", "compact"])?;
     ensure!(!refused.success && refused.stderr.contains("etcd"), "{refused:?}");
 
@@ -110,6 +111,18 @@ fn over_etcd() -> Result<()> {
     moved(&cluster)?;
     drop(member);
     Ok(())
+}
+
+/// A second local cluster is told who has the prefix, remembers nothing of it, and lives under another one.
+fn one_for_each_prefix(cluster: &Cluster) -> Result<()> {
+    let second = cluster.beside()?;
+    let refused = second.skiff(&["up", "--etcd-servers", URL])?;
+    let told = format!("another local cluster ({}) runs on", cluster.id()?);
+    ensure!(!refused.success && refused.stderr.contains(&told), "{refused:?}");
+    second.skiff(&["up", "--etcd-servers", URL, "--etcd-prefix", "/second"])?.ok().context(second.log())?;
+    create(&second, "second")?;
+    ensure!(cluster.get(&format!("{MAPS}/second")).is_err(), "two clusters share objects");
+    second.skiff(&["delete"])?.ok().map(drop)
 }
 
 /// From the embedded datastore to etcd.

@@ -9,8 +9,8 @@ use futures::{StreamExt as _, TryStreamExt as _};
 use store::{Error, Expect, Key, KeyValue, ListOptions, Op, Result, Revision, Store};
 
 const ROOT: &str = "/registry/";
-/// Where API servers say that they live.
-const PASSING: &str = "/registry/masterleases/";
+/// Where API servers and local clusters say that they live.
+const PASSING: [&str; 2] = ["/registry/masterleases/", "/registry/skiff/local-cluster"];
 /// Written again and again to raise the revision, and then removed.
 const COUNTER: &str = "/registry/skiff/revision";
 const PAGE: usize = 1000;
@@ -81,7 +81,7 @@ impl Migration<'_> {
         let options = ListOptions { after: after.map(|k| k.to_string()), limit: PAGE, revision };
         let mut listing = store.list(ROOT, options).await?;
         let next = if listing.more { listing.items.last().map(|item| item.key.clone()) } else { None };
-        listing.items.retain(|item| !item.key.starts_with(PASSING) && &*item.key != COUNTER);
+        listing.items.retain(|item| !PASSING.iter().any(|passing| item.key.starts_with(passing)) && &*item.key != COUNTER);
         Ok((listing.items, next, listing.count))
     }
 

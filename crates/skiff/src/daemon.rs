@@ -26,7 +26,7 @@ use crate::roles::kube_apiserver::write_admin_kubeconfig;
 use crate::roles::{kube_controller_manager, settle, stop_on_signal};
 use crate::snapshots::Datastore;
 use crate::supervisor::{EXIT_HOPELESS, error_file};
-use crate::{control, hello_image, own_objects};
+use crate::{claim, control, hello_image, own_objects};
 
 /// The daemon's main.
 pub fn main(dirs: &Dirs, snapshots: &crate::snapshots::Flags) -> ExitCode {
@@ -102,6 +102,9 @@ fn daemon(dirs: &Dirs, snapshots: &crate::snapshots::Flags) -> Result<Started> {
         // An etcd cluster may answer later.
         let lasting = |e: anyhow::Error| if instance.etcd.is_some() { e } else { e.context(Hopeless) };
         let datastore = Datastore::open(instance.etcd.as_ref(), &dirs.data).await.map_err(lasting)?;
+        if instance.etcd.is_some() {
+            claim(&instance, datastore.store(), &mut tasks, &cancel).await?;
+        }
         if let Some(plan) = snapshots.plan(&dirs.data).map_err(|e| e.context(Hopeless))? {
             let (datastore, cancel) = (datastore.clone(), cancel.clone());
             tasks.spawn(async move {
@@ -136,6 +139,19 @@ fn daemon(dirs: &Dirs, snapshots: &crate::snapshots::Flags) -> Result<Started> {
     node_runtime.shutdown_timeout(Duration::from_secs(2));
     api_runtime.shutdown_timeout(Duration::from_secs(2));
     ended.map(|()| Started)
+}
+
+/// This cluster alone has its prefix of etcd from here on.
+async fn claim(instance: &Instance, store: Arc<dyn store::Store>, tasks: &mut JoinSet<Ended>, cancel: &CancellationToken) -> Result<()> {
+    let owner = claim::Owner { instance: instance.id.clone(), host: host_name().unwrap_or_default() };
+    let claim = match claim::Claim::take(store, owner).await {
+        Ok(claim) => claim,
+        Err(taken @ claim::Error::Taken(_)) => return Err(anyhow::Error::from(taken).context(Hopeless)),
+        Err(error) => return Err(error.into()),
+    };
+    let cancel = cancel.clone();
+    tasks.spawn(async move { ("the claim to the etcd prefix", claim.keep(cancel).await) });
+    Ok(())
 }
 
 async fn api_server(dirs: &Dirs, instance: &Instance, addresses: &[IpAddr], store: Arc<dyn store::Store>) -> Result<Handle> {

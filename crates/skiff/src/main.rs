@@ -1,5 +1,6 @@
 //! The skiff binary: the composition root. Only wiring, command lines and the life of a local cluster live here.
 
+mod claim;
 mod commands;
 mod component;
 mod control;

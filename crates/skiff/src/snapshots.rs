@@ -37,8 +37,8 @@ pub struct Flags {
 
 /// Events that were in etcd live so long from a restoration on: etcd does not say how long they had left.
 const EVENTS_LIVE: Duration = Duration::from_secs(3600);
-/// Where API servers say that they live; they will say it again.
-const PASSING: &str = "/registry/masterleases/";
+/// Where API servers and local clusters say that they live; they will say it again.
+const PASSING: [&str; 2] = ["/registry/masterleases/", crate::claim::KEY];
 
 #[derive(Clone)]
 pub enum Datastore {
@@ -71,7 +71,7 @@ impl Datastore {
             }
             Self::Etcd(store) => {
                 let mut listing = store.list("/registry/", ListOptions::default()).await?;
-                listing.items.retain(|item| !item.key.starts_with(PASSING));
+                listing.items.retain(|item| !PASSING.iter().any(|passing| item.key.starts_with(passing)));
                 for item in &mut listing.items {
                     // What kube-apiserver wrote becomes our form on the way.
                     if let Some(ours) = apiserver::upstream::to_stored(&item.key, &item.value)? {

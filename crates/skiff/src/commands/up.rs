@@ -15,6 +15,7 @@ use k8s_openapi::jiff::Timestamp;
 use kube::Api;
 use kube::api::ListParams;
 
+use crate::claim;
 use crate::commands::doctor;
 use crate::instance::{Dirs, Instance, make_private};
 use crate::progress::{Step, Steps, shown};
@@ -58,7 +59,16 @@ pub fn run(arguments: &UpArgs) -> Result<()> {
     }
     if let Some(cluster) = &instance.etcd {
         let step = steps.begin("looking for etcd");
-        let found = look_at(cluster)?;
+        let found = match look_at(cluster, &instance.id) {
+            Err(error) if error.downcast_ref::<claim::Error>().is_some() => {
+                // What was never started has nothing to remember.
+                if !dirs.admin_kubeconfig().exists() {
+                    fs::remove_file(dirs.file()).with_context(|| format!("removing {}", dirs.file().display()))?;
+                }
+                return Err(error);
+            }
+            found => found?,
+        };
         step.done();
         if !dirs.admin_kubeconfig().exists() && found > 0 {
             println!("There are {found} keys in {cluster} already: this cluster goes on with those objects.");
@@ -85,12 +95,16 @@ pub fn run(arguments: &UpArgs) -> Result<()> {
     Ok(())
 }
 
-/// How many keys there are in an etcd cluster; an error where it does not answer.
-fn look_at(cluster: &Cluster) -> Result<u64> {
+/// How many keys there are in an etcd cluster; an error where it does not answer, or where another local cluster has the prefix.
+fn look_at(cluster: &Cluster, instance: &str) -> Result<u64> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let looking = async {
         let options = store::ListOptions { limit: 1, ..store::ListOptions::default() };
-        anyhow::Ok(cluster.connect().await?.list("/registry/", options).await?.count)
+        let store = cluster.connect().await?;
+        if let Some(other) = claim::other(&*store, instance).await? {
+            return Err(claim::Error::Taken(other).into());
+        }
+        anyhow::Ok(store.list("/registry/", options).await?.count)
     };
     runtime.block_on(looking).with_context(|| format!("looking at {cluster}"))
 }
