@@ -2,6 +2,7 @@
 //!
 //! One task owns the cluster and the queue; bindings and status writes run beside it. It decides nothing itself.
 
+mod configuration;
 mod execute;
 mod inputs;
 pub mod metrics;
@@ -22,6 +23,7 @@ use kube::Client;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+pub use configuration::configuration;
 use execute::{Outcome, execute};
 use inputs::Inputs;
 use state::State;

@@ -11,8 +11,8 @@ use crate::plugins::{PLUGINS, Wake};
 use crate::pod::PodInfo;
 
 /// Upstream's `podInitialBackoffSeconds` and `podMaxBackoffSeconds`.
-const BACKOFF_FIRST: SignedDuration = SignedDuration::from_secs(1);
-const BACKOFF_MAX: SignedDuration = SignedDuration::from_secs(10);
+pub const BACKOFF_FIRST: SignedDuration = SignedDuration::from_secs(1);
+pub const BACKOFF_MAX: SignedDuration = SignedDuration::from_secs(10);
 /// A parked pod is tried again after this long whatever happens (`podMaxInUnschedulablePodsDuration`).
 const PARKED_MAX: SignedDuration = SignedDuration::from_mins(5);
 

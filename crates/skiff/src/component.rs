@@ -27,6 +27,8 @@ pub struct Component {
     /// Paths that tell its health: to everybody, as upstream's `--authorization-always-allow-paths`.
     pub health: &'static [&'static str],
     pub registry: Arc<Registry>,
+    /// What it runs with, as `/configz` shows it.
+    pub config: serde_json::Value,
     /// Asks whose a token is, and who may see what.
     pub client: Client,
 }
@@ -135,6 +137,11 @@ impl Component {
                 answer.headers_mut().insert(http::header::CONTENT_TYPE, exposition);
                 answer
             }
+            "/configz" => {
+                let mut answer = text(StatusCode::OK, self.config.to_string());
+                answer.headers_mut().insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static("application/json"));
+                answer
+            }
             _ => text(StatusCode::NOT_FOUND, "404 page not found\n"),
         }
     }
@@ -213,7 +220,7 @@ mod tests {
         let registry = Arc::new(Registry::new(&[client::metrics::ALL]));
         registry.count(&client::metrics::QUEUE_ADDS, &["deployment"]);
         let client = client::in_process(tower::service_fn(reviews));
-        let component = Component { health: SCHEDULER_HEALTH, registry, client };
+        let component = Component { health: SCHEDULER_HEALTH, registry, config: serde_json::json!({"a": 1}), client };
         let identity = apiserver::pki::Identity::self_signed("test", &["localhost".to_owned()]).unwrap();
         let secure = Secure {
             address: SocketAddr::from(([127, 0, 0, 1], 0)),
@@ -229,6 +236,8 @@ mod tests {
         assert!(get("/metrics", "").await.contains("403 Forbidden"));
         assert!(get("/metrics", "wrong").await.contains("401 Unauthorized"));
         assert!(get("/metrics", "secret").await.contains("\nworkqueue_adds_total{name=\"deployment\"} 1\n"));
+        assert!(get("/configz", "").await.contains("403 Forbidden"));
+        assert!(get("/configz", "secret").await.ends_with("\r\n\r\n{\"a\":1}"));
         assert!(get("/else", "secret").await.contains("404 Not Found"));
         cancel.cancel();
         running.await.unwrap();

@@ -3,6 +3,7 @@
 mod claim;
 mod commands;
 mod component;
+mod configz;
 mod control;
 mod daemon;
 mod hello_image;

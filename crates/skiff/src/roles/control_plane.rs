@@ -91,7 +91,8 @@ pub async fn start(
         let service = Metered::new(server.with_user(controller_user(name)), counted.clone(), &host);
         client::in_process_named(service, "kube-controller-manager")
     };
-    let component = Component { health: component::CONTROLLER_MANAGER_HEALTH, registry, client: service("system:kube-controller-manager") };
+    let (health, shown) = (component::CONTROLLER_MANAGER_HEALTH, crate::configz::controllers(&config));
+    let component = Component { health, registry, config: shown, client: service("system:kube-controller-manager") };
     observe(handle, component, ports.controller_manager, tasks, cancel).await;
     let token = cancel.clone();
     tasks.spawn(async move { ("controllers", ControllerManager::run(config, service, token).await.map_err(anyhow::Error::from)) });
@@ -99,7 +100,8 @@ pub async fn start(
     let service =
         Metered::new(handle.service_as(User::new("system:kube-scheduler", &[])), registry.clone(), &handle.local_addr.to_string());
     let client = client::in_process_named(service, "kube-scheduler");
-    let component = Component { health: component::SCHEDULER_HEALTH, registry: registry.clone(), client: client.clone() };
+    let shown = crate::configz::scheduler(&scheduler::Config::default(), scheduling.as_ref());
+    let component = Component { health: component::SCHEDULER_HEALTH, registry: registry.clone(), config: shown, client: client.clone() };
     observe(handle, component, ports.scheduler, tasks, cancel).await;
     let token = cancel.clone();
     tasks.spawn(async move { ("scheduler", schedule(client, &informers, scheduling, registry, token).await) });

@@ -51,13 +51,16 @@ pub fn run(flags: &Flags) -> Result<()> {
     super::run(|cancel| async move {
         let registry = component::counts(&[]);
         let client = client::from_kubeconfig_metered(&flags.kubeconfig, "kube-controller-manager", registry.clone()).await?;
-        let component = Component { health: component::CONTROLLER_MANAGER_HEALTH, registry: registry.clone(), client: client.clone() };
+        let config = configured(flags, &registry)?;
+        let (health, shown) = (component::CONTROLLER_MANAGER_HEALTH, crate::configz::controllers(&config));
+        let component = Component { health, registry: registry.clone(), config: shown, client: client.clone() };
         let serving = flags.secure.bind(component, component::CONTROLLER_MANAGER_PORT).await?;
-        super::observed(serving, &cancel, control(flags, client, registry, cancel.clone())).await
+        super::observed(serving, &cancel, control(flags, config, client, registry, cancel.clone())).await
     })
 }
 
-async fn control(flags: &Flags, client: Client, registry: Arc<Registry>, cancel: CancellationToken) -> Result<()> {
+/// What the flags say.
+fn configured(flags: &Flags, registry: &Arc<Registry>) -> Result<controller_runtime::Config> {
     let ca = std::fs::read_to_string(&flags.root_ca_file).with_context(|| format!("reading {}", flags.root_ca_file.display()))?;
     let mut config = settings(&flags.cluster_cidr, flags.node_cidr_mask_size, &ca);
     let ca = flags.cluster_signing_cert_file.as_deref().zip(flags.cluster_signing_key_file.as_deref());
@@ -70,6 +73,16 @@ async fn control(flags: &Flags, client: Client, registry: Arc<Registry>, cancel:
     }
     config.metrics = Some(registry.clone());
     config.disabled = flags.controllers.iter().filter_map(|c| c.strip_prefix('-').map(str::to_owned)).collect();
+    Ok(config)
+}
+
+async fn control(
+    flags: &Flags,
+    config: controller_runtime::Config,
+    client: Client,
+    registry: Arc<Registry>,
+    cancel: CancellationToken,
+) -> Result<()> {
     if !flags.use_service_account_credentials {
         return ControllerManager::run(config, move |_| client.clone(), cancel).await.context("running the controllers");
     }

@@ -22,9 +22,11 @@ pub fn run(flags: &Flags) -> Result<()> {
     super::run(|cancel| async move {
         let registry = component::counts(scheduler::metrics::ALL);
         let client = client::from_kubeconfig_metered(&flags.kubeconfig, "kube-scheduler", registry.clone()).await?;
-        let component = Component { health: component::SCHEDULER_HEALTH, registry: registry.clone(), client: client.clone() };
-        let serving = flags.secure.bind(component, component::SCHEDULER_PORT).await?;
         let election = flags.election.election("kube-scheduler")?;
+        let shown = crate::configz::scheduler(&scheduler::Config::default(), election.as_ref());
+        let component =
+            Component { health: component::SCHEDULER_HEALTH, registry: registry.clone(), config: shown, client: client.clone() };
+        let serving = flags.secure.bind(component, component::SCHEDULER_PORT).await?;
         let informers = Informers::new(client.clone());
         super::observed(serving, &cancel, super::control_plane::schedule(client, &informers, election, registry, cancel.clone())).await
     })
