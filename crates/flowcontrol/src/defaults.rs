@@ -123,7 +123,7 @@ pub fn upkeep(wanted: &Value, current: &Value) -> Upkeep {
             Some("false") => false,
             _ => untouched,
         };
-    let spec_right = !auto || current.get("spec").is_some_and(|have| covers(have, &wanted["spec"]));
+    let spec_right = !auto || current.get("spec").is_some_and(|have| covers(have, &free(&wanted["spec"], have)));
     let said = annotation == Some(if auto { "true" } else { "false" });
     if spec_right && said {
         return Upkeep::Keep;
@@ -138,6 +138,15 @@ pub fn upkeep(wanted: &Value, current: &Value) -> Upkeep {
         object["spec"] = wanted["spec"].clone();
     }
     Upkeep::Replace(object)
+}
+
+/// How exempt the exempt level is, an administrator may say.
+fn free(wanted: &Value, have: &Value) -> Value {
+    let mut wanted = wanted.clone();
+    if let (Some(exempt), Some(own)) = (wanted.get_mut("exempt"), have.get("exempt").filter(|own| own.is_object())) {
+        *exempt = own.clone();
+    }
+    wanted
 }
 
 /// Whether `have` says all that `want` says: defaults may have come on top.
@@ -185,5 +194,20 @@ mod tests {
         let Upkeep::Replace(object) = upkeep(find("system"), &current) else { panic!("the annotation is missing") };
         assert_eq!(object["metadata"]["annotations"][AUTO_UPDATE], "false");
         assert_eq!(upkeep(find("system"), find("system")), Upkeep::Keep);
+    }
+
+    #[test]
+    fn how_exempt_the_exempt_level_is_may_be_said() {
+        let levels = priority_levels();
+        let exempt = levels.iter().find(|l| l["metadata"]["name"] == "exempt").unwrap();
+        for (spec, kept) in [
+            (json!({"type": "Exempt", "exempt": {"nominalConcurrencyShares": 7, "lendablePercent": 50}}), true),
+            (json!({"type": "Exempt"}), false),
+            (json!({"type": "Limited", "exempt": {"nominalConcurrencyShares": 7}}), false),
+        ] {
+            let mut current = exempt.clone();
+            current["spec"] = spec;
+            assert_eq!(upkeep(exempt, &current) == Upkeep::Keep, kept, "{current}");
+        }
     }
 }
