@@ -151,7 +151,8 @@ pub enum Action {
         target: Target,
     },
     Record(Event),
-    /// Puts an access review to the API server and goes on accordingly.
+    /// Puts an access review to the API server and goes on accordingly; where nothing is to be done otherwise, it is asked again
+    /// later, as the right may come.
     IfAllowed {
         review: Value,
         then: Vec<Action>,

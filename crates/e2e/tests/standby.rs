@@ -1,5 +1,6 @@
 //! Two machines without etcd, as docs/reliability.md says: snapshots are shipped, the standby is read by who may only read, and
-//! takes over by hand with the address. Controllers on a third machine go on by themselves.
+//! takes over by hand with the address. Controllers and a kubelet on a third machine go on by themselves: a pod that the snapshot
+//! knows runs on, one that it does not know is removed.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::path::{Path, PathBuf};
@@ -14,6 +15,8 @@ use serde_json::{Value, json};
 /// Where clients look for the API, whichever machine has it.
 const SHARED: &str = "10.99.0.100";
 const MAPS: &str = "/api/v1/namespaces/default/configmaps";
+const PODS: &str = "/api/v1/namespaces/default/pods";
+const NODE: &str = "n1";
 const SETS: &str = "/apis/apps/v1/namespaces/default/replicasets";
 
 struct Place {
@@ -29,14 +32,27 @@ impl Place {
         let data = self.data(at);
         let tokens = self.fleet.dir().join("tokens");
         self.fleet.start_api(at, address, &data, |command| {
-            command.args(["--datastore-snapshot-schedule-cron", "@every 1s"]).arg("--token-auth-file").arg(tokens);
+            command.args(["--datastore-snapshot-schedule-cron", "@every 1s", "--node-names", NODE]).arg("--token-auth-file").arg(tokens);
+        })
+    }
+
+    /// A kubeconfig of the first machine, for who finds the server at the shared address.
+    fn kubeconfig(&self, stem: &str) -> Result<PathBuf> {
+        let to = self.fleet.dir().join(format!("{stem}.kubeconfig"));
+        let text = std::fs::read_to_string(self.data(0).join(format!("{stem}.kubeconfig")))?;
+        std::fs::write(&to, text.replace("127.0.0.1", SHARED))?;
+        Ok(to)
+    }
+
+    fn run_kubelet(&mut self, at: usize) -> Result<()> {
+        let (own, proxy) = (self.kubeconfig(&format!("kubelet-{NODE}"))?, self.kubeconfig("admin")?);
+        self.fleet.run_kubelet(at, NODE, &own, |command| {
+            command.arg("--proxy-kubeconfig").arg(proxy);
         })
     }
 
     fn run_controllers(&mut self, at: usize) -> Result<()> {
-        let kubeconfig = self.fleet.dir().join("controllers.kubeconfig");
-        let text = std::fs::read_to_string(self.data(0).join("controller-manager.kubeconfig"))?;
-        std::fs::write(&kubeconfig, text.replace("127.0.0.1", SHARED))?;
+        let kubeconfig = self.kubeconfig("controller-manager")?;
         let mut command = Command::new(e2e::skiff());
         command.arg("kube-controller-manager").arg("--kubeconfig").arg(kubeconfig);
         command.arg("--root-ca-file").arg(self.data(0).join("pki/ca.crt"));
@@ -135,6 +151,60 @@ fn has_pods(place: &Place, app: &str) -> Result<()> {
     if count == 2 { Ok(()) } else { bail!("{count} pods of {app}; the controllers: {}", place.fleet.log(2, "controllers")) }
 }
 
+/// Makes a pod on the node and waits until it runs; answers its UID and its container.
+fn run_pod(place: &Place, name: &str) -> Result<(String, Value)> {
+    let containers = json!([{"name": "c", "image": "skiff/hello"}]);
+    let spec =
+        json!({"nodeName": NODE, "containers": containers, "automountServiceAccountToken": false, "terminationGracePeriodSeconds": 1});
+    let made = place.create(PODS, &json!({"metadata": {"name": name}, "spec": spec}))?;
+    let uid = made["metadata"]["uid"].as_str().context("a UID")?.to_owned();
+    let said = |e| format!("{e:#}; the kubelet: {}", place.fleet.log(2, "kubelet"));
+    let container =
+        eventually_within(Duration::from_secs(60), "a pod runs", || running(place, name)).map_err(|e| anyhow::anyhow!(said(e)))?;
+    ensure!(processes(&uid) > 0, "a running pod without a process");
+    Ok((uid, container))
+}
+
+/// The container of a running pod, and how often it was started again.
+fn running(place: &Place, name: &str) -> Result<Value> {
+    let pod = place.request(SHARED, None, "GET", &format!("{PODS}/{name}"), None)?;
+    let container = &pod["status"]["containerStatuses"][0];
+    ensure!(pod["status"]["phase"] == "Running" && container["ready"] == true, "{}", pod["status"]);
+    Ok(json!([container["containerID"], container["restartCount"]]))
+}
+
+/// How many processes there are in a pod's cgroups.
+fn processes(uid: &str) -> usize {
+    let of_pod = |text: &String| text.contains(uid) || text.contains(&uid.replace('-', "_"));
+    let all = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    all.filter_map(|entry| std::fs::read_to_string(entry.path().join("cgroup")).ok()).filter(of_pod).count()
+}
+
+/// The kubelet was told nothing but a lost connection, either.
+fn node_goes_on(place: &Place, kept: &(String, Value), lost: &(String, Value)) -> Result<()> {
+    let patience = Duration::from_secs(60);
+    let lease = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/n1";
+    let before = place.request(SHARED, None, "GET", lease, None)?["spec"]["renewTime"].clone();
+    eventually_within(patience, "the kubelet renews its lease", || {
+        ensure!(place.request(SHARED, None, "GET", lease, None)?["spec"]["renewTime"] != before, "not yet");
+        Ok(())
+    })?;
+    eventually_within(patience, "a pod that nobody knows any more is removed", || match processes(&lost.0) {
+        0 => Ok(()),
+        left => bail!("{left} processes; the kubelet: {}", place.fleet.log(2, "kubelet")),
+    })?;
+    let now = eventually("the pod that was shipped is told of", || running(place, "kept"))?;
+    ensure!(now == kept.1 && processes(&kept.0) > 0, "the pod did not run on: {} before, {now} now", kept.1);
+    run_pod(place, "new")?;
+    for name in ["kept", "new"] {
+        place.request(SHARED, None, "DELETE", &format!("{PODS}/{name}"), None)?;
+    }
+    eventually_within(patience, "the pods are gone", || {
+        let left = place.request(SHARED, None, "GET", &format!("{PODS}?fieldSelector=spec.nodeName%3D{NODE}"), None)?;
+        if left["items"].as_array().is_some_and(Vec::is_empty) { Ok(()) } else { bail!("{left}") }
+    })
+}
+
 fn stand_by_and_take_over() -> Result<()> {
     let mut place = Place { fleet: Fleet::bare()? };
     std::fs::write(place.fleet.dir().join("tokens"), "secret,reader,1\n")?;
@@ -146,9 +216,11 @@ fn stand_by_and_take_over() -> Result<()> {
     let role = json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "view"});
     let binding = json!({"metadata": {"name": "reader"}, "subjects": subject, "roleRef": role});
     place.create("/apis/rbac.authorization.k8s.io/v1/clusterrolebindings", &binding)?;
+    place.run_kubelet(2)?;
     place.create(MAPS, &map("first"))?;
     place.create(SETS, &set("before"))?;
     eventually("pods are made", || has_pods(&place, "before"))?;
+    let kept = run_pod(&place, "kept")?;
 
     // The standby shows the past to who may read it.
     let (standby, reader) = (Fleet::address(1), Some("secret"));
@@ -167,6 +239,7 @@ fn stand_by_and_take_over() -> Result<()> {
     ensure!(names.iter().any(|n| n == "later"), "after the next snapshot the standby shows {names:?}");
 
     // The first machine is lost, with what was not shipped.
+    let unknown = run_pod(&place, "unknown")?;
     let lost = place.create(MAPS, &map("lost"))?;
     let known = lost["metadata"]["resourceVersion"].as_str().context("a revision")?.to_owned();
     place.fleet.kill(0, "api")?;
@@ -188,7 +261,10 @@ fn stand_by_and_take_over() -> Result<()> {
     place.create(SETS, &set("after"))?;
     eventually_within(Duration::from_secs(60), "the controllers go on", || has_pods(&place, "after"))?;
     println!("the controllers work {:.1} s after the decision", began.elapsed().as_secs_f64());
-    has_pods(&place, "before")
+    has_pods(&place, "before")?;
+    node_goes_on(&place, &kept, &unknown)?;
+    println!("the node is as the snapshot wants it {:.1} s after the decision", began.elapsed().as_secs_f64());
+    Ok(())
 }
 
 #[test]

@@ -63,12 +63,12 @@ impl Start {
 
 impl fmt::Debug for Start {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{:.0?}; who asked was told", self.took)?;
+        writeln!(f, "{:.2?}; who asked was told", self.took)?;
         for (at, what) in &self.told {
-            writeln!(f, "  {at:>8.0?} {what}")?;
+            writeln!(f, "  {at:>8.2?} {what}")?;
         }
         for (at, look) in &self.looks {
-            writeln!(f, "after {at:.0?}:")?;
+            writeln!(f, "after {at:.2?}:")?;
             for line in look.lines() {
                 writeln!(f, "  {line}")?;
             }
