@@ -2,6 +2,7 @@
 //! none is judged in a time that grows as the square of its length.
 
 use kinds::Context;
+use machinery::apply::Writer;
 use serde_json::{Value, json};
 
 /// Replaces each node of a tree in turn by values of other types.
@@ -75,7 +76,7 @@ fn long(fields: &[&str]) -> Value {
             _ => fields.iter().map(|field| ((*field).to_owned(), json!(format!("n{i}")))).collect::<serde_json::Map<_, _>>().into(),
         }
     };
-    (0..60_000).map(item).collect()
+    (0..30_000).map(item).collect()
 }
 
 /// Were each item compared with all before it, these would take minutes.
@@ -110,4 +111,36 @@ fn long_lists_are_judged_in_time() {
             drop(kinds::validate::update_with(row, status, &ctx, &object, &object));
         }
     }
+}
+
+/// Two long lists, half of the one in the other, merge by key in a time that grows with them.
+#[test]
+fn long_lists_merge_in_time() {
+    let row = kinds::table::table().resources().iter().find(|row| row.kind == "Service").unwrap();
+    let ports = |from: usize| -> Vec<Value> { (from..from + 20_000).map(|i| json!({"port": i, "name": format!("n{i}")})).collect() };
+    let finalizers = |from: usize| -> Vec<Value> { (from..from + 20_000).map(|i| json!(format!("n{i}"))).collect() };
+    let object = json!({"metadata": {"finalizers": finalizers(0)}, "spec": {"ports": ports(0)}});
+    let order: Vec<Value> = (10_000..30_000).map(|i| json!({"port": i})).collect();
+    let mut gone = ports(0);
+    gone.iter_mut().for_each(|port| port["$patch"] = json!("delete"));
+    for (patch, left) in [
+        (json!({"metadata": {"finalizers": finalizers(10_000)}, "spec": {"ports": ports(10_000)}}), (30_000, 30_000)),
+        (json!({"spec": {"ports": ports(10_000), "$setElementOrder/ports": order}}), (20_000, 30_000)),
+        (json!({"spec": {"ports": gone}}), (20_000, 0)),
+        (json!({"metadata": {"$deleteFromPrimitiveList/finalizers": finalizers(10_000)}}), (10_000, 20_000)),
+    ] {
+        let merged = machinery::patch::strategic(&row.types, row.ty, &object, patch.to_string().as_bytes()).unwrap().0;
+        let count = |path: &str| merged.pointer(path).and_then(Value::as_array).map_or(0, Vec::len);
+        assert_eq!((count("/metadata/finalizers"), count("/spec/ports")), left);
+    }
+    // And so do lists that are applied, whose owners are kept for each item.
+    let writer = |manager| Writer { manager, api_version: "v1", subresource: "", time: "2026-01-01T00:00:00Z", reset_fields: &[] };
+    let config = |from: usize| json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "a"}, "spec": {"ports": ports(from)}});
+    let apply =
+        |live: Option<&Value>, from, manager| machinery::apply::apply(&row.types, row.ty, live, &config(from), &writer(manager), true);
+    let first = apply(None, 0, "one").unwrap().object;
+    let second = apply(Some(&first), 10_000, "two").unwrap().object;
+    assert_eq!(second["spec"]["ports"].as_array().unwrap().len(), 30_000);
+    let third = apply(Some(&second), 40_000, "one").unwrap().object;
+    assert_eq!(third["spec"]["ports"].as_array().unwrap().len(), 40_000);
 }

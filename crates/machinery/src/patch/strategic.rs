@@ -1,6 +1,9 @@
 //! Strategic merge patch: lists merge by key where the type says so, and directives (`$patch`, `$retainKeys`,
 //! `$setElementOrder/x`, `$deleteFromPrimitiveList/x`) say the rest. Upstream's `strategicpatch`, by schema.
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+
 use serde_json::{Map, Value};
 
 use super::PatchError;
@@ -123,7 +126,8 @@ impl<'t> Merge<'t> {
                 (Some(live), Some(patched)) if rule.merge => self.lists(live, patched, &rule, false)?,
                 (Some(_), Some(patched)) => patched,
             };
-            let (mine, server): (Vec<Value>, Vec<Value>) = merged.into_iter().partition(|i| position(&order, i, rule.key).is_some());
+            let places = Places::of(&order, rule.key);
+            let (mine, server): (Vec<Value>, Vec<Value>) = merged.into_iter().partition(|i| places.get(i).is_some());
             let sorted = normalise_order(mine, server, &order, live.as_deref().unwrap_or(&[]), rule.key);
             original.insert(name.to_owned(), Value::Array(sorted));
         }
@@ -136,16 +140,13 @@ impl<'t> Merge<'t> {
         }
         let of_maps = original.iter().chain(&patch).any(Value::is_object);
         if !of_maps {
+            let places = Places::of(&patch, "");
             if deleting {
-                return Ok(original.into_iter().filter(|v| !patch.contains(v)).collect());
+                return Ok(original.into_iter().filter(|v| places.get(v).is_none()).collect());
             }
-            let mut merged: Vec<Value> = Vec::new();
-            for item in original.iter().chain(&patch) {
-                if !merged.contains(item) {
-                    merged.push(item.clone());
-                }
-            }
-            let (mine, server): (Vec<Value>, Vec<Value>) = merged.into_iter().partition(|i| patch.contains(i));
+            let mut met = Places::of(&[], "");
+            let merged: Vec<Value> = original.iter().chain(&patch).filter(|item| met.add(item, 0)).cloned().collect();
+            let (mine, server): (Vec<Value>, Vec<Value>) = merged.into_iter().partition(|i| places.get(i).is_some());
             return Ok(normalise_order(mine, server, &patch, &original, ""));
         }
         if rule.key.is_empty() {
@@ -153,20 +154,28 @@ impl<'t> Merge<'t> {
         }
         let (server_order, patch) = special_items(original, patch, rule.key)?;
         let mut merged = server_order.clone();
+        let mut places = Places::of(&merged, rule.key);
         for item in &patch {
             let Value::Object(map) = item else {
                 return Err(bad(format!("cannot merge different types of list items: {}", go_print(item))));
             };
-            let Some(wanted) = map.get(rule.key) else { return Err(no_merge_key(item, rule.key)) };
-            match merged.iter().position(|m| m.get(rule.key) == Some(wanted)) {
+            if !map.contains_key(rule.key) {
+                return Err(no_merge_key(item, rule.key));
+            }
+            match places.get(item) {
                 Some(at) => {
                     let old = merged[at].as_object().cloned().unwrap_or_default();
                     merged[at] = Value::Object(self.maps(old, map.clone(), rule.below)?);
                 }
-                None => merged.push(drop_directives(item.clone())?),
+                None => {
+                    merged.push(drop_directives(item.clone())?);
+                    // A merge key of null is dropped with all nulls: such an item is not found again.
+                    places.add(merged.last().unwrap_or(&Value::Null), merged.len() - 1);
+                }
             }
         }
-        let (mine, server): (Vec<Value>, Vec<Value>) = merged.into_iter().partition(|i| position(&patch, i, rule.key).is_some());
+        let places = Places::of(&patch, rule.key);
+        let (mine, server): (Vec<Value>, Vec<Value>) = merged.into_iter().partition(|i| places.get(i).is_some());
         Ok(normalise_order(mine, server, &patch, &server_order, rule.key))
     }
 }
@@ -211,7 +220,7 @@ fn retain_keys(original: &mut Object, patch: &mut Object) -> Result<(), PatchErr
 /// Items with a `$patch` of their own: deletes are carried out, a replace empties the original.
 fn special_items(mut original: Vec<Value>, patch: Vec<Value>, key: &str) -> Result<(Vec<Value>, Vec<Value>), PatchError> {
     let mut plain = Vec::with_capacity(patch.len());
-    let mut replace = false;
+    let (mut deleted, mut replace) = (Places::of(&[], key), false);
     for item in patch {
         let Some(directive) = item.get(PATCH) else {
             plain.push(item);
@@ -219,13 +228,18 @@ fn special_items(mut original: Vec<Value>, patch: Vec<Value>, key: &str) -> Resu
         };
         match directive.as_str() {
             Some("delete") => {
-                let Some(wanted) = item.get(key) else { return Err(no_merge_key(&item, key)) };
-                original.retain(|o| o.get(key) != Some(wanted));
+                if item.get(key).is_none() {
+                    return Err(no_merge_key(&item, key));
+                }
+                deleted.add(&item, 0);
             }
             Some("replace") => replace = true,
             Some("merge") => return Err(bad("merging lists cannot yet be specified in the patch")),
             _ => return Err(unknown_patch_type(directive, item.as_object().unwrap_or(&Object::new()))),
         }
+    }
+    if !deleted.at.is_empty() {
+        original.retain(|o| deleted.get(o).is_none());
     }
     Ok(if replace { (plain, Vec::new()) } else { (original, plain) })
 }
@@ -255,12 +269,41 @@ fn drop_directives(value: Value) -> Result<Value, PatchError> {
     }
 }
 
-fn position(order: &[Value], item: &Value, key: &str) -> Option<usize> {
-    if key.is_empty() {
-        return order.iter().position(|o| o == item);
+/// Where items stand in a list, by merge key, or by value where there is none: long lists are merged in a time that grows with
+/// them, not with their square.
+struct Places<'a> {
+    key: &'a str,
+    at: BTreeMap<String, usize>,
+}
+
+impl<'a> Places<'a> {
+    fn of(items: &[Value], key: &'a str) -> Self {
+        let mut places = Self { key, at: BTreeMap::new() };
+        for (at, item) in items.iter().enumerate() {
+            places.add(item, at);
+        }
+        places
     }
-    let wanted = item.get(key)?;
-    order.iter().position(|o| o.get(key) == Some(wanted))
+
+    fn identity(&self, item: &Value) -> Option<String> {
+        if self.key.is_empty() { Some(item.to_string()) } else { item.get(self.key).map(Value::to_string) }
+    }
+
+    /// Whether it is the first of its identity.
+    fn add(&mut self, item: &Value, at: usize) -> bool {
+        let Some(identity) = self.identity(item) else { return false };
+        match self.at.entry(identity) {
+            Entry::Vacant(free) => {
+                free.insert(at);
+                true
+            }
+            Entry::Occupied(_) => false,
+        }
+    }
+
+    fn get(&self, item: &Value) -> Option<usize> {
+        self.at.get(&self.identity(item)?).copied()
+    }
 }
 
 fn check_order(patched: &[Value], order: &[Value], key: &str) -> Result<(), PatchError> {
@@ -282,8 +325,9 @@ fn check_order(patched: &[Value], order: &[Value], key: &str) -> Result<(), Patc
 
 /// Items of the patch in its order, those only the server has in theirs, interleaved as the server had them.
 fn normalise_order(mut mine: Vec<Value>, mut server: Vec<Value>, order: &[Value], server_order: &[Value], key: &str) -> Vec<Value> {
-    mine.sort_by_key(|i| position(order, i, key));
-    server.sort_by_key(|i| position(server_order, i, key));
+    let (places, on_server) = (Places::of(order, key), Places::of(server_order, key));
+    mine.sort_by_cached_key(|i| places.get(i));
+    server.sort_by_cached_key(|i| on_server.get(i));
     let mut out = Vec::with_capacity(mine.len() + server.len());
     let (mut left, mut right) = (server.into_iter().peekable(), mine.into_iter().peekable());
     loop {
@@ -291,7 +335,7 @@ fn normalise_order(mut mine: Vec<Value>, mut server: Vec<Value>, order: &[Value]
             (None, None) => return out,
             (Some(_), None) => true,
             (None, Some(_)) => false,
-            (Some(a), Some(b)) => match (position(server_order, a, key), position(server_order, b, key)) {
+            (Some(a), Some(b)) => match (on_server.get(a), on_server.get(b)) {
                 (Some(x), Some(y)) => x < y,
                 _ => false,
             },
