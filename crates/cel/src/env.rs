@@ -93,7 +93,7 @@ fn literals(expr: &Expr, source: &mut Source<'_>) {
         && let Some(Expr { at, node: Node::Literal(Literal::String(text)), .. }) = args.first()
     {
         let bad = match &**function {
-            "duration" => time::parse_duration(text).is_none(),
+            "duration" => machinery::duration::parse(text).is_err(),
             "timestamp" => time::parse_timestamp(text).is_none(),
             "matches" => regexes::compile(text).is_err(),
             _ => false,

@@ -43,7 +43,7 @@ fn number<'a>(n: &serde_json::Number, of: &Type) -> Value<'a> {
 fn string<'a>(s: &'a str, of: &Type) -> Value<'a> {
     let read = match of {
         Type::Timestamp => timestamp(s).map(Value::Timestamp),
-        Type::Duration => crate::time::parse_duration(s).map(Value::Duration),
+        Type::Duration => machinery::duration::parse(s).ok().map(Value::Duration),
         Type::Bytes => STANDARD.decode(s).ok().map(|b| Value::Bytes(b.into())),
         _ => None,
     };

@@ -47,49 +47,6 @@ pub(crate) fn format_timestamp(t: Timestamp) -> String {
     format!("{}{fraction}Z", zoned.strftime("%Y-%m-%dT%H:%M:%S"))
 }
 
-/// Go's `time.ParseDuration`, in nanoseconds.
-pub(crate) fn parse_duration(text: &str) -> Option<i64> {
-    let (negative, mut rest) = match text.as_bytes().first()? {
-        b'-' => (true, &text[1..]),
-        b'+' => (false, &text[1..]),
-        _ => (false, text),
-    };
-    if rest == "0" {
-        return Some(0);
-    }
-    if rest.is_empty() {
-        return None;
-    }
-    let mut total: i128 = 0;
-    while !rest.is_empty() {
-        let number = rest.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(rest.len());
-        let (digits, tail) = rest.split_at(number);
-        let unit_len = tail.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(tail.len());
-        let (unit, next) = tail.split_at(unit_len);
-        let scale: i128 = match unit {
-            "ns" => 1,
-            "us" | "µs" | "μs" => 1_000,
-            "ms" => 1_000_000,
-            "s" => 1_000_000_000,
-            "m" => 60_000_000_000,
-            "h" => 3_600_000_000_000,
-            _ => return None,
-        };
-        let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
-        if (whole.is_empty() && fraction.is_empty()) || fraction.contains('.') || whole.len() > 19 {
-            return None;
-        }
-        total += whole.parse::<i128>().unwrap_or(0) * scale;
-        let mut part = scale;
-        for digit in fraction.bytes() {
-            total += i128::from(digit - b'0') * part / 10;
-            part /= 10;
-        }
-        rest = next;
-    }
-    i64::try_from(if negative { -total } else { total }).ok()
-}
-
 /// CEL's own form: seconds with a fraction, `1.5s`.
 pub(crate) fn format_duration(nanos: i64) -> String {
     let (sign, magnitude) = (if nanos < 0 { "-" } else { "" }, nanos.unsigned_abs());

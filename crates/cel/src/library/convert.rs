@@ -203,7 +203,7 @@ fn to_duration<'a>(_: &mut Regexes<'_>, args: &[Value<'a>]) -> Outcome<'a> {
         Value::Duration(d) => Ok(Value::Duration(*d)),
         Value::Int(n) => Ok(Value::Duration(*n)),
         Value::String(s) => {
-            time::parse_duration(s).map(Value::Duration).ok_or_else(|| EvalError::new(format!("time: invalid duration {:?}", &**s)))
+            machinery::duration::parse(s).map(Value::Duration).map_err(|_| EvalError::new(format!("time: invalid duration {:?}", &**s)))
         }
         other => mismatch(other, "google.protobuf.Duration"),
     }

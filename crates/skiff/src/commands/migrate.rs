@@ -10,8 +10,8 @@ use store::Store;
 
 use super::progress::{Shown, bars, sized};
 use crate::instance::Dirs;
+use crate::roles::duration;
 use crate::roles::etcd::Flags;
-use crate::roles::kube_apiserver::duration;
 use crate::snapshots::open_store;
 use crate::supervisor::Report;
 
@@ -44,7 +44,7 @@ pub fn run(arguments: &MigrateArgs, dirs: &Dirs) -> Result<()> {
     if arguments.to == Target::Etcd && !dir.is_dir() {
         bail!("there is no datastore in {}", dir.display());
     }
-    let event_ttl = duration(&arguments.event_ttl).context("--event-ttl")?;
+    let event_ttl = duration("event-ttl", &arguments.event_ttl)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(async {
         let cluster = cluster.connect().await?;

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use anyhow::{Context as _, Result};
 use clap::Args;
 
+use super::duration;
+
 #[derive(Args)]
 #[group(id = "authentication")]
 pub struct Flags {
@@ -132,8 +134,10 @@ impl Authorization {
         options.config.clone_from(&self.authorization_config);
         options.webhook_config_file.clone_from(&self.authorization_webhook_config_file);
         options.webhook_version.clone_from(&self.authorization_webhook_version);
-        options.webhook_cache_authorized = super::kube_apiserver::duration(&self.authorization_webhook_cache_authorized_ttl)?;
-        options.webhook_cache_unauthorized = super::kube_apiserver::duration(&self.authorization_webhook_cache_unauthorized_ttl)?;
+        options.webhook_cache_authorized =
+            duration("authorization-webhook-cache-authorized-ttl", &self.authorization_webhook_cache_authorized_ttl)?;
+        options.webhook_cache_unauthorized =
+            duration("authorization-webhook-cache-unauthorized-ttl", &self.authorization_webhook_cache_unauthorized_ttl)?;
         Ok(())
     }
 }
@@ -161,11 +165,11 @@ impl Flags {
         account.key_files.clone_from(&self.service_account_key_file);
         account.jwks_uri.clone_from(&self.service_account_jwks_uri);
         account.extend_token_expiration = self.service_account_extend_token_expiration;
-        let max = super::kube_apiserver::duration(&self.service_account_max_token_expiration)?;
+        let max = duration("service-account-max-token-expiration", &self.service_account_max_token_expiration)?;
         account.max_token_expiration = Some(max).filter(|m| !m.is_zero());
         options.authentication_config.clone_from(&self.authentication_config);
         options.webhook_config_file.clone_from(&self.authentication_token_webhook_config_file);
-        options.webhook_cache_ttl = super::kube_apiserver::duration(&self.authentication_token_webhook_cache_ttl)?;
+        options.webhook_cache_ttl = duration("authentication-token-webhook-cache-ttl", &self.authentication_token_webhook_cache_ttl)?;
         options.oidc = self.oidc.flags()?;
         Ok(())
     }

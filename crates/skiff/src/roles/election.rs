@@ -1,10 +1,10 @@
 //! Upstream's flags of components of which one leads.
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use clap::Args;
 use client::Election;
 
-use super::kube_apiserver::duration;
+use super::duration;
 
 #[derive(Args)]
 #[group(id = "election")]
@@ -42,9 +42,9 @@ impl Flags {
         let name = self.leader_elect_resource_name.as_deref().unwrap_or(component);
         let mut election = Election::new(name, &super::kube_controller_manager::identity());
         election.namespace.clone_from(&self.leader_elect_resource_namespace);
-        election.lease_duration = duration(&self.leader_elect_lease_duration).context("--leader-elect-lease-duration")?;
-        election.renew_deadline = duration(&self.leader_elect_renew_deadline).context("--leader-elect-renew-deadline")?;
-        election.retry_period = duration(&self.leader_elect_retry_period).context("--leader-elect-retry-period")?;
+        election.lease_duration = duration("leader-elect-lease-duration", &self.leader_elect_lease_duration)?;
+        election.renew_deadline = duration("leader-elect-renew-deadline", &self.leader_elect_renew_deadline)?;
+        election.retry_period = duration("leader-elect-retry-period", &self.leader_elect_retry_period)?;
         // Or the old leader could still lead when the next one begins.
         if election.lease_duration <= election.renew_deadline {
             bail!("--leader-elect-lease-duration must be greater than --leader-elect-renew-deadline");

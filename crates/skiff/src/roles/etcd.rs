@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use clap::Args;
 use serde::{Deserialize, Serialize};
 
-use super::kube_apiserver::duration;
+use super::duration;
 
 /// Upstream's.
 #[derive(Args, Clone)]
@@ -91,8 +91,8 @@ pub struct Upkeep {
 
 impl Upkeep {
     pub fn apply(&self, config: &mut apiserver::Config) -> Result<()> {
-        config.compaction_interval = duration(&self.etcd_compaction_interval).context("--etcd-compaction-interval")?;
-        config.store_check_timeout = duration(&self.etcd_healthcheck_timeout).context("--etcd-healthcheck-timeout")?;
+        config.compaction_interval = duration("etcd-compaction-interval", &self.etcd_compaction_interval)?;
+        config.store_check_timeout = duration("etcd-healthcheck-timeout", &self.etcd_healthcheck_timeout)?;
         Ok(())
     }
 }

@@ -2,7 +2,6 @@
 
 use std::net::IpAddr;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use apiserver::Handle;
@@ -10,6 +9,7 @@ use clap::Args;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::duration;
 use crate::instance::{make_private, write_atomically};
 use crate::snapshots::Datastore;
 
@@ -136,7 +136,7 @@ fn config(flags: &Flags) -> Result<apiserver::Config> {
     flags.authentication.apply(&mut config)?;
     flags.authorization.apply(&mut config)?;
     config.api_audiences.clone_from(&flags.api_audiences);
-    config.event_ttl = duration(&flags.event_ttl)?;
+    config.event_ttl = duration("event-ttl", &flags.event_ttl)?;
     config.anonymous_auth = flags.anonymous_auth;
     config.enable_admission_plugins.clone_from(&flags.enable_admission_plugins);
     config.disable_admission_plugins.clone_from(&flags.disable_admission_plugins);
@@ -166,26 +166,6 @@ fn ports(text: &str) -> Result<(u16, u16)> {
     parsed.filter(|(a, b)| a <= b).with_context(|| format!("--service-node-port-range {text}: must be as 30000-32767"))
 }
 
-/// Go's `1h30m`, of hours, minutes and seconds.
-pub fn duration(text: &str) -> Result<Duration> {
-    let (mut total, mut number) = (0, String::new());
-    for c in text.chars() {
-        let unit = match c {
-            '0'..='9' => {
-                number.push(c);
-                continue;
-            }
-            'h' => 3600,
-            'm' => 60,
-            's' => 1,
-            _ => bail!("{text}: not a duration as 1h30m"),
-        };
-        total += unit * number.parse::<u64>().with_context(|| format!("{text}: not a duration as 1h30m"))?;
-        number.clear();
-    }
-    if number.is_empty() && !text.is_empty() { Ok(Duration::from_secs(total)) } else { bail!("{text}: not a duration as 1h30m") }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -194,7 +174,5 @@ mod tests {
     fn flags_that_are_texts() {
         assert_eq!(ports("30000-32767").unwrap(), (30000, 32767));
         assert!(ports("5-4").is_err() && ports("x").is_err());
-        assert_eq!(duration("1h30m").unwrap(), Duration::from_secs(5400));
-        assert!(duration("90").is_err() && duration("").is_err() && duration("1d").is_err());
     }
 }

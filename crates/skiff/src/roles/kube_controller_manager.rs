@@ -65,7 +65,7 @@ fn configured(flags: &Flags, registry: &Arc<Registry>) -> Result<controller_runt
     let mut config = settings(&flags.cluster_cidr, flags.node_cidr_mask_size, &ca);
     let ca = flags.cluster_signing_cert_file.as_deref().zip(flags.cluster_signing_key_file.as_deref());
     config.controllers.keys = crate::signer::of_files(ca, flags.service_account_private_key_file.as_deref())?;
-    let most = super::kube_apiserver::duration(&flags.cluster_signing_duration)?;
+    let most = super::duration("cluster-signing-duration", &flags.cluster_signing_duration)?;
     config.controllers.certificate_seconds = i64::try_from(most.as_secs()).unwrap_or(i64::MAX);
     config.election = flags.election.election("kube-controller-manager")?;
     if let Some(election) = &mut config.election {

@@ -26,6 +26,12 @@ use crate::component::Serving;
 const SETTLED_AFTER: [Duration; 2] = [Duration::from_secs(5), Duration::from_secs(20)];
 const SETTLE_EVERY: Duration = Duration::from_secs(600);
 
+/// A flag's duration as Go reads it: `1h30m`, `500ms`.
+pub fn duration(flag: &str, text: &str) -> Result<Duration> {
+    let nanos = machinery::duration::parse(text).map_err(anyhow::Error::msg).with_context(|| format!("--{flag}"))?;
+    Ok(Duration::from_nanos(u64::try_from(nanos).with_context(|| format!("--{flag} {text}: must not be negative"))?))
+}
+
 /// Runs one component until TERM or INT. A second signal ends the process at once.
 pub fn run<F, T>(component: F) -> Result<()>
 where
@@ -93,5 +99,18 @@ pub async fn stop_on_signal(cancel: CancellationToken) {
             std::process::exit(130);
         }
         cancel.cancel();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_gos_and_errors_name_the_flag() {
+        assert_eq!(duration("event-ttl", "1h30m").unwrap(), Duration::from_secs(5400));
+        for wrong in ["90", "", "1d", "-1s"] {
+            assert!(format!("{:#}", duration("event-ttl", wrong).unwrap_err()).starts_with("--event-ttl"), "{wrong}");
+        }
     }
 }

@@ -2,10 +2,12 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Result, bail};
 use apiserver::audit;
 use apiserver::features::{self, Gates};
 use clap::Args;
+
+use super::duration;
 
 const AUDIT_VERSION: &str = "audit.k8s.io/v1";
 
@@ -226,11 +228,6 @@ impl Flags {
         let backoff = duration("audit-webhook-initial-backoff", &self.audit_webhook_initial_backoff)?;
         Ok(Some(audit::WebhookOptions { config_file, mode, backoff, batch_bytes_max }))
     }
-}
-
-fn duration(flag: &str, text: &str) -> Result<std::time::Duration> {
-    let nanos = machinery::duration::parse(text).map_err(anyhow::Error::msg).with_context(|| format!("--{flag}"))?;
-    Ok(std::time::Duration::from_nanos(u64::try_from(nanos).with_context(|| format!("--{flag} {text}: must not be negative"))?))
 }
 
 fn gates() -> String {
