@@ -62,6 +62,20 @@ impl Message {
         self.bytes(number, &message.0);
     }
 
+    /// What is under a key, where there is something.
+    fn part(&mut self, number: u32, of: &Value, key: &str, write: impl FnOnce(&Value) -> Message) {
+        if let Some(part) = of.get(key) {
+            self.message(number, &write(part));
+        }
+    }
+
+    /// Each item of the list under a key.
+    fn parts(&mut self, number: u32, of: &Value, key: &str, write: impl Fn(&Value) -> Message) {
+        for item in items(of, key) {
+            self.message(number, &write(item));
+        }
+    }
+
     /// The members of a map as `Named...` messages.
     fn named<'a>(&mut self, number: u32, members: impl Iterator<Item = (&'a String, &'a Value)>, write: fn(&Value) -> Message) {
         for (name, value) in members {
@@ -84,6 +98,21 @@ fn members(of: &Value) -> impl Iterator<Item = (&String, &Value)> {
 
 fn items<'a>(of: &'a Value, key: &str) -> impl Iterator<Item = &'a Value> {
     of.get(key).and_then(Value::as_array).into_iter().flatten()
+}
+
+/// The members of a map, in a message of their own.
+fn map(of: &Value, write: fn(&Value) -> Message) -> Message {
+    let mut out = Message::default();
+    out.named(1, members(of), write);
+    out
+}
+
+/// `additionalProperties`: a schema, or whether there may be any.
+fn additional(given: &Value, schema: fn(&Value) -> Message) -> Message {
+    let Value::Bool(allowed) = given else { return wrap(1, &schema(given)) };
+    let mut out = Message::default();
+    out.0.extend_from_slice(&[2 << 3, u8::from(*allowed)]);
+    out
 }
 
 /// One message around another.
@@ -110,22 +139,12 @@ pub fn document(swagger: &Value) -> Vec<u8> {
         message.text(2, info, "version");
         out.message(2, &message);
     }
-    let empty = Value::Null;
-    let part = |key: &str| swagger.get(key).unwrap_or(&empty);
     let mut paths = Message::default();
-    paths.named(2, members(part("paths")), path_item);
+    paths.named(2, members(&swagger["paths"]), path_item);
     out.message(8, &paths);
-    let mut definitions = Message::default();
-    definitions.named(1, members(part("definitions")), schema);
-    out.message(9, &definitions);
-    for requirement in items(swagger, "security") {
-        let mut message = Message::default();
-        message.named(1, members(requirement), strings);
-        out.message(12, &message);
-    }
-    let mut security = Message::default();
-    security.named(1, members(part("securityDefinitions")), api_key);
-    out.message(13, &security);
+    out.message(9, &map(&swagger["definitions"], schema));
+    out.parts(12, swagger, "security", |requirement| map(requirement, strings));
+    out.message(13, &map(&swagger["securityDefinitions"], api_key));
     out.0
 }
 
@@ -149,13 +168,9 @@ fn api_key(definition: &Value) -> Message {
 fn path_item(item: &Value) -> Message {
     let mut out = Message::default();
     for (number, method) in [(2, "get"), (3, "put"), (4, "post"), (5, "delete"), (6, "options"), (7, "head"), (8, "patch")] {
-        if let Some(operation) = item.get(method) {
-            out.message(number, &self::operation(operation));
-        }
+        out.part(number, item, method, operation);
     }
-    for parameter in items(item, "parameters") {
-        out.message(9, &self::parameter(parameter));
-    }
+    out.parts(9, item, "parameters", parameter);
     out.extensions(10, item);
     out
 }
@@ -167,9 +182,7 @@ fn operation(operation: &Value) -> Message {
     out.text(5, operation, "operationId");
     out.texts(6, operation, "produces");
     out.texts(7, operation, "consumes");
-    for parameter in items(operation, "parameters") {
-        out.message(8, &self::parameter(parameter));
-    }
+    out.parts(8, operation, "parameters", parameter);
     let mut responses = Message::default();
     responses.named(1, operation.get("responses").into_iter().flat_map(members), response);
     out.message(9, &responses);
@@ -181,9 +194,7 @@ fn operation(operation: &Value) -> Message {
 fn response(response: &Value) -> Message {
     let mut out = Message::default();
     out.text(1, response, "description");
-    if let Some(schema) = response.get("schema") {
-        out.message(2, &wrap(1, &self::schema(schema)));
-    }
+    out.part(2, response, "schema", |given| wrap(1, &schema(given)));
     wrap(1, &out)
 }
 
@@ -201,9 +212,7 @@ fn parameter(parameter: &Value) -> Message {
             out.text(2, parameter, "name");
             out.text(3, parameter, "in");
             out.flag(4, parameter, "required");
-            if let Some(schema) = parameter.get("schema") {
-                out.message(5, &self::schema(schema));
-            }
+            out.part(5, parameter, "schema", schema);
             return wrap(1, &wrap(1, &out));
         }
         Some("path") => (4, [1, 2, 3, 4, 5, 19]),
@@ -224,9 +233,7 @@ fn schema(schema: &Value) -> Message {
     out.text(2, schema, "format");
     out.text(3, schema, "title");
     out.text(4, schema, "description");
-    if let Some(default) = schema.get("default") {
-        out.message(5, &any(default));
-    }
+    out.part(5, schema, "default", any);
     out.double(7, schema, "maximum");
     out.double(9, schema, "minimum");
     out.flag(8, schema, "exclusiveMaximum");
@@ -238,34 +245,16 @@ fn schema(schema: &Value) -> Message {
     }
     out.text(13, schema, "pattern");
     out.texts(19, schema, "required");
-    for value in items(schema, "enum") {
-        out.message(20, &any(value));
-    }
-    match schema.get("additionalProperties") {
-        Some(Value::Bool(allowed)) => {
-            let mut item = Message::default();
-            item.0.extend_from_slice(&[2 << 3, u8::from(*allowed)]);
-            out.message(21, &item);
-        }
-        Some(values) => out.message(21, &wrap(1, &self::schema(values))),
-        None => {}
-    }
+    out.parts(20, schema, "enum", any);
+    out.part(21, schema, "additionalProperties", |given| additional(given, self::schema));
     if schema.get("type").is_some() {
         let mut item = Message::default();
         item.text(1, schema, "type");
         out.message(22, &item);
     }
-    if let Some(item) = schema.get("items") {
-        out.message(23, &wrap(1, &self::schema(item)));
-    }
-    for part in items(schema, "allOf") {
-        out.message(24, &self::schema(part));
-    }
-    if let Some(properties) = schema.get("properties") {
-        let mut message = Message::default();
-        message.named(1, members(properties), self::schema);
-        out.message(25, &message);
-    }
+    out.part(23, schema, "items", |item| wrap(1, &self::schema(item)));
+    out.parts(24, schema, "allOf", self::schema);
+    out.part(25, schema, "properties", |properties| map(properties, self::schema));
     out.extensions(31, schema);
     out
 }

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{Message, any, items, members, wrap};
+use super::{Message, additional, any, map, members, wrap};
 
 /// The document.
 pub fn document(openapi: &Value) -> Vec<u8> {
@@ -15,31 +15,15 @@ pub fn document(openapi: &Value) -> Vec<u8> {
         message.text(6, info, "version");
         out.message(2, &message);
     }
-    let empty = Value::Null;
-    let mut paths = Message::default();
-    paths.named(1, members(openapi.get("paths").unwrap_or(&empty)), path_item);
-    out.message(4, &paths);
-    if let Some(components) = openapi.get("components") {
-        out.message(5, &self::components(components));
-    }
+    out.message(4, &map(&openapi["paths"], path_item));
+    out.part(5, openapi, "components", components);
     out.0
-}
-
-/// The members of a map, in a message of their own.
-fn map(of: &Value, write: fn(&Value) -> Message) -> Message {
-    let mut out = Message::default();
-    out.named(1, members(of), write);
-    out
 }
 
 fn components(components: &Value) -> Message {
     let mut out = Message::default();
-    if let Some(schemas) = components.get("schemas") {
-        out.message(1, &map(schemas, schema));
-    }
-    if let Some(security) = components.get("securitySchemes") {
-        out.message(7, &map(security, security_scheme));
-    }
+    out.part(1, components, "schemas", |schemas| map(schemas, schema));
+    out.part(7, components, "securitySchemes", |schemes| map(schemes, security_scheme));
     out
 }
 
@@ -58,13 +42,9 @@ fn path_item(item: &Value) -> Message {
     }
     for (number, method) in [(4, "get"), (5, "put"), (6, "post"), (7, "delete"), (8, "options"), (9, "head"), (10, "patch"), (11, "trace")]
     {
-        if let Some(operation) = item.get(method) {
-            out.message(number, &self::operation(operation));
-        }
+        out.part(number, item, method, operation);
     }
-    for parameter in items(item, "parameters") {
-        out.message(13, &self::parameter(parameter));
-    }
+    out.parts(13, item, "parameters", parameter);
     out.extensions(14, item);
     out
 }
@@ -75,15 +55,9 @@ fn operation(operation: &Value) -> Message {
     out.text(2, operation, "summary");
     out.text(3, operation, "description");
     out.text(5, operation, "operationId");
-    for parameter in items(operation, "parameters") {
-        out.message(6, &self::parameter(parameter));
-    }
-    if let Some(body) = operation.get("requestBody") {
-        out.message(7, &self::request_body(body));
-    }
-    if let Some(responses) = operation.get("responses") {
-        out.message(8, &self::responses(responses));
-    }
+    out.parts(6, operation, "parameters", parameter);
+    out.part(7, operation, "requestBody", request_body);
+    out.part(8, operation, "responses", responses);
     out.flag(10, operation, "deprecated");
     out.extensions(13, operation);
     out
@@ -113,12 +87,8 @@ fn parameter(parameter: &Value) -> Message {
         out.text(7, parameter, "style");
         out.flag(8, parameter, "explode");
         out.flag(9, parameter, "allowReserved");
-        if let Some(schema) = parameter.get("schema") {
-            out.message(10, &self::schema(schema));
-        }
-        if let Some(content) = parameter.get("content") {
-            out.message(13, &map(content, media_type));
-        }
+        out.part(10, parameter, "schema", schema);
+        out.part(13, parameter, "content", content);
         out.extensions(14, parameter);
         out
     })
@@ -128,29 +98,27 @@ fn request_body(body: &Value) -> Message {
     or_reference(body, |body| {
         let mut out = Message::default();
         out.text(1, body, "description");
-        if let Some(content) = body.get("content") {
-            out.message(2, &map(content, media_type));
-        }
+        out.part(2, body, "content", content);
         out.flag(3, body, "required");
         out.extensions(4, body);
         out
     })
 }
 
+fn content(content: &Value) -> Message {
+    map(content, media_type)
+}
+
 fn media_type(media: &Value) -> Message {
     let mut out = Message::default();
-    if let Some(schema) = media.get("schema") {
-        out.message(1, &self::schema(schema));
-    }
+    out.part(1, media, "schema", schema);
     out.extensions(5, media);
     out
 }
 
 fn responses(responses: &Value) -> Message {
     let mut out = Message::default();
-    if let Some(other) = responses.get("default") {
-        out.message(1, &response(other));
-    }
+    out.part(1, responses, "default", response);
     out.named(2, members(responses).filter(|(code, _)| code.len() == 3), response);
     out.extensions(3, responses);
     out
@@ -160,9 +128,7 @@ fn response(response: &Value) -> Message {
     or_reference(response, |response| {
         let mut out = Message::default();
         out.text(1, response, "description");
-        if let Some(content) = response.get("content") {
-            out.message(3, &map(content, media_type));
-        }
+        out.part(3, response, "content", content);
         out.extensions(5, response);
         out
     })
@@ -194,42 +160,20 @@ fn plain_schema(schema: &Value) -> Message {
     for (number, key) in [(1, "nullable"), (3, "readOnly"), (4, "writeOnly"), (8, "deprecated")] {
         out.flag(number, schema, key);
     }
-    if let Some(example) = schema.get("example") {
-        out.message(7, &any(example));
-    }
+    out.part(7, schema, "example", any);
     out.text(9, schema, "title");
     bounds(&mut out, schema);
     out.texts(23, schema, "required");
-    for value in items(schema, "enum") {
-        out.message(24, &any(value));
-    }
+    out.parts(24, schema, "enum", any);
     out.text(25, schema, "type");
     for (number, key) in [(26, "allOf"), (27, "oneOf"), (28, "anyOf")] {
-        for part in items(schema, key) {
-            out.message(number, &self::schema(part));
-        }
+        out.parts(number, schema, key, self::schema);
     }
-    if let Some(not) = schema.get("not") {
-        out.message(29, &plain_schema(not));
-    }
-    if let Some(item) = schema.get("items") {
-        out.message(30, &wrap(1, &self::schema(item)));
-    }
-    if let Some(properties) = schema.get("properties") {
-        out.message(31, &map(properties, self::schema));
-    }
-    match schema.get("additionalProperties") {
-        Some(Value::Bool(allowed)) => {
-            let mut item = Message::default();
-            item.0.extend_from_slice(&[2 << 3, u8::from(*allowed)]);
-            out.message(32, &item);
-        }
-        Some(values) => out.message(32, &wrap(1, &self::schema(values))),
-        None => {}
-    }
-    if let Some(default) = schema.get("default") {
-        out.message(33, &self::default(default));
-    }
+    out.part(29, schema, "not", plain_schema);
+    out.part(30, schema, "items", |item| wrap(1, &self::schema(item)));
+    out.part(31, schema, "properties", |properties| map(properties, self::schema));
+    out.part(32, schema, "additionalProperties", |given| additional(given, self::schema));
+    out.part(33, schema, "default", default);
     out.text(34, schema, "description");
     out.text(35, schema, "format");
     out.extensions(36, schema);
