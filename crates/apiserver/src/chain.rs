@@ -1,5 +1,7 @@
 //! The way of every request: who, for whom, what, may they, then the handler. Upstream's `DefaultBuildHandlerChain`.
 
+mod tally;
+
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -8,7 +10,7 @@ use std::time::{Duration, Instant};
 use auth::Attributes;
 use flowcontrol::Digest;
 use futures::future::BoxFuture;
-use http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderName, HeaderValue, RETRY_AFTER};
+use http::header::{AUTHORIZATION, CACHE_CONTROL, HOST, HeaderName, HeaderValue, RETRY_AFTER};
 use http::{HeaderMap, Request};
 use machinery::status::StatusError;
 
@@ -18,10 +20,11 @@ use crate::authn::{self, Origin};
 use crate::flow::{self, Schema, Seat};
 use crate::http::respond::{self, Answer};
 use crate::http::{Body, Negotiated, Query, RequestBody, negotiate};
-use crate::metrics::{RequestLabels, Series, table};
+use crate::metrics::table;
 use crate::request::RequestInfo;
 use crate::state::Api;
 use crate::{aggregation, identifiers, root, trace, verbs};
+use tally::Tally;
 
 const AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");
 const AUDIT_ID_BYTES_MAX: usize = 64;
@@ -77,40 +80,27 @@ pub async fn handle(api: Arc<Api>, request: Request<RequestBody>, origin: Origin
     let info = RequestInfo::parse(request.method(), request.uri().path(), &query);
     let plain = negotiate::negotiate(request.headers(), &query, true, true).unwrap_or_default();
     let row = if info.is_resource { api.registry.resource(&info.group, &info.version, &info.resource) } else { None };
-    let series = labels(&info, &request, &query, row.as_deref()).map(|labels| api.metrics.requests.series(&labels));
-    let counted = api.clone();
-    let long = info.long_running();
-    let long_running = series.as_ref().filter(|_| long).map(Series::long_running);
-    let in_flight = (!long).then(|| counted.metrics.requests.begin(info.mutates()));
-    let id = audit_id(request.headers());
-    let body_bytes = http_body::Body::size_hint(request.body()).exact().filter(|_| info.mutates() && !long);
-    let verb = body_verb(&info);
-    let validation = match query.text("fieldValidation") {
-        "Strict" => "Strict",
-        "Ignore" => "Ignore",
-        _ => "Warn",
-    };
+    let tally = Tally::begin(&api, &request, &info, &query, row.as_deref(), started);
     let notes = Arc::new(Notes::default());
-    let others = in_flight.as_ref().map_or(0, |(count, _)| *count);
     let mut passage = Passage {
         negotiated: plain.clone(),
         notes: notes.clone(),
-        in_flight: others,
+        in_flight: tally.in_flight(),
         schema: None,
         waited: Duration::ZERO,
-        id: id.clone(),
-        received: counted.audit.is_on().then(jiff::Timestamp::now),
+        id: audit_id(request.headers()),
+        received: api.audit.is_on().then(jiff::Timestamp::now),
         started,
         audit: None,
         info: RequestInfo::default(),
         span: None,
     };
-    let answered = if counted.draining.load(Ordering::Acquire) && !long {
+    let answered = if api.draining.load(Ordering::Acquire) && !info.long_running() {
         Err(StatusError { details: None, ..StatusError::new(503, "ServiceUnavailable", "apiserver is shutting down") })
     } else {
-        within(api, request, origin, query, info, &mut passage).await
+        within(api.clone(), request, origin, query, info, &mut passage).await
     };
-    let draining = counted.draining.load(Ordering::Acquire);
+    let draining = api.draining.load(Ordering::Acquire);
     let mut answer = answered.unwrap_or_else(|error| respond::error(&plain, &error));
     respond::warn(&mut answer, &notes.take_warnings());
     // Upstream's router refuses methods and patch types before a built-in resource gets to say anything.
@@ -118,7 +108,18 @@ pub async fn handle(api: Arc<Api>, request: Request<RequestBody>, origin: Origin
     if let Some(text) = row.as_ref().filter(|r| r.custom.is_some() || !unrouted).and_then(|r| r.deprecation()) {
         respond::warn_first(&mut answer, text);
     }
-    let headers = answer.headers_mut();
+    stamp(answer.headers_mut(), &passage, draining);
+    if let Some(event) = passage.audit.take() {
+        answer = finish(&api, event, &notes, &passage.info, answer).await;
+    }
+    if let Some((tracer, span)) = api.tracer.as_ref().zip(passage.span.take()) {
+        tracer.finish(span, answer.status().as_u16());
+    }
+    tally.end(answer, passage.waited)
+}
+
+/// The headers that every answer has.
+fn stamp(headers: &mut HeaderMap, passage: &Passage, draining: bool) {
     if let Some(schema) = &passage.schema {
         headers.insert(FLOW_SCHEMA, schema.schema_header.clone());
         headers.insert(PRIORITY_LEVEL, schema.level_header.clone());
@@ -126,30 +127,8 @@ pub async fn handle(api: Arc<Api>, request: Request<RequestBody>, origin: Origin
     if draining {
         headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
     }
-    headers.insert(AUDIT_ID, id);
+    headers.insert(AUDIT_ID, passage.id.clone());
     headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-cache, private"));
-    if let Some(event) = passage.audit.take() {
-        answer = finish(&counted, event, &notes, &passage.info, answer).await;
-    }
-    if let Some((tracer, span)) = counted.tracer.as_ref().zip(passage.span.take()) {
-        tracer.finish(span, answer.status().as_u16());
-    }
-    if matches!(verb, "create" | "update" | "patch") && row.is_some() {
-        counted.metrics.observe(&table::FIELD_VALIDATION_DURATION, &[validation], started.elapsed().as_secs_f64());
-    }
-    if let Some((size, row)) = body_bytes.zip(row.as_deref()) {
-        let labels = [row.group.as_str(), row.resource.as_str(), verb];
-        counted.metrics.observe(&table::REQUEST_BODY_SIZE, &labels, size as f64);
-    }
-    if let Some(series) = series {
-        let bytes = http_body::Body::size_hint(answer.body()).exact();
-        series.answered(answer.status().as_u16(), started.elapsed(), passage.waited, bytes);
-    }
-    if let Some(counted) = long_running {
-        // It runs as long as its body does.
-        answer = answer.map(|body| Body::held(body, counted));
-    }
-    answer
 }
 
 /// Notes how a request ended. A long-running one has only begun.
@@ -182,63 +161,6 @@ impl Drop for Ended {
 fn audit_id(headers: &HeaderMap) -> HeaderValue {
     let given = headers.get(AUDIT_ID).filter(|id| !id.is_empty() && id.len() <= AUDIT_ID_BYTES_MAX);
     given.cloned().or_else(|| HeaderValue::from_str(&identifiers::uuid()).ok()).unwrap_or(HeaderValue::from_static(""))
-}
-
-fn body_verb(info: &RequestInfo) -> &'static str {
-    match info.verb.as_str() {
-        "create" => "create",
-        "update" => "update",
-        "patch" => "patch",
-        "delete" => "delete",
-        "deletecollection" => "deletecollection",
-        _ => "",
-    }
-}
-
-/// How upstream counts a request; `None` for what nobody serves.
-fn labels<'a>(
-    info: &'a RequestInfo,
-    request: &Request<RequestBody>,
-    query: &Query,
-    row: Option<&'a kinds::Resource>,
-) -> Option<RequestLabels<'a>> {
-    let applies = || request.headers().get(CONTENT_TYPE).is_some_and(|t| t.as_bytes().starts_with(b"application/apply-patch+"));
-    if !info.is_resource {
-        let subresource = root::counted_as(&info.path)?;
-        let verb = if info.verb == "get" { "GET" } else { "other" };
-        let labels = RequestLabels { verb, scope: "", group: "", version: "", resource: "", subresource, dry_run: false };
-        return Some(labels);
-    }
-    let row = row?;
-    let connects = matches!(info.subresource.as_str(), "exec" | "attach" | "portforward" | "proxy");
-    let verb = match info.verb.as_str() {
-        _ if connects => "CONNECT",
-        "get" => "GET",
-        "list" => "LIST",
-        "watch" => "WATCH",
-        "create" => "POST",
-        "update" => "PUT",
-        "patch" if applies() => "APPLY",
-        "patch" => "PATCH",
-        "delete" => "DELETE",
-        "deletecollection" => "DELETECOLLECTION",
-        _ => "other",
-    };
-    let scope = match () {
-        () if !info.name.is_empty() || info.verb == "create" => "resource",
-        () if !info.namespace.is_empty() => "namespace",
-        () => "cluster",
-    };
-    let subresource = if info.subresource.is_empty() { "" } else { &row.subresource(&info.subresource)?.name };
-    Some(RequestLabels {
-        verb,
-        scope,
-        group: &row.group,
-        version: &row.version,
-        resource: &row.resource,
-        subresource,
-        dry_run: info.mutates() && query.has("dryRun"),
-    })
 }
 
 /// The answer, or 504 when it takes too long (upstream's `WithRequestDeadline` and `WithTimeoutForNonLongRunningRequests`).
@@ -285,37 +207,7 @@ async fn pass(
     passage: &mut Passage,
 ) -> Result<Answer, StatusError> {
     let (mut parts, body) = request.into_parts();
-    // What the headers say of who asks is gone after this.
-    let attempted = if parts.headers.contains_key(AUTHORIZATION) { "bearer" } else { "x509" };
-    let begun = passage.started;
-    let authenticated = authn::authenticate(&api, &origin, &mut parts.headers, &info.path, begun).await;
-    let outcome = if authenticated.is_ok() { &api.metrics.hot().authenticated } else { &api.metrics.hot().unauthenticated };
-    outcome.note(begun.elapsed());
-    let user = authenticated.as_ref().ok().map(|a| &a.user);
-    let id = passage.id.to_str().unwrap_or_default();
-    let asked = Asked {
-        id,
-        user,
-        info: &info,
-        uri: &parts.uri,
-        headers: &parts.headers,
-        client: origin.address(),
-        received: passage.received.unwrap_or_default(),
-    };
-    passage.audit = api.audit.begin(&api, &asked).await?;
-    if passage.audit.is_some() {
-        passage.info = info.clone();
-    }
-    let authn::Authenticated { user: real, remarks } = match authenticated {
-        Ok(found) => found,
-        Err(error) => {
-            unauthenticated(&api, passage, attempted).await;
-            return Err(error);
-        }
-    };
-    remarks.warnings.into_iter().for_each(|text| passage.notes.warn(text));
-    remarks.notes.into_iter().for_each(|(key, text)| passage.notes.annotate(key, text));
-    passage.span = api.tracer.as_ref().and_then(|t| t.begin(&real, &parts.method, &parts.headers, &info, id_text(&passage.id)));
+    let real = identify(&api, &mut parts, &origin, &info, passage).await?;
     let mut asked = attributes(&real, &info, &query);
     asked.user = authn::impersonate::impersonate(&api, &asked, &mut parts.headers).await?;
     if let Some(event) = passage.audit.as_mut().filter(|_| asked.user.name != real.name || asked.user.groups != real.groups) {
@@ -348,6 +240,46 @@ async fn pass(
         None => handler.await,
         Some(span) => trace::within(span.context, handler).await,
     }
+}
+
+/// Who asks, before they speak for somebody else. The audit event and the span of the request begin here.
+async fn identify(
+    api: &Arc<Api>,
+    parts: &mut http::request::Parts,
+    origin: &Origin,
+    info: &RequestInfo,
+    passage: &mut Passage,
+) -> Result<auth::User, StatusError> {
+    // What the headers say of who asks is gone after this.
+    let attempted = if parts.headers.contains_key(AUTHORIZATION) { "bearer" } else { "x509" };
+    let begun = passage.started;
+    let authenticated = authn::authenticate(api, origin, &mut parts.headers, &info.path, begun).await;
+    let outcome = if authenticated.is_ok() { &api.metrics.hot().authenticated } else { &api.metrics.hot().unauthenticated };
+    outcome.note(begun.elapsed());
+    let asked = Asked {
+        id: id_text(&passage.id),
+        user: authenticated.as_ref().ok().map(|a| &a.user),
+        info,
+        uri: &parts.uri,
+        headers: &parts.headers,
+        client: origin.address(),
+        received: passage.received.unwrap_or_default(),
+    };
+    passage.audit = api.audit.begin(api, &asked).await?;
+    if passage.audit.is_some() {
+        passage.info = info.clone();
+    }
+    let authn::Authenticated { user, remarks } = match authenticated {
+        Ok(found) => found,
+        Err(error) => {
+            unauthenticated(api, passage, attempted).await;
+            return Err(error);
+        }
+    };
+    remarks.warnings.into_iter().for_each(|text| passage.notes.warn(text));
+    remarks.notes.into_iter().for_each(|(key, text)| passage.notes.annotate(key, text));
+    passage.span = api.tracer.as_ref().and_then(|t| t.begin(&user, &parts.method, &parts.headers, info, id_text(&passage.id)));
+    Ok(user)
 }
 
 fn id_text(id: &HeaderValue) -> &str {

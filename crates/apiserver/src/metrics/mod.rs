@@ -8,7 +8,7 @@ pub mod table;
 use std::ops::Deref;
 use std::sync::Arc;
 
-pub use requests::{RequestLabels, Series};
+pub use requests::{InFlight, LongRunning, RequestLabels, Series};
 use telemetry::metrics::Registry;
 pub use telemetry::metrics::{Desc, Histogram, Kind, head, label, line, number};
 
