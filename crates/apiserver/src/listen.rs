@@ -35,6 +35,9 @@ const HEADER_BYTES_MAX: u32 = 64 * 1024;
 const HEADERS_MAX: usize = 256;
 /// Streams a client opened and reset while they were still waiting to be looked at.
 const RESETS_MAX: usize = 20;
+const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
+const CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
+const KEEP_ALIVE_EVERY: Duration = Duration::from_secs(30);
 /// Chances are told apart as finely as this.
 const DRAWS: u64 = 1 << 20;
 /// An idle connection is looked at so often before it is closed.
@@ -216,6 +219,28 @@ async fn answer(api: Arc<Api>, request: Request<Incoming>, origin: Origin) -> An
     answer
 }
 
+/// Both versions of HTTP, with what one client may make the server keep.
+fn http(headers_within: Duration) -> auto::Builder<TokioExecutor> {
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(headers_within)
+        // Also how much of an answer waits in memory for a slow reader.
+        .max_buf_size(HEADER_BYTES_MAX as usize * 2)
+        .max_headers(HEADERS_MAX);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(STREAMS_MAX)
+        .max_header_list_size(HEADER_BYTES_MAX)
+        .max_pending_accept_reset_streams(RESETS_MAX)
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .keep_alive_interval(Some(KEEP_ALIVE_EVERY));
+    builder
+}
+
 /// Serves HTTP/1.1 or HTTP/2 on a connection until it ends.
 pub async fn serve_io<I>(io: I, api: Arc<Api>, origin: Origin, cancel: CancellationToken)
 where
@@ -238,24 +263,8 @@ where
             Ok::<_, std::convert::Infallible>(answer.map(|body| crate::http::body::Held::new(body, busy)))
         }
     });
-    let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder
-        .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(limits.headers)
-        // Also how much of an answer waits in memory for a slow reader.
-        .max_buf_size(HEADER_BYTES_MAX as usize * 2)
-        .max_headers(HEADERS_MAX);
-    builder
-        .http2()
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(STREAMS_MAX)
-        .max_header_list_size(HEADER_BYTES_MAX)
-        .max_pending_accept_reset_streams(RESETS_MAX)
-        .initial_stream_window_size(256 * 1024)
-        .initial_connection_window_size(1024 * 1024)
-        .keep_alive_interval(Some(Duration::from_secs(30)));
-    let connection = builder.serve_connection_with_upgrades(io, service);
+    let server = http(limits.headers);
+    let connection = server.serve_connection_with_upgrades(io, service);
     tokio::pin!(connection);
     let mut draining = false;
     let mut looked = Looked::default();
