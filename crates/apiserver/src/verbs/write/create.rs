@@ -89,7 +89,7 @@ pub async fn create_as(ctx: &Ctx, target: &Target, mut value: Value, by: Managed
         let name = object::name(&value).to_owned();
         let errors = kinds::validate::create(resource, &context, &value);
         if !errors.is_empty() {
-            return Err(StatusError::invalid(&resource.stored_kind(), if generated { &name } else { object::name(&value) }, &errors));
+            return Err(StatusError::invalid(&resource.stored_kind(), &name, &errors));
         }
         let mut warnings: Vec<String> = repeated.iter().cloned().collect();
         warnings.extend(strategy.warnings(&context, &value, None));
@@ -109,26 +109,31 @@ pub async fn create_as(ctx: &Ctx, target: &Target, mut value: Value, by: Managed
         let bytes = super::stored_form(&ctx.api, resource, &value).await?;
         match put(ctx, &place, &mut value, bytes, expect(ctx, &place).await?).await {
             Ok(stored) => return Ok(Written { object: Arc::new(Object::whole(value)), stored, warnings, created: true }),
-            Err(store::Error::Conflict(_)) => {
+            Err(error) => {
                 claims.release(&ctx.api).await;
-                if !generated {
-                    // What was to be said of the object is said of its refusal.
-                    warnings.into_iter().for_each(|text| ctx.notes.warn(text));
-                    return Err(StatusError::already_exists(&resource.group_resource(), &name));
+                match error {
+                    store::Error::Conflict(_) if generated => {}
+                    store::Error::Conflict(_) => {
+                        // What was to be said of the object is said of its refusal.
+                        warnings.into_iter().for_each(|text| ctx.notes.warn(text));
+                        return Err(StatusError::already_exists(&resource.group_resource(), &name));
+                    }
+                    error => return Err(store_error(error)),
                 }
-            }
-            Err(e) => {
-                claims.release(&ctx.api).await;
-                return Err(store_error(e));
             }
         }
     }
-    let mut error = StatusError::already_exists(&resource.group_resource(), object::name(&value));
+    Err(no_free_name(target, &value))
+}
+
+/// Upstream's `NewGenerateNameConflict`.
+fn no_free_name(target: &Target, value: &Value) -> StatusError {
+    let mut error = StatusError::already_exists(&target.resource.group_resource(), object::name(value));
     if let Some(details) = &mut error.details {
         details.retry_after_seconds = 1;
     }
     error.message = format!("{}, the server was not able to generate a unique name for the object", error.message);
-    Err(error)
+    error
 }
 
 /// A dry run writes nothing, so it must look itself whether the name is taken.
