@@ -66,7 +66,7 @@ pub fn runtime_config(setup_data: &std::path::Path, setup_run: &std::path::Path,
     runtime::Config::new(setup_data.join("runtime"), setup_run, format!("{instance}-{node}"))
 }
 
-/// Runs the node until cancelled, or until a part of it fails. `ready` is called with the runtime when pods can run.
+/// Runs the node until cancelled, or until a part of it fails. `images` fills the image store before pods can run.
 pub async fn run(
     setup: NodeSetup,
     clients: Clients,
@@ -93,10 +93,36 @@ pub async fn run(
         .context("starting the container runtime")?;
     images(runtime.images()).await.context("loading the built-in image")?;
 
-    let mut tasks: JoinSet<(&'static str, Result<()>)> = JoinSet::new();
     let dns = dns_address(&setup.service_cidr);
+    let mut parts = Parts { running: JoinSet::new(), cancel };
+    start_network(&mut parts, &setup, &clients.proxy, Place { instance, netns, dns }, networker).await?;
+    let kubelet_config = kubelet_config(&setup, dns);
+    parts.start("kubelet", |token| async move {
+        let informers = Informers::new(clients.kubelet.clone());
+        Ok(Kubelet::run(kubelet_config, clients.kubelet, informers, &socket, token).await?)
+    });
+    let outcome = parts.ended().await;
+    runtime.stop().await;
+    outcome
+}
+
+/// Where on the host a node's network is.
+struct Place {
+    instance: network::Instance,
+    netns: NetNs,
+    dns: Option<IpAddr>,
+}
+
+/// Starts what makes Services, policies, names and routes work on the node.
+async fn start_network(
+    parts: &mut Parts,
+    setup: &NodeSetup,
+    informers: &Informers,
+    Place { instance, netns, dns }: Place,
+    networker: Arc<PodNetworker>,
+) -> Result<()> {
     let proxy = Proxy::new(
-        &clients.proxy,
+        informers,
         ProxyOptions {
             instance: instance.clone(),
             node_name: setup.name.clone(),
@@ -107,59 +133,63 @@ pub async fn run(
             healthz: setup.proxy_health,
         },
     );
-    let token = cancel.clone();
-    tasks.spawn(async move { ("kube-proxy", proxy.run(token).await.map_err(anyhow::Error::from)) });
+    parts.start("kube-proxy", |token| async move { Ok(proxy.run(token).await?) });
     let always = dns.into_iter().collect();
     let options = PolicyOptions { instance: instance.clone(), node_name: setup.name.clone(), netns: netns.clone(), always };
-    let policies = PolicyEnforcer::new(&clients.proxy, options).context("preparing network policies")?;
-    let token = cancel.clone();
-    tasks.spawn(async move {
+    let policies = PolicyEnforcer::new(informers, options).context("preparing network policies")?;
+    parts.start("network policies", |token| async move {
         policies.run(token).await;
-        ("network policies", Ok(()))
+        Ok(())
     });
-    let server = DnsServer::open(
-        &clients.proxy,
-        DnsOptions {
-            instance: instance.clone(),
-            netns: netns.clone(),
-            domain: setup.cluster_domain.clone(),
-            addresses: dns.into_iter().collect(),
-            upstream: network::dns::host_resolvers(&setup.resolv_conf),
-        },
-    )
-    .await
-    .context("starting DNS")?;
-    let token = cancel.clone();
-    tasks.spawn(async move {
+    let options = DnsOptions {
+        instance: instance.clone(),
+        netns: netns.clone(),
+        domain: setup.cluster_domain.clone(),
+        addresses: dns.into_iter().collect(),
+        upstream: network::dns::host_resolvers(&setup.resolv_conf),
+    };
+    let server = DnsServer::open(informers, options).await.context("starting DNS")?;
+    parts.start("dns", |token| async move {
         server.run(token).await;
-        ("dns", Ok(()))
+        Ok(())
     });
     let options = RouterOptions { instance, node_name: setup.name.clone(), netns, uplink_routes_pods: setup.uplink_routes_pods };
-    let router = Router::new(&clients.proxy, options, networker).await.context("preparing routes to other nodes")?;
-    let token = cancel.clone();
-    tasks.spawn(async move {
+    let router = Router::new(informers, options, networker).await.context("preparing routes to other nodes")?;
+    parts.start("routes", |token| async move {
         router.run(token).await;
-        ("routes", Ok(()))
+        Ok(())
     });
-    let kubelet_config = kubelet_config(&setup, dns);
-    let token = cancel.clone();
-    tasks.spawn(async move {
-        let informers = Informers::new(clients.kubelet.clone());
-        let ended = Kubelet::run(kubelet_config, clients.kubelet, informers, &socket, token).await;
-        ("kubelet", ended.map_err(anyhow::Error::from))
-    });
+    Ok(())
+}
 
-    // Every part runs until cancelled: one that ends before takes the node down, and the supervisor starts it anew.
-    let mut outcome = Ok(());
-    while let Some(ended) = tasks.join_next().await {
-        let (name, result) = ended.context("a part of the node panicked")?;
-        if !cancel.is_cancelled() {
-            outcome = Err(result.err().unwrap_or_else(|| anyhow!("it ended")).context(format!("{name} failed")));
-            cancel.cancel();
-        }
+/// The parts of a node, each by its name. Every part runs until cancelled: one that ends before takes the node down, and the
+/// supervisor starts it anew.
+struct Parts {
+    running: JoinSet<(&'static str, Result<()>)>,
+    cancel: CancellationToken,
+}
+
+impl Parts {
+    fn start<F>(&mut self, name: &'static str, part: impl FnOnce(CancellationToken) -> F)
+    where
+        F: Future<Output = Result<()>> + Send + 'static,
+    {
+        let part = part(self.cancel.clone());
+        self.running.spawn(async move { (name, part.await) });
     }
-    runtime.stop().await;
-    outcome
+
+    /// Waits for all of them; the error is that of the first which failed or ended too early.
+    async fn ended(mut self) -> Result<()> {
+        let mut outcome = Ok(());
+        while let Some(ended) = self.running.join_next().await {
+            let (name, result) = ended.context("a part of the node panicked")?;
+            if !self.cancel.is_cancelled() {
+                outcome = Err(result.err().unwrap_or_else(|| anyhow!("it ended")).context(format!("{name} failed")));
+                self.cancel.cancel();
+            }
+        }
+        outcome
+    }
 }
 
 fn kubelet_config(setup: &NodeSetup, dns: Option<IpAddr>) -> kubelet::Config {
