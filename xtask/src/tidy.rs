@@ -37,6 +37,10 @@ const IMPURE: [&str; 16] = [
 /// Lines a file may have; `xtask/size-budget.tsv` lists those above it, and may only shrink.
 const LINES_MAX: usize = 600;
 
+/// Lines a function may have, head and braces counted; those of tests may hold a longer table of cases.
+const FUNCTION_LINES_MAX: usize = 70;
+const TEST_LINES_MAX: usize = 95;
+
 /// Words that belong to a workplace, not to the project.
 const ABSENT: [&str; 3] = ["/work/", "helper session", "index.crates.io"];
 
@@ -46,6 +50,7 @@ pub fn check(root: &Path) -> Result<Vec<String>> {
     let mut found = Vec::new();
     headers(root, &sources, &mut found)?;
     sizes(root, &sources, &mut found)?;
+    functions(root, &sources, &mut found)?;
     words(root, &sources, &mut found)?;
     let edges = edges(root)?;
     purity(&edges, &mut found);
@@ -110,6 +115,37 @@ fn sizes(root: &Path, sources: &[PathBuf], found: &mut Vec<String>) -> Result<()
         found.push(format!("{gone}: in xtask/size-budget.tsv but not in the tree"));
     }
     Ok(())
+}
+
+/// How long each function is, by the indentation that rustfmt gives it.
+fn functions(root: &Path, sources: &[PathBuf], found: &mut Vec<String>) -> Result<()> {
+    for path in sources {
+        let name = shown(root, path);
+        let text = fs::read_to_string(path)?;
+        let lines: Vec<&str> = text.lines().collect();
+        let mut tests = name.contains("/tests/") || name.contains("tests.rs") || name.contains("_tests/");
+        for (at, line) in lines.iter().enumerate() {
+            tests |= *line == "#[cfg(test)]" && lines.get(at + 1).is_some_and(|next| next.ends_with('{'));
+            let Some(function) = declared(line) else { continue };
+            let indent = &line[..line.len() - line.trim_start().len()];
+            let closes = |l: &&str| l.strip_prefix(indent).is_some_and(|l| !l.starts_with(' ') && l.ends_with(['}', ';']));
+            let Some(end) = lines[at..].iter().position(closes) else { continue };
+            let allowed = if tests { TEST_LINES_MAX } else { FUNCTION_LINES_MAX };
+            if end + 1 > allowed {
+                found.push(format!("{name}:{}: {function} has {} lines, {allowed} allowed; split it by meaning", at + 1, end + 1));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The name of the function that a line begins.
+fn declared(line: &str) -> Option<&str> {
+    let (before, after) = line.trim_start().split_once("fn ").filter(|(before, _)| before.is_empty() || before.ends_with(' '))?;
+    let qualifies =
+        |word: &str| matches!(word, "async" | "const" | "unsafe" | "extern" | "\"C\"" | "pub" | "in") || word.starts_with("pub(");
+    let known = before.split_whitespace().all(qualifies);
+    known.then(|| after.split(['(', '<']).next().unwrap_or(after))
 }
 
 fn words(root: &Path, sources: &[PathBuf], found: &mut Vec<String>) -> Result<()> {
@@ -202,4 +238,24 @@ fn places(root: &Path, found: &mut Vec<String>) -> Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_functions_are_found_and_those_of_tests_may_be_longer() {
+        let file = std::env::temp_dir().join(format!("skiff-tidy-{}.rs", std::process::id()));
+        let body = "    work();\n".repeat(FUNCTION_LINES_MAX);
+        let text = format!(
+            "impl A {{\n    pub async fn brief(&self);\n}}\n\npub(crate) fn long() {{\n{body}}}\n\n#[cfg(test)]\nmod tests {{\n    fn tried() {{\n{body}    }}\n}}\n"
+        );
+        fs::write(&file, text).unwrap();
+        let mut found = Vec::new();
+        functions(&std::env::temp_dir(), std::slice::from_ref(&file), &mut found).unwrap();
+        fs::remove_file(&file).unwrap();
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(found[0].contains(":5: long has 72 lines, 70 allowed"), "{found:?}");
+    }
 }
