@@ -4,7 +4,6 @@
 mod api;
 mod bare;
 mod batch;
-mod binary;
 mod connection;
 mod engine;
 mod fill;
@@ -92,7 +91,7 @@ pub struct Options {
 
 impl Options {
     fn binary(&self) -> anyhow::Result<PathBuf> {
-        binary::find(self.binary.as_deref())
+        self.binary.clone().map_or_else(trial::skiff, Ok)
     }
 
     fn duration(&self) -> Duration {

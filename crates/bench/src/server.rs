@@ -64,7 +64,7 @@ impl Server {
 
     /// As [`Server::start`], of another role that has an API server in it.
     pub async fn start_as(options: &Options, role: &str, dir: &Path) -> Result<Self> {
-        let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        let port = trial::free_port()?;
         let log = dir.with_extension("log");
         std::fs::create_dir_all(dir)?;
         let arguments = ["--bind-address", "127.0.0.1", "--secure-port", &port.to_string(), "--data-dir"].map(std::ffi::OsString::from);

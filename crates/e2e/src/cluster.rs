@@ -39,26 +39,13 @@ pub struct Cluster {
     owns_netns: bool,
 }
 
-/// The binary of this build, or that of `SKIFF`. Building it again costs nothing where it is fresh.
+/// The binary of this build, or that of `SKIFF`.
+///
+/// # Panics
+/// If it does not build.
 pub fn skiff() -> &'static Path {
     static PATH: OnceLock<PathBuf> = OnceLock::new();
-    PATH.get_or_init(|| {
-        if let Some(path) = std::env::var_os("SKIFF") {
-            return path.into();
-        }
-        let own = std::env::current_exe().expect("a test has a file");
-        // Of target/PROFILE/deps/test, or of target/PROFILE/program.
-        let profile = own.ancestors().skip(1).find(|p| !p.ends_with("deps")).expect("a file is in a directory");
-        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-        let mut build = Command::new(cargo);
-        build.args(["build", "--quiet", "-p", "skiff"]).current_dir(env!("CARGO_MANIFEST_DIR"));
-        if profile.ends_with("release") {
-            build.arg("--release");
-        }
-        let built = build.status().expect("cargo runs");
-        assert!(built.success(), "skiff does not build");
-        profile.join("skiff")
-    })
+    PATH.get_or_init(|| std::env::var_os("SKIFF").map_or_else(|| trial::skiff().expect("skiff builds"), PathBuf::from))
 }
 
 impl Cluster {

@@ -14,16 +14,8 @@ mod wait;
 
 pub use cluster::{Cluster, Output, skiff};
 pub use shared::{Space, shared};
+pub use trial::is_root;
 pub use wait::{eventually, eventually_within};
-
-/// Whether tests that need root can run; says so where not.
-pub fn is_root() -> bool {
-    let root = nix::unistd::geteuid().is_root();
-    if !root {
-        println!("skipped: needs root");
-    }
-    root
-}
 
 /// As a kubeconfig says, but for where the server is. An answer is taken as it comes, also where it is "not now".
 pub async fn config_of(kubeconfig: &std::path::Path, server: &str) -> anyhow::Result<kube::Config> {

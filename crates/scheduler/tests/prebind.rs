@@ -3,7 +3,6 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use auth::User;
 use client::{Client, Informers};
@@ -28,15 +27,8 @@ async fn until<K>(api: &Api<K>, name: &str, satisfied: impl Fn(&Value) -> bool) 
 where
     K: kube::Resource + serde::Serialize + serde::de::DeserializeOwned + Clone + std::fmt::Debug,
 {
-    let mut last = Value::Null;
-    for _ in 0..200 {
-        last = serde_json::to_value(api.get(name).await.unwrap()).unwrap();
-        if satisfied(&last) {
-            return last;
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    panic!("{name} stayed {last}")
+    let object = async || serde_json::to_value(api.get(name).await.unwrap()).unwrap();
+    trial::found(name, async || Some(object().await).filter(|last| satisfied(last))).await
 }
 
 fn own<K: kube::Resource<Scope = NamespaceResourceScope, DynamicType = ()>>(client: &Client) -> Api<K> {

@@ -1,7 +1,5 @@
 //! Servers behind APIServices, and an API server in front of them.
 
-use std::time::Duration;
-
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::Full;
@@ -64,15 +62,8 @@ impl Lab {
 
     /// The condition once it has this reason.
     async fn condition(&self, reason: &str) -> Value {
-        let mut last = Value::Null;
-        for _ in 0..150 {
-            last = self.cluster.get(&format!("{SERVICES}/v1.g.io")).await.body["status"]["conditions"][0].clone();
-            if last["reason"] == reason {
-                return last;
-            }
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-        panic!("not {reason}: {last}");
+        let condition = async || self.cluster.get(&format!("{SERVICES}/v1.g.io")).await.body["status"]["conditions"][0].clone();
+        trial::found(reason, async || Some(condition().await).filter(|last| last["reason"] == reason)).await
     }
 }
 

@@ -84,7 +84,7 @@ async fn access_reviews_say_what_the_impersonated_find() {
             let rbac = "/apis/rbac.authorization.k8s.io/v1/namespaces/default";
             sure(&cluster, "POST", &format!("{rbac}/roles"), &role).await;
             sure(&cluster, "POST", &format!("{rbac}/rolebindings"), &binding).await;
-            super::until("the rights are known", || async {
+            trial::found("the rights are known", || async {
                 let found = sure(&cluster, "POST", &format!("{base}/subjectaccessreviews"), &review("SubjectAccessReview")).await;
                 (found["status"]["allowed"] == true).then_some(())
             })

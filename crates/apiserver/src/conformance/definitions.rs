@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{DEFINITIONS, Watch, define, merge, names, until};
+use super::{DEFINITIONS, Watch, define, merge, names};
 use crate::testing::Cluster;
 
 fn labelled(group: &str, kind: &str, label: &str) -> Value {
@@ -23,7 +23,7 @@ async fn definitions_are_listed_and_deleted_by_label() {
     let mine = format!("{DEFINITIONS}?labelSelector=test%3Dmine");
     assert_eq!(names(&cluster.get(&mine).await.body).len(), 10);
     cluster.ok("DELETE", &mine, &Value::Null).await;
-    until("they are gone", || async { names(&cluster.get(&mine).await.body).is_empty().then_some(()) }).await;
+    trial::found("they are gone", || async { names(&cluster.get(&mine).await.body).is_empty().then_some(()) }).await;
     assert_eq!(names(&cluster.get(DEFINITIONS).await.body), ["others.other.example.com"]);
     cluster.end().await;
 }
@@ -38,7 +38,7 @@ async fn the_status_of_a_definition_is_read_updated_and_patched() {
     };
     let made = json!({"type": "StatusUpdate", "status": "True", "reason": "E2E", "message": "Set from an e2e test"});
     // Its own controllers write there too.
-    let updated = until("the status is updated", || async {
+    let updated = trial::found("the status is updated", || async {
         let mut read = cluster.get(&path).await.body;
         assert!(condition(&read, "Established").is_some(), "{read}");
         read["status"]["conditions"].as_array_mut().unwrap().push(made.clone());
@@ -104,7 +104,7 @@ async fn defaults_come_with_requests_and_from_storage() {
         let path = format!("{path}/{name}");
         let cluster = &cluster;
         async move {
-            until("the default is read", || async {
+            trial::found("the default is read", || async {
                 let found = cluster.get(&path).await.body;
                 found.get(key).is_some().then_some(found)
             })

@@ -103,7 +103,7 @@ async fn the_accept_header_decides_between_the_discovery_documents() {
 async fn a_definition_is_in_the_aggregated_document() {
     let cluster = Cluster::start().await;
     define(&cluster, "seen.example.com", "Gadget", &[("v1", json!({"type": "object"}))]).await;
-    let found = super::until("the group is discovered", || async {
+    let found = trial::found("the group is discovered", || async {
         let document = accepting(&cluster, "/apis", AGGREGATED).await.body;
         let found = resources(&document, "seen.example.com", "v1");
         (!found.is_empty()).then_some(found)

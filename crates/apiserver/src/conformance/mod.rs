@@ -62,17 +62,6 @@ fn names(list: &Value) -> Vec<&str> {
     list["items"].as_array().into_iter().flatten().filter_map(|item| item["metadata"]["name"].as_str()).collect()
 }
 
-/// Asks until it is so, for a few seconds.
-async fn until<T, F: Future<Output = Option<T>>>(what: &str, mut ask: impl FnMut() -> F) -> T {
-    for _ in 0..500 {
-        if let Some(found) = ask().await {
-            return found;
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-    }
-    panic!("not in time: {what}");
-}
-
 /// A definition of `plural.group`, established.
 async fn define(cluster: &Cluster, group: &str, kind: &str, versions: &[(&str, Value)]) -> Value {
     let plural = format!("{}s", kind.to_lowercase());
@@ -84,7 +73,7 @@ async fn define(cluster: &Cluster, group: &str, kind: &str, versions: &[(&str, V
         "spec": {"group": group, "scope": "Namespaced", "names": {"plural": plural, "kind": kind}, "versions": versions}});
     cluster.ok("POST", DEFINITIONS, &body).await;
     let path = format!("{DEFINITIONS}/{plural}.{group}");
-    until("the definition is established", || async {
+    trial::found("the definition is established", || async {
         let found = cluster.get(&path).await.body;
         kinds::custom::conditions::is_true(&found, "Established").then_some(found)
     })

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{sure, typed, until};
+use super::{sure, typed};
 use crate::testing::Cluster;
 
 const GROUP: &str = "/apis/admissionregistration.k8s.io/v1";
@@ -35,7 +35,7 @@ async fn put_in_force(cluster: &Cluster, kind: &str, spec: &Value) {
 
 /// Asks with a dry run until the policy is in force, which is not at once.
 async fn in_force(cluster: &Cluster, marker: &Value, judged: impl Fn(u16, &Value) -> bool) {
-    until("the policy is in force", || async {
+    trial::found("the policy is in force", || async {
         let answer = typed(cluster, "POST", &format!("{DEPLOYMENTS}?dryRun=All"), marker).await;
         judged(answer.code, &answer.body).then_some(())
     })

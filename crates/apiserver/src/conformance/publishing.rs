@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{DEFINITIONS, define, merge, until};
+use super::{DEFINITIONS, define, merge};
 use crate::testing::Cluster;
 
 fn schema(description: &str) -> Value {
@@ -11,7 +11,7 @@ fn schema(description: &str) -> Value {
 
 /// The definitions of the group, by name, once they are as expected.
 async fn published(cluster: &Cluster, reversed: &str, want: &[&str]) -> Value {
-    until(&format!("{want:?} are published"), || async {
+    trial::found(&format!("{want:?} are published"), || async {
         let all = cluster.get("/openapi/v2").await.body["definitions"].clone();
         let of_group = all.as_object().unwrap().iter().filter(|(name, _)| name.starts_with(reversed) && !name.ends_with("List"));
         let found: serde_json::Map<String, Value> =

@@ -191,13 +191,8 @@ async fn connections_are_used_again_and_pages_lead_back() {
         assert_eq!((code, text.as_str()), (200, want));
         assert!(cluster.get("/api/v1/namespaces/default/pods/one/log").await.1.ends_with("/containerLogs/default/one/a "));
         // The answer was read a moment before the connection waits again.
-        for _ in 0..200 {
-            if cluster.api.api().connections.idle.count() == 1 {
-                break;
-            }
-            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-        }
-        assert_eq!(cluster.api.api().connections.idle.count(), 1, "after round {number}");
+        let waiting = async || cluster.api.api().connections.idle.count() == 1;
+        trial::until(&format!("one connection waits after round {number}"), waiting).await;
     }
     assert!(cluster.accepted.load(Ordering::Relaxed) <= 2, "{}", cluster.accepted.load(Ordering::Relaxed));
     cluster.end().await;

@@ -30,14 +30,11 @@ fn thing(version: &str, name: &str, spec: &Value) -> Value {
 }
 
 async fn established(cluster: &Cluster) {
-    for _ in 0..100 {
+    trial::until("the definition is established", async || {
         let found = cluster.ask("GET", &format!("{DEFINITIONS}/things.g.io"), &Value::Null).await;
-        if kinds::custom::conditions::is_true(&found.body, "Established") {
-            return;
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-    }
-    panic!("never established");
+        kinds::custom::conditions::is_true(&found.body, "Established")
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -310,15 +307,11 @@ async fn what_is_wrong_is_refused_in_upstreams_words() {
     taken["metadata"]["name"] = json!("others.g.io");
     taken["spec"]["names"]["plural"] = json!("others");
     cluster.ok("POST", DEFINITIONS, &taken).await;
-    let mut said = Value::Null;
-    for _ in 0..100 {
+    let said = trial::found("the names are judged", async || {
         let found = cluster.get(&format!("{DEFINITIONS}/others.g.io")).await;
-        said = kinds::custom::conditions::condition(&found.body, "NamesAccepted").cloned().unwrap_or_default();
-        if said.is_object() {
-            break;
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-    }
+        kinds::custom::conditions::condition(&found.body, "NamesAccepted").cloned()
+    })
+    .await;
     assert_eq!(
         (&said["status"], &said["reason"], &said["message"]),
         (&json!("False"), &json!("ListKindConflict"), &json!("\"ThingList\" is already in use"))

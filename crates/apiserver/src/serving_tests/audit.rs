@@ -202,12 +202,7 @@ async fn a_webhook_gets_batches() {
     .await;
     let admin = cluster.client(As::Admin).await;
     let said = admin.get("/api/v1/namespaces/default").await;
-    for _ in 0..100 {
-        if got.lock().unwrap().len() >= 2 {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    trial::until("two batches came", async || got.lock().unwrap().len() >= 2).await;
     cluster.end().await;
     let lists = got.lock().unwrap();
     assert_eq!(lists[0], lists[1], "what was refused came again");

@@ -64,12 +64,8 @@ async fn secrets_are_encrypted_below_every_cache_and_keys_rotate() {
     tokio::time::sleep(Duration::from_millis(200)).await;
     cluster.ok("GET", &format!("{secrets}/new"), Value::Null).await;
     std::fs::write(&path, config(&[("two", 2), ("one", 1)])).unwrap();
-    for _ in 0..100 {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-        if cluster.metrics().await.contains("automatic_reloads_total{apiserver_id_hash=\"\",status=\"success\"} 1") {
-            break;
-        }
-    }
+    let reloaded = "automatic_reloads_total{apiserver_id_hash=\"\",status=\"success\"} 1";
+    trial::until("the configuration is read again", async || cluster.metrics().await.contains(reloaded)).await;
     let seen = cluster.ok("GET", &format!("{secrets}/new"), Value::Null).await;
     cluster.ok("PUT", &format!("{secrets}/new"), seen).await;
     assert!(raw("new").await.starts_with(b"k8s:enc:secretbox:v1:two:"));

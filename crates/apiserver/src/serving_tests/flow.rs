@@ -19,23 +19,13 @@ fn allow(cluster: &Cluster) -> impl Future<Output = Value> {
     )
 }
 
-async fn eventually(what: &str, mut check: impl AsyncFnMut() -> bool) {
-    for _ in 0..200 {
-        if check().await {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    panic!("never: {what}");
-}
-
 #[tokio::test]
 async fn upstreams_objects_are_there_and_answers_name_them() {
     let cluster = Cluster::start(|_| {}).await;
     let levels = cluster.ok("GET", &format!("{FLOWS}/prioritylevelconfigurations"), Value::Null).await;
     assert_eq!(levels["items"].as_array().unwrap().len(), 8);
     let dangling = |schema: &Value| schema.pointer("/status/conditions/0/status").and_then(Value::as_str).map(str::to_owned);
-    eventually("all eleven schemas have a status", async || {
+    trial::until("all eleven schemas have a status", async || {
         let schemas = cluster.ok("GET", &format!("{FLOWS}/flowschemas"), Value::Null).await;
         let items = schemas["items"].as_array().unwrap();
         items.len() == 11 && items.iter().all(|s| dangling(s).as_deref() == Some("False"))
@@ -78,7 +68,7 @@ async fn changed_objects_take_effect_and_are_put_right() {
     cluster.ok("DELETE", &format!("{FLOWS}/flowschemas/probes"), Value::Null).await;
     cluster.ok("DELETE", &format!("{FLOWS}/prioritylevelconfigurations/catch-all"), Value::Null).await;
     let back = async |path: &str| cluster.ask("GET", &format!("{FLOWS}/{path}"), Value::Null).await.code == 200;
-    eventually("both are back", async || back("flowschemas/probes").await && back("prioritylevelconfigurations/catch-all").await).await;
+    trial::until("both are back", async || back("flowschemas/probes").await && back("prioritylevelconfigurations/catch-all").await).await;
     let dangling = json!({"apiVersion": "flowcontrol.apiserver.k8s.io/v1", "kind": "FlowSchema", "metadata": {"name": "mine"}, "spec": {
         "priorityLevelConfiguration": {"name": "my-level"}, "matchingPrecedence": 50, "distinguisherMethod": {"type": "ByUser"},
         "rules": [{"subjects": [{"kind": "User", "user": {"name": "jane"}}],
@@ -86,15 +76,15 @@ async fn changed_objects_take_effect_and_are_put_right() {
                    "resourceRules": [{"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"], "namespaces": ["*"], "clusterScope": true}]}]}});
     let mine = cluster.ok("POST", &format!("{FLOWS}/flowschemas"), dangling).await;
     let status = async || cluster.ok("GET", &format!("{FLOWS}/flowschemas/mine"), Value::Null).await["status"]["conditions"][0].clone();
-    eventually("it dangles", async || status().await["status"] == "True").await;
+    trial::until("it dangles", async || status().await["status"] == "True").await;
     assert_eq!(status().await["reason"], "NotFound");
     let level = json!({"apiVersion": "flowcontrol.apiserver.k8s.io/v1", "kind": "PriorityLevelConfiguration", "metadata": {"name": "my-level"},
         "spec": {"type": "Limited", "limited": {"nominalConcurrencyShares": 1, "limitResponse": {"type": "Reject"}}}});
     cluster.ok("POST", &format!("{FLOWS}/prioritylevelconfigurations"), level).await;
-    eventually("it does not", async || status().await["status"] == "False").await;
+    trial::until("it does not", async || status().await["status"] == "False").await;
     let jane = cluster.client(As::User("jane", &[])).await;
     let uid = mine["metadata"]["uid"].as_str().unwrap();
-    eventually("it is used", async || jane.get("/version").await.header("x-kubernetes-pf-flowschema-uid") == uid).await;
+    trial::until("it is used", async || jane.get("/version").await.header("x-kubernetes-pf-flowschema-uid") == uid).await;
     cluster.end().await;
 }
 
@@ -118,7 +108,7 @@ async fn without_a_seat_requests_wait_or_are_refused_and_others_are_served() {
         })
         .collect();
     let waiting = "apiserver_flowcontrol_current_inqueue_requests{flow_schema=\"global-default\",priority_level=\"global-default\"} 1";
-    eventually("one runs and one waits", async || cluster.metrics().await.contains(waiting)).await;
+    trial::until("one runs and one waits", async || cluster.metrics().await.contains(waiting)).await;
     let requests = cluster.ask("GET", "/debug/api_priority_and_fairness/dump_requests", Value::Null).await.text;
     assert_eq!(requests.lines().filter(|l| l.starts_with("global-default,")).count(), 1, "{requests}");
     // Another level does not feel it.
@@ -159,7 +149,7 @@ async fn without_flow_control_requests_in_flight_are_limited() {
         async move { jane.get("/api/v1/namespaces/default/configmaps/slow").await }
     });
     let admin = cluster.client(As::Admin).await;
-    eventually("it is in flight", async || {
+    trial::until("it is in flight", async || {
         admin.get("/metrics").await.text.contains("apiserver_current_inflight_requests{request_kind=\"readOnly\"} 2")
     })
     .await;

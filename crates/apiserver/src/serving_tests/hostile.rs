@@ -335,13 +335,9 @@ async fn many_watches_cost_little_and_all_hear() {
     let line = counted.lines().find(|l| l.starts_with("apiserver_longrunning_requests{") && l.contains("configmaps")).unwrap_or_default();
     assert!(line.ends_with(" 2000"), "{line}");
     drop(watches);
-    for _ in 0..200 {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-        if !cluster.metrics().await.lines().any(|l| l.starts_with("apiserver_longrunning_requests{") && l.contains("configmaps")) {
-            return cluster.end().await;
-        }
-    }
-    panic!("watches nobody reads live on");
+    let counted = |l: &str| l.starts_with("apiserver_longrunning_requests{") && l.contains("configmaps");
+    trial::until("watches nobody reads end", async || !cluster.metrics().await.lines().any(counted)).await;
+    cluster.end().await;
 }
 
 #[tokio::test]

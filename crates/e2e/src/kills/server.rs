@@ -1,7 +1,6 @@
 //! The API server that is killed: `skiff kube-apiserver` on a directory of its own, on one port for all its lives.
 
 use std::fs::{self, File};
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -26,7 +25,7 @@ pub(super) struct Server {
 
 impl Server {
     pub(super) fn new() -> Result<Self> {
-        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        let port = trial::free_port()?;
         Ok(Server { program: crate::skiff(), dir: tempfile::Builder::new().prefix("skiff-kills-").tempdir()?, port, child: None })
     }
 

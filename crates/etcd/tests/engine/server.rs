@@ -1,6 +1,5 @@
 //! A real etcd server in a directory and on ports of its own, killed when dropped.
 
-use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -14,10 +13,6 @@ pub struct Server {
     peer: String,
     child: Option<Child>,
     tls: bool,
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 /// The program; `SKIFF_TEST_ETCD` names another one than that of the path, to try another version.
@@ -46,8 +41,8 @@ impl Server {
             certificates(dir.path());
         }
         let scheme = if tls { "https" } else { "http" };
-        let url = format!("{scheme}://127.0.0.1:{}", free_port());
-        let peer = format!("http://127.0.0.1:{}", free_port());
+        let url = format!("{scheme}://127.0.0.1:{}", trial::free_port().unwrap());
+        let peer = format!("http://127.0.0.1:{}", trial::free_port().unwrap());
         let mut server = Self { url, dir, peer, child: None, tls };
         server.run();
         Some(server)

@@ -1,7 +1,6 @@
 //! One API server, one fake runtime, one kubelet, in a temporary directory.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use auth::User;
 use client::{Client, Informers};
@@ -12,6 +11,7 @@ use kubelet::{Config, Kubelet, ServerConfig};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use trial::found;
 
 use crate::fake_cri::Fake;
 
@@ -24,17 +24,6 @@ pub struct Cluster {
     cancel: CancellationToken,
     kubelet: JoinSet<Result<(), kubelet::Error>>,
     _runtime: JoinSet<()>,
-}
-
-/// Waits until `check` gives something.
-pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut check: impl FnMut() -> F) -> T {
-    for _ in 0..900 {
-        if let Some(found) = check().await {
-            return found;
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    panic!("{what}: not within 18 s");
 }
 
 /// Pods that a test leaves running have their tokens on tmpfs, which would outlive the temporary directory.
@@ -126,7 +115,7 @@ impl Cluster {
 
     pub async fn node(&self) -> Node {
         let nodes: Api<Node> = Api::all(self.admin.clone());
-        eventually("the node is ready", || async {
+        found("the node is ready", || async {
             let node = nodes.get_opt("n1").await.unwrap()?;
             let conditions = node.status.clone()?.conditions?;
             conditions.iter().any(|c| c.type_ == "Ready" && c.status == "True").then_some(node)
@@ -137,7 +126,7 @@ impl Cluster {
     /// The pod once `check` holds for its JSON.
     pub async fn until(&self, name: &str, what: &str, check: impl Fn(&Value) -> bool) -> Value {
         let pods = self.pods();
-        eventually(&format!("{name} {what}"), || async {
+        found(&format!("{name} {what}"), || async {
             let pod = serde_json::to_value(pods.get_opt(name).await.unwrap()?).unwrap();
             check(&pod).then_some(pod)
         })
@@ -150,7 +139,7 @@ impl Cluster {
 
     pub async fn gone(&self, name: &str) {
         let pods = self.pods();
-        eventually(&format!("{name} is gone"), || async { pods.get_opt(name).await.unwrap().is_none().then_some(()) }).await;
+        found(&format!("{name} is gone"), || async { pods.get_opt(name).await.unwrap().is_none().then_some(()) }).await;
     }
 
     pub async fn delete(&self, name: &str) {

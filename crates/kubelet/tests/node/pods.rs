@@ -1,8 +1,9 @@
 //! Nodes and pods: registration, starts, restarts, deletion, and a kubelet that comes back.
 
 use serde_json::json;
+use trial::found;
 
-use crate::cluster::{Cluster, eventually};
+use crate::cluster::Cluster;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_node_registers_and_renews_its_lease() {
@@ -17,7 +18,7 @@ async fn the_node_registers_and_renews_its_lease() {
     assert_eq!(status.capacity.unwrap()["pods"].0, "110");
     assert_eq!(status.images.unwrap()[0].names.as_ref().unwrap()[0], "docker.io/skiff/hello:latest");
     let leases: kube::Api<k8s_openapi::api::coordination::v1::Lease> = kube::Api::namespaced(c.admin.clone(), "kube-node-lease");
-    let lease = eventually("the lease", || async { leases.get_opt("n1").await.unwrap() }).await;
+    let lease = found("the lease", || async { leases.get_opt("n1").await.unwrap() }).await;
     let spec = lease.spec.unwrap();
     assert_eq!((spec.holder_identity.as_deref(), spec.lease_duration_seconds), (Some("n1"), Some(40)));
     c.stop_kubelet().await;
@@ -48,18 +49,18 @@ async fn a_pod_runs_restarts_and_is_deleted() {
         assert_eq!(pod["status"]["containerStatuses"][0]["lastState"]["terminated"]["exitCode"], 3);
         c.delete("p").await;
         c.gone("p").await;
-        eventually("nothing is left", || async {
+        found("nothing is left", || async {
             let state = c.fake.state.lock().unwrap();
             (state.sandboxes.is_empty() && state.containers.is_empty()).then_some(())
         })
         .await;
-        eventually("the pod's directories are gone", || async {
+        found("the pod's directories are gone", || async {
             let empty = |p: std::path::PathBuf| std::fs::read_dir(p).unwrap().next().is_none();
             (empty(c.config.root_dir.join("pods")) && empty(c.config.pod_logs_dir.clone())).then_some(())
         })
         .await;
         let want = ["Created Container created", "Started Container started", "Killing Stopping container a"];
-        eventually("the events", || async {
+        found("the events", || async {
             let events = c.events().await;
             want.iter().all(|w| events.iter().any(|e| e == w)).then_some(())
         })
@@ -85,8 +86,7 @@ async fn a_kubelet_that_comes_back_restarts_nothing_and_removes_what_was_deleted
     c.pods().delete("goes", &params).await.unwrap();
     c.fake.state.lock().unwrap().calls.clear();
     c.start_kubelet();
-    eventually("the deleted pod's sandbox is removed", || async { (c.fake.state.lock().unwrap().sandboxes.len() == 1).then_some(()) })
-        .await;
+    found("the deleted pod's sandbox is removed", || async { (c.fake.state.lock().unwrap().sandboxes.len() == 1).then_some(()) }).await;
     tokio::time::sleep(std::time::Duration::from_millis(300)).await;
     let calls = c.fake.calls();
     assert!(!calls.iter().any(|c| c.starts_with("create") || c.starts_with("start") || c.starts_with("run")), "{calls:?}");
@@ -117,8 +117,7 @@ async fn errors_are_told_in_upstreams_words() {
     assert_eq!(config["status"]["containerStatuses"][0]["state"]["waiting"]["message"], "configmap \"late\" not found");
     c.config_map("late", json!({"k": "v"})).await;
     c.running("config").await;
-    eventually("the events", || async { c.events().await.iter().any(|e| e == "BackOff Back-off pulling image \"nope\"").then_some(()) })
-        .await;
+    found("the events", || async { c.events().await.iter().any(|e| e == "BackOff Back-off pulling image \"nope\"").then_some(()) }).await;
     c.stop_kubelet().await;
 }
 
@@ -130,8 +129,7 @@ async fn a_failing_liveness_probe_restarts_and_a_finished_pod_succeeds() {
     let probe = json!({"exec": {"command": ["check"]}, "periodSeconds": 1, "failureThreshold": 1});
     c.pod("live", json!({"terminationGracePeriodSeconds": 1, "containers": [{"name": "sick", "image": "skiff/hello", "imagePullPolicy": "Never", "livenessProbe": probe}]})).await;
     c.until("live", "restarts", |p| p["status"]["containerStatuses"][0]["restartCount"].as_i64() >= Some(1)).await;
-    eventually("the events", || async { c.events().await.iter().any(|e| e == "Unhealthy Liveness probe failed: check").then_some(()) })
-        .await;
+    found("the events", || async { c.events().await.iter().any(|e| e == "Unhealthy Liveness probe failed: check").then_some(()) }).await;
     c.pod("once", json!({"restartPolicy": "Never", "containers": [{"name": "job", "image": "skiff/hello", "imagePullPolicy": "Never"}]}))
         .await;
     c.running("once").await;

@@ -72,7 +72,7 @@ async fn serving() -> (Cluster, u16) {
         authorize: Arc::new(|r| Box::pin(async move { r.user == "root" || (r.user == "reader" && r.subresources.contains(&"stats")) })),
     });
     c.start_kubelet();
-    crate::cluster::eventually("the server listens", || async { TcpStream::connect(address).await.ok() }).await;
+    trial::found("the server listens", || async { TcpStream::connect(address).await.ok() }).await;
     (c, address.port())
 }
 

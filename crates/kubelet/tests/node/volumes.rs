@@ -3,8 +3,9 @@
 use std::fs;
 
 use serde_json::json;
+use trial::found;
 
-use crate::cluster::{Cluster, eventually};
+use crate::cluster::Cluster;
 
 fn host(c: &crate::fake_cri::Container, path: &str) -> std::path::PathBuf {
     c.config.mounts.iter().find(|m| m.container_path == path).unwrap().host_path.clone().into()
@@ -36,7 +37,7 @@ async fn content_updates_and_tokens() {
     let maps: kube::Api<k8s_openapi::api::core::v1::ConfigMap> = kube::Api::namespaced(c.admin.clone(), "default");
     maps.patch("cm", &Default::default(), &kube::api::Patch::Merge(json!({"data": {"k": "v2"}}))).await.unwrap();
     let file = host(&a, "/cm").join("k");
-    eventually("the update", || async { (fs::read_to_string(&file).unwrap() == "v2").then_some(()) }).await;
+    found("the update", || async { (fs::read_to_string(&file).unwrap() == "v2").then_some(()) }).await;
     let dir = c.config.root_dir.join("pods");
     c.delete("p").await;
     c.gone("p").await;
@@ -50,7 +51,7 @@ async fn a_missing_config_map_holds_the_pod_back() {
     c.node().await;
     c.pod("p", json!({"volumes": [{"name": "cm", "configMap": {"name": "late"}}], "containers": [{"name": "a", "image": "skiff/hello", "imagePullPolicy": "Never"}]})).await;
     let want = "FailedMount MountVolume.SetUp failed for volume \"cm\" : configmap \"late\" not found";
-    eventually("the event", || async { c.events().await.iter().any(|e| e == want).then_some(()) }).await;
+    found("the event", || async { c.events().await.iter().any(|e| e == want).then_some(()) }).await;
     assert!(c.fake.running("a").is_none());
     c.config_map("late", json!({"k": "v"})).await;
     c.running("p").await;
@@ -67,7 +68,7 @@ async fn what_a_lost_pod_left_is_removed() {
     fs::create_dir_all(lost.join("volumes")).unwrap();
     fs::create_dir_all(&logs).unwrap();
     fs::create_dir_all(c.config.pod_logs_dir.join("default_other_nodes")).unwrap();
-    eventually("the remains go", || async { (!lost.exists() && !logs.exists()).then_some(()) }).await;
+    found("the remains go", || async { (!lost.exists() && !logs.exists()).then_some(()) }).await;
     assert!(c.config.pod_logs_dir.join("default_other_nodes").exists());
     assert_eq!(fs::read_dir(c.config.root_dir.join("pods")).unwrap().count(), 1, "the pod that lives keeps its own");
     c.stop_kubelet().await;

@@ -255,11 +255,7 @@ async fn live_updates_and_sub_paths(rig: &Rig) {
     maps.patch("live", &Default::default(), &Patch::Merge(json!({"data": {"k": "two"}}))).await.unwrap();
     let root = format!("{}/kubelet/pods/{}", rig.dir.path().display(), pod["metadata"]["uid"].as_str().unwrap());
     let inside = format!("/proc/{}/root/cm/k", rig.process(&mark).unwrap());
-    let deadline = Instant::now() + Duration::from_secs(5);
-    while std::fs::read_to_string(&inside).unwrap() != "two" {
-        assert!(Instant::now() < deadline, "the container sees the update");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    trial::until("the container sees the update", async || std::fs::read_to_string(&inside).unwrap() == "two").await;
     rig.delete("volumes").await;
     let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
     assert!(!mounts.contains(&root), "a mount was left behind");
@@ -332,11 +328,7 @@ async fn how_fast(rig: &Rig) {
 async fn scenarios() {
     let Some(mut rig) = Rig::new().await else { return println!("skipped: rustc cannot link a static program here") };
     let nodes: Api<Node> = Api::all(rig.admin.clone());
-    let deadline = Instant::now() + Duration::from_secs(10);
-    while nodes.get_opt("n1").await.unwrap().is_none() {
-        assert!(Instant::now() < deadline, "the node registers");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    trial::until("the node registers", async || nodes.get_opt("n1").await.unwrap().is_some()).await;
     let step = |name: &str| println!("test {name} ...");
     step("a_real_pod");
     a_real_pod(&rig).await;
@@ -357,8 +349,7 @@ fn main() -> ExitCode {
     if std::env::args().nth(1).as_deref() == Some("zygote") {
         return runtime::zygote::main();
     }
-    if !nix::unistd::geteuid().is_root() {
-        println!("skipped: needs root");
+    if !trial::is_root() {
         return ExitCode::SUCCESS;
     }
     tracing_subscriber::fmt().with_env_filter(tracing_subscriber::EnvFilter::from_default_env()).init();

@@ -54,18 +54,8 @@ async fn node(api: &Api, config: NodeConfig, uplink_routes_pods: bool, upstream:
     let dns = DnsServer::open(&informers, options).await.unwrap();
     tasks.spawn(dns.run(cancel));
     let node = Node { network, _tasks: tasks };
-    eventually("the node has a pod CIDR", || async { node.network.is_ready().await }).await;
+    trial::until("the node has a pod CIDR", || async { node.network.is_ready().await }).await;
     node
-}
-
-async fn eventually<F: Future<Output = bool>>(what: &str, mut check: impl FnMut() -> F) {
-    for _ in 0..200 {
-        if check().await {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(25)).await;
-    }
-    panic!("never: {what}");
 }
 
 fn put_node(api: &Api, name: &str, ip: IpAddr, cidr: &str) {
@@ -87,7 +77,7 @@ fn put_service(api: &Api, name: &str, vip: &str, pods: &[&Pod]) {
 }
 
 async fn reaches(from: &NetNs, to: SocketAddr) {
-    eventually(&format!("an answer from {to}"), || async { ask_tcp(from, to).is_ok() }).await;
+    trial::until(&format!("an answer from {to}"), || async { ask_tcp(from, to).is_ok() }).await;
 }
 
 fn resolve(from: &NetNs, name: &str, kind: RecordType) -> Message {
@@ -108,7 +98,7 @@ fn addresses(message: &Message) -> Vec<String> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_nodes_on_one_machine() {
-    if !can_run() {
+    if !trial::is_root() {
         return;
     }
     let host = Host::new("192.0.2.1/24").await;
@@ -170,7 +160,7 @@ async fn two_nodes_on_one_machine() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_host_without_any_address_gets_one() {
-    if !can_run() {
+    if !trial::is_root() {
         return;
     }
     let netns = NetNs::anonymous().unwrap();
@@ -238,7 +228,7 @@ impl Drop for Unmount {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn machines_behind_a_router_use_vxlan() {
-    if !can_run() {
+    if !trial::is_root() {
         return;
     }
     // The "router" knows the two machines and nothing of pods.
@@ -263,7 +253,7 @@ async fn machines_behind_a_router_use_vxlan() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn dns_forwards_and_fails_fast() {
-    if !can_run() {
+    if !trial::is_root() {
         return;
     }
     let host = Host::new("192.0.2.1/24").await;

@@ -10,7 +10,7 @@ use crate::world::*;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn pods_of_one_node_reach_each_other_and_the_host() {
-    if !can_run() {
+    if !trial::is_root() {
         return;
     }
     let host = Host::new("192.0.2.1/24").await;
@@ -31,7 +31,7 @@ async fn pods_of_one_node_reach_each_other_and_the_host() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn addresses_survive_a_restart_and_dead_sandboxes_do_not() {
-    if !can_run() {
+    if !trial::is_root() {
         return;
     }
     let host = Host::new("192.0.2.1/24").await;
@@ -57,7 +57,7 @@ async fn addresses_survive_a_restart_and_dead_sandboxes_do_not() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn fifty_pods_at_once_get_fifty_addresses() {
-    if !can_run() {
+    if !trial::is_root() {
         return;
     }
     let host = Host::new("192.0.2.1/24").await;
@@ -88,7 +88,7 @@ async fn fifty_pods_at_once_get_fifty_addresses() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn host_ports_lead_to_their_pod_even_from_itself() {
-    if !can_run() {
+    if !trial::is_root() {
         return;
     }
     let host = Host::new("192.0.2.1/24").await;
@@ -107,7 +107,7 @@ async fn host_ports_lead_to_their_pod_even_from_itself() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_instances_live_side_by_side_and_leave_nothing() {
-    if !can_run() {
+    if !trial::is_root() {
         return;
     }
     let host = Host::new("192.0.2.1/24").await;

@@ -75,7 +75,7 @@ fn who_answers(from: &NetNs, vip: &str, port: u16, tries: usize) -> BTreeMap<Str
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_endpoint_of_1_5_and_50_is_reached() {
-    if !can_run() {
+    if !trial::is_root() {
         return;
     }
     let mut cluster = Cluster::new().await;
@@ -108,7 +108,7 @@ async fn every_endpoint_of_1_5_and_50_is_reached() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pod_reaches_itself_through_its_own_service() {
-    if !can_run() {
+    if !trial::is_root() {
         return;
     }
     let mut cluster = Cluster::new().await;
@@ -120,7 +120,7 @@ async fn a_pod_reaches_itself_through_its_own_service() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_endpoints_connections_are_refused_at_once() {
-    if !can_run() {
+    if !trial::is_root() {
         return;
     }
     let mut cluster = Cluster::new().await;
@@ -142,7 +142,7 @@ async fn without_endpoints_connections_are_refused_at_once() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn node_ports_and_load_balancers() {
-    if !can_run() {
+    if !trial::is_root() {
         return;
     }
     let mut cluster = Cluster::new().await;
@@ -195,7 +195,7 @@ async fn outside(host: &Host, address: &str) -> NetNs {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_sticks_to_its_endpoint_until_that_is_gone() {
-    if !can_run() {
+    if !trial::is_root() {
         return;
     }
     let mut cluster = Cluster::new().await;
@@ -222,7 +222,7 @@ async fn a_client_sticks_to_its_endpoint_until_that_is_gone() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn udp_clients_move_on_when_their_endpoint_is_gone() {
-    if !can_run() {
+    if !trial::is_root() {
         return;
     }
     let mut cluster = Cluster::new().await;
@@ -244,7 +244,7 @@ async fn udp_clients_move_on_when_their_endpoint_is_gone() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn ten_thousand_services_are_one_transaction_and_a_change_is_a_small_one() {
-    if !can_run() {
+    if !trial::is_root() {
         return;
     }
     let mut cluster = Cluster::new().await;
@@ -272,7 +272,7 @@ async fn ten_thousand_services_are_one_transaction_and_a_change_is_a_small_one()
 
 #[tokio::test(flavor = "multi_thread")]
 async fn ipv6_pods_and_services() {
-    if !can_run() {
+    if !trial::is_root() {
         return;
     }
     let host = Host::new("192.0.2.1/24").await;

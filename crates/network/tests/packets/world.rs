@@ -13,15 +13,6 @@ use network::{HostPort, Instance, Links, NetNs, NodeConfig, PodIdentity, PodNetw
 
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// Whether the test can run; says so when not.
-pub fn can_run() -> bool {
-    let root = nix::unistd::geteuid().is_root();
-    if !root {
-        println!("skipped: needs root");
-    }
-    root
-}
-
 /// A machine with one address on a network of its own.
 pub struct Host {
     pub netns: NetNs,

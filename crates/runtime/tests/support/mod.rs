@@ -54,8 +54,7 @@ pub struct Rig {
 impl Rig {
     /// None (said why) when the machine cannot run containers.
     pub async fn new() -> Option<Self> {
-        if !nix::unistd::geteuid().is_root() {
-            println!("skipped: needs root");
+        if !trial::is_root() {
             return None;
         }
         let Some(bytes) = tokio::task::spawn_blocking(guest).await.unwrap() else {
@@ -186,14 +185,8 @@ impl Rig {
     }
 
     pub async fn exited(&self, id: &str) -> ContainerStatus {
-        for _ in 0..1000 {
-            let status = self.status(id).await;
-            if status.state() == ContainerState::ContainerExited {
-                return status;
-            }
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-        panic!("container {id} does not exit");
+        let exited = async || Some(self.status(id).await).filter(|status| status.state() == ContainerState::ContainerExited);
+        trial::found(&format!("container {id} exits"), exited).await
     }
 
     pub async fn exec(&self, id: &str, args: &[&str]) -> (String, i32) {

@@ -478,12 +478,7 @@ async fn custom_resources_are_asked_about_in_other_versions() {
                  "versions": [version("v1", true), version("v2", false)]}});
     lab.cluster.ok("POST", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", &definition).await;
     let things = "/apis/g.io/v1/namespaces/default/things";
-    for _ in 0..100 {
-        if lab.cluster.get(things).await.code == 200 {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    trial::until("things are served", async || lab.cluster.get(things).await.code == 200).await;
     let rules = json!([{"operations": ["*"], "apiGroups": ["g.io"], "apiVersions": ["v2"], "resources": ["things"]}]);
     lab.configure(MUTATING, "w", vec![lab.hook("/add/hooked", json!({"rules": rules}))]).await;
     let thing = json!({"apiVersion": "g.io/v1", "kind": "Thing", "metadata": {"name": "t"}});
@@ -499,14 +494,6 @@ async fn custom_resources_are_asked_about_in_other_versions() {
     assert_eq!((&registered["spec"]["groupPriorityMinimum"], &registered["spec"]["versionPriority"]), (&json!(1000), &json!(100)));
     lab.remove(MUTATING, "w").await;
     lab.cluster.ok("DELETE", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/things.g.io", &Value::Null).await;
-    let mut left = 200;
-    for _ in 0..100 {
-        left = lab.cluster.get(path).await.code;
-        if left == 404 {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    assert_eq!(left, 404, "its APIService goes with it");
+    trial::until("its APIService goes with it", async || lab.cluster.get(path).await.code == 404).await;
     lab.cluster.end().await;
 }

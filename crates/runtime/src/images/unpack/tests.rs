@@ -2,14 +2,6 @@
 
 use super::*;
 
-fn root() -> bool {
-    let root = rustix::process::geteuid().is_root();
-    if !root {
-        println!("skipped: needs root");
-    }
-    root
-}
-
 /// An entry: type, name, link target or contents.
 fn tar(entries: &[(EntryType, &str, &str)]) -> Vec<u8> {
     let mut builder = tar::Builder::new(Vec::new());
@@ -46,7 +38,7 @@ use EntryType::{Block, Char, Directory, Link, Regular, Symlink};
 
 #[test]
 fn hostile_names_and_links_never_leave_the_root() {
-    if !root() {
+    if !trial::is_root() {
         return;
     }
     let canary = tempfile::tempdir().unwrap();
@@ -73,7 +65,7 @@ fn hostile_names_and_links_never_leave_the_root() {
 
 #[test]
 fn later_entries_replace_earlier_ones() {
-    if !root() {
+    if !trial::is_root() {
         return;
     }
     let (dir, outcome) = try_unpack(
@@ -86,7 +78,7 @@ fn later_entries_replace_earlier_ones() {
 
 #[test]
 fn links_of_lower_layers_are_followed_and_whiteouts_converted() {
-    if !root() {
+    if !trial::is_root() {
         return;
     }
     use std::os::unix::fs::FileTypeExt;
