@@ -197,7 +197,7 @@ fn applies(subject: &Subject, user: &User, binding_namespace: &str) -> bool {
     }
 }
 
-/// Whether an aggregated ClusterRole takes in the rules of another. Only `matchLabels` and simple expressions occur upstream.
+/// Whether an aggregated ClusterRole takes in the rules of another.
 fn aggregates(role: &Value, other: &Value) -> bool {
     if machinery::object::name(role) == machinery::object::name(other) {
         return false;
@@ -207,25 +207,7 @@ fn aggregates(role: &Value, other: &Value) -> bool {
 }
 
 fn selects(selector: &Value, other: &Value) -> bool {
-    let label = |key: &str| machinery::object::labels(other).find(|(k, _)| *k == key).map(|(_, v)| v);
-    let equal = selector.get("matchLabels").and_then(Value::as_object);
-    let equal = equal.into_iter().flatten().all(|(k, v)| label(k) == v.as_str());
-    let expressions = selector.get("matchExpressions").and_then(Value::as_array);
-    equal
-        && expressions.into_iter().flatten().all(|e| {
-            let have = label(machinery::object::str_at(e, "key"));
-            let listed = || {
-                let values = e.get("values").and_then(Value::as_array);
-                values.into_iter().flatten().any(|v| have.is_some() && v.as_str() == have)
-            };
-            match machinery::object::str_at(e, "operator") {
-                "In" => listed(),
-                "NotIn" => !listed(),
-                "Exists" => have.is_some(),
-                "DoesNotExist" => have.is_none(),
-                _ => false,
-            }
-        })
+    machinery::labels::from_label_selector(Some(selector)).is_ok_and(|selector| selector.matches_object(other))
 }
 
 #[cfg(test)]
