@@ -85,6 +85,10 @@ fn long_lists_are_judged_in_time() {
     for (kind, path, fields) in [
         ("Service", "/spec/ports", &["name", "port"][..]),
         ("Pod", "/spec/volumes", &["name"]),
+        ("Pod", "/spec/containers", &["name"]),
+        ("Pod", "/spec/containers/0/volumeMounts", &["name", "mountPath"]),
+        ("Pod", "/spec/containers/0/resources/claims", &["name"]),
+        ("Pod", "/spec/topologySpreadConstraints", &["topologyKey"]),
         ("Pod", "/spec/schedulingGates", &["name"]),
         ("Pod", "/spec/resourceClaims", &["name"]),
         ("Pod", "/spec/hostAliases", &["ip"]),
@@ -101,6 +105,10 @@ fn long_lists_are_judged_in_time() {
     ] {
         let row = kinds::table::table().resources().iter().find(|row| row.kind == kind).unwrap();
         let mut object = json!({"metadata": {"name": "a"}, "spec": {}, "status": {}});
+        if path.contains("/containers/") {
+            let volumes: Vec<Value> = (0..30_000).map(|i| json!({"name": format!("v{i}"), "emptyDir": {}})).collect();
+            object["spec"] = json!({"containers": [{"name": "c", "resources": {}}], "volumes": volumes, "resourceClaims": long(&["name"])});
+        }
         let (parent, field) = path.rsplit_once('/').unwrap();
         object.pointer_mut(parent).unwrap()[field] = long(fields);
         let ctx = Context { version: row.version.clone(), ..Context::default() };

@@ -127,7 +127,7 @@ impl Strategy for RuntimeClasses {
         }
         if let Some(overhead) = opt(object, "overhead").filter(|o| map(o, "podFixed").is_some()) {
             let limits = json!({ "limits": overhead["podFixed"] });
-            resources::requirements(&limits, false, &[], &Path::new("overhead"), &mut e);
+            resources::requirements(&limits, false, &std::collections::BTreeSet::new(), &Path::new("overhead"), &mut e);
         }
         if let Some(v) = opt(object, "scheduling") {
             let p = Path::new("scheduling");

@@ -3,6 +3,8 @@
 pub mod env;
 mod mounts;
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use machinery::field::{Error, ErrorList, Path};
 use machinery::names;
 use serde_json::{Value, json};
@@ -10,16 +12,18 @@ use serde_json::{Value, json};
 use super::probes::{Kind, lifecycle, probe};
 use super::rules::{Seen, dns_label, named, one_of, port};
 use super::tree::{has, int0, is_empty, list, opt, opt_s, s};
+use super::volume::Mountable;
 use super::{resources, security};
 
 /// What containers need to know of their pod.
 pub struct Pod<'a> {
     pub spec: &'a Value,
+    pub volumes: BTreeMap<&'a str, Mountable>,
     pub restart_policy: &'a str,
     pub os: &'a str,
     pub grace_seconds: i64,
     pub host_users: bool,
-    pub claims: Vec<&'a str>,
+    pub claims: BTreeSet<&'a str>,
     /// A pod itself, not a template of one.
     pub alone: bool,
 }
@@ -42,8 +46,8 @@ fn shared(c: &Value, pod: &Pod<'_>, p: &Path<'_>, e: &mut ErrorList) {
     ports(c, p, e);
     env::env(c, p, e);
     env::env_from(c, p, e);
-    mounts::mounts(c, pod.spec, p, e);
-    mounts::devices(c, pod.spec, p, e);
+    mounts::mounts(c, &pod.volumes, p, e);
+    mounts::devices(c, &pod.volumes, p, e);
     match s(c, "imagePullPolicy") {
         "" => e.push(Error::required(&p.child("imagePullPolicy"), "")),
         policy => one_of(&p.child("imagePullPolicy"), policy, &["Always", "IfNotPresent", "Never"], e),
@@ -146,7 +150,7 @@ fn probes(c: &Value, pod: &Pod<'_>, p: &Path<'_>, e: &mut ErrorList) {
 }
 
 /// `spec.containers`
-pub fn regular<'a>(pod: &Pod<'a>, p: &Path<'_>, names: &mut Vec<&'a str>, e: &mut ErrorList) {
+pub fn regular<'a>(pod: &Pod<'a>, p: &Path<'_>, names: &mut BTreeSet<&'a str>, e: &mut ErrorList) {
     let at = p.child("containers");
     let containers = list(pod.spec, "containers");
     if containers.is_empty() {
@@ -163,17 +167,17 @@ pub fn regular<'a>(pod: &Pod<'a>, p: &Path<'_>, names: &mut Vec<&'a str>, e: &mu
 }
 
 /// Two without a name are of one name, too, unless they are init containers.
-fn unique_name<'a>(c: &'a Value, init: bool, names: &mut Vec<&'a str>, p: &Path<'_>, e: &mut ErrorList) {
+fn unique_name<'a>(c: &'a Value, init: bool, names: &mut BTreeSet<&'a str>, p: &Path<'_>, e: &mut ErrorList) {
     let name = s(c, "name");
-    if names.contains(&name) {
+    if names.contains(name) {
         e.push(Error::duplicate(&p.child("name"), &json!(name)));
     } else if !init || !name.is_empty() {
-        names.push(name);
+        names.insert(name);
     }
 }
 
 /// `spec.initContainers`; those that restart always are sidecars and may have probes.
-pub fn init<'a>(pod: &Pod<'a>, p: &Path<'_>, names: &mut Vec<&'a str>, e: &mut ErrorList) {
+pub fn init<'a>(pod: &Pod<'a>, p: &Path<'_>, names: &mut BTreeSet<&'a str>, e: &mut ErrorList) {
     let at = p.child("initContainers");
     for (i, c) in list(pod.spec, "initContainers").iter().enumerate() {
         let at = at.index(i);
@@ -216,16 +220,16 @@ const NOT_EPHEMERAL: [&str; 9] = [
 const EPHEMERAL_TEXT: &str = "cannot be set for an Ephemeral Container";
 
 /// `spec.ephemeralContainers`
-pub fn ephemeral<'a>(pod: &Pod<'a>, p: &Path<'_>, names: &mut Vec<&'a str>, e: &mut ErrorList) {
+pub fn ephemeral<'a>(pod: &Pod<'a>, p: &Path<'_>, names: &mut BTreeSet<&'a str>, e: &mut ErrorList) {
     let at = p.child("ephemeralContainers");
-    let others: Vec<&str> = names.clone();
+    let others = names.clone();
     for (i, c) in list(pod.spec, "ephemeralContainers").iter().enumerate() {
         let at = at.index(i);
         shared(c, pod, &at, e);
         trimmed_image(c, &at, e);
         unique_name(c, false, names, &at, e);
         let target = s(c, "targetContainerName");
-        if !target.is_empty() && !others.contains(&target) {
+        if !target.is_empty() && !others.contains(target) {
             e.push(Error::not_found(&at.child("targetContainerName"), &json!(target)));
         }
         for key in NOT_EPHEMERAL {

@@ -1,5 +1,7 @@
 //! `ValidatePodSpec`: the spec of a pod, alone or in a template. Order is upstream's, because clients see it.
 
+use std::collections::BTreeSet;
+
 use machinery::field::{Error, ErrorList, Path};
 use machinery::names_net;
 use serde_json::{Value, json};
@@ -18,6 +20,7 @@ pub fn pod_spec(spec: &Value, meta: &Value, alone: bool, p: &Path<'_>, e: &mut E
     resource_claims(spec, meta, alone, p, e);
     let pod = Pod {
         spec,
+        volumes: volume::mountable(spec),
         restart_policy: s(spec, "restartPolicy"),
         os: opt(spec, "os").map_or("", |os| s(os, "name")),
         grace_seconds: int(spec, "terminationGracePeriodSeconds").unwrap_or(0),
@@ -25,7 +28,7 @@ pub fn pod_spec(spec: &Value, meta: &Value, alone: bool, p: &Path<'_>, e: &mut E
         claims: list(spec, "resourceClaims").iter().map(|c| s(c, "name")).collect(),
         alone,
     };
-    let mut names = Vec::new();
+    let mut names = BTreeSet::new();
     container::regular(&pod, p, &mut names, e);
     container::init(&pod, p, &mut names, e);
     container::ephemeral(&pod, p, &mut names, e);
@@ -89,7 +92,7 @@ fn rest(spec: &Value, p: &Path<'_>, e: &mut ErrorList) {
     if map(spec, "overhead").is_some() {
         // Judged as the limits of a container, under that name.
         let limits = json!({ "limits": spec["overhead"] });
-        resources::requirements(&limits, false, &[], &p.child("overhead"), e);
+        resources::requirements(&limits, false, &BTreeSet::new(), &p.child("overhead"), e);
     }
     os::os(spec, p, e);
 }

@@ -116,7 +116,7 @@ pub fn overcommit_allowed(name: &str) -> bool {
 }
 
 /// Requirements of a container, or of a pod (`pod`).
-pub fn requirements(v: &Value, pod: bool, claims_of_pod: &[&str], p: &Path<'_>, e: &mut ErrorList) {
+pub fn requirements(v: &Value, pod: bool, claims_of_pod: &BTreeSet<&str>, p: &Path<'_>, e: &mut ErrorList) {
     let (limits_at, requests_at) = (p.child("limits"), p.child("requests"));
     let mut huge_pages = false;
     let mut cpu_or_memory = false;
@@ -171,7 +171,11 @@ fn whole_pages(name: &str, q: Quantity, p: &Path<'_>, e: &mut ErrorList) {
     }
 }
 
-fn claims(v: &Value, claims_of_pod: &[&str], p: &Path<'_>, e: &mut ErrorList) {
+/// An error lists what would have been right: so many names, and no more than one of them once there are many errors.
+const LISTED_MAX: usize = 256;
+const LISTING_ERRORS_MAX: usize = 1000;
+
+fn claims(v: &Value, claims_of_pod: &BTreeSet<&str>, p: &Path<'_>, e: &mut ErrorList) {
     let mut seen = BTreeSet::new();
     for (i, claim) in list(v, "claims").iter().enumerate() {
         let (at, name, request) = (p.index(i), s(claim, "name"), s(claim, "request"));
@@ -180,11 +184,10 @@ fn claims(v: &Value, claims_of_pod: &[&str], p: &Path<'_>, e: &mut ErrorList) {
             continue;
         }
         claim_once((name, request), &mut seen, &at, e);
-        if !claims_of_pod.contains(&name) {
+        if !claims_of_pod.contains(name) {
             let mut error = Error::not_found(&at, &json!(name));
-            let mut known: Vec<&str> = claims_of_pod.iter().copied().filter(|name| !name.is_empty()).collect();
-            known.sort_unstable();
-            known.dedup();
+            let names = claims_of_pod.iter().copied().filter(|name| !name.is_empty());
+            let known: Vec<&str> = names.take(if e.len() < LISTING_ERRORS_MAX { LISTED_MAX } else { 1 }).collect();
             error.detail = if known.is_empty() {
                 "must be one of the names in pod.spec.resourceClaims which is empty".to_owned()
             } else {
@@ -216,7 +219,7 @@ fn claim_once<'a>(key: (&'a str, &'a str), seen: &mut BTreeSet<(&'a str, &'a str
 }
 
 /// `spec.resources`: requirements of the pod as a whole.
-pub fn pod_level(spec: &Value, claims_of_pod: &[&str], p: &Path<'_>, e: &mut ErrorList) {
+pub fn pod_level(spec: &Value, claims_of_pod: &BTreeSet<&str>, p: &Path<'_>, e: &mut ErrorList) {
     let Some(v) = opt(spec, "resources") else { return };
     let p = p.child("resources");
     if opt(spec, "os").is_some_and(|os| s(os, "name") == "windows") {

@@ -1,5 +1,7 @@
 //! Tolerations, taints, topology spread and scheduling gates.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use machinery::field::{Error, ErrorList, Path};
 use machinery::names;
 use serde_json::{Value, json};
@@ -57,6 +59,7 @@ fn toleration(t: &Value, p: &Path<'_>, e: &mut ErrorList) {
 pub fn topology_spread(spec: &Value, p: &Path<'_>, e: &mut ErrorList) {
     let at = p.child("topologySpreadConstraints");
     let all = list(spec, "topologySpreadConstraints");
+    let last: BTreeMap<_, usize> = all.iter().enumerate().map(|(i, c)| ((s(c, "topologyKey"), s(c, "whenUnsatisfiable")), i)).collect();
     for (i, c) in all.iter().enumerate() {
         let p = at.index(i);
         if int0(c, "maxSkew") <= 0 {
@@ -67,7 +70,8 @@ pub fn topology_spread(spec: &Value, p: &Path<'_>, e: &mut ErrorList) {
             e.push(Error::required(&p.child("topologyKey"), "can not be empty"));
         }
         one_of(&p.child("whenUnsatisfiable"), when, &["DoNotSchedule", "ScheduleAnyway"], e);
-        if all[i + 1..].iter().any(|other| s(other, "topologyKey") == key && s(other, "whenUnsatisfiable") == when) {
+        // The earlier ones of equals are refused.
+        if last.get(&(key, when)).is_some_and(|last| *last > i) {
             e.push(Error::duplicate(&p.child("{topologyKey, whenUnsatisfiable}"), &json!(format!("{{{key}, {when}}}"))));
         }
         min_domains(c, when, &p.child("minDomains"), e);
@@ -107,20 +111,19 @@ pub fn label_keys(v: &Value, p: &Path<'_>, e: &mut ErrorList) {
         }
     }
     if let Some(selector) = selector {
-        let mut seen: Vec<&str> = super::tree::entries(selector, "matchLabels").map(|(key, _)| key.as_str()).collect();
+        let mut seen: BTreeSet<&str> = super::tree::entries(selector, "matchLabels").map(|(key, _)| key.as_str()).collect();
+        let last: BTreeMap<&str, usize> = strings(v, "matchLabelKeys").enumerate().map(|(i, key)| (key, i)).collect();
         for key in list(selector, "matchExpressions").iter().map(|expression| s(expression, "key")) {
             // Upstream leaves the name of the list out of this path.
-            if let Some(i) =
-                strings(v, "matchLabelKeys").collect::<Vec<_>>().iter().rposition(|k| *k == key).filter(|_| seen.contains(&key))
-            {
-                e.push(Error::invalid_str(&p.index(i), key, "exists in both matchLabelKeys and labelSelector"));
+            if let Some(i) = last.get(key).filter(|_| seen.contains(key)) {
+                e.push(Error::invalid_str(&p.index(*i), key, "exists in both matchLabelKeys and labelSelector"));
             }
-            seen.push(key);
+            seen.insert(key);
         }
     }
-    let at = p.child("matchLabelKeys");
+    let (at, others) = (p.child("matchLabelKeys"), strings(v, "mismatchLabelKeys").collect::<BTreeSet<_>>());
     for (i, key) in strings(v, "matchLabelKeys").enumerate() {
-        if strings(v, "mismatchLabelKeys").any(|other| other == key) {
+        if others.contains(key) {
             e.push(Error::invalid_str(&at.index(i), key, "exists in both matchLabelKeys and mismatchLabelKeys"));
         }
     }

@@ -5,6 +5,8 @@ pub mod claim;
 pub mod files;
 pub mod source;
 
+use std::collections::BTreeMap;
+
 use machinery::field::{Error, ErrorList, Path};
 use serde_json::{Value, json};
 
@@ -137,17 +139,20 @@ pub enum Mountable {
     Other,
 }
 
-/// The volume of a name in a pod spec, and what it is.
-pub fn find(spec: &Value, name: &str) -> Option<Mountable> {
-    // Upstream forgets volumes that are wrong.
-    let volume = list(spec, "volumes").iter().find(|v| s(v, "name") == name && is_sound(v))?;
-    Some(if has(volume, "persistentVolumeClaim") || has(volume, "ephemeral") {
-        Mountable::Claim
-    } else if has(volume, "image") {
-        Mountable::Image
-    } else {
-        Mountable::Other
-    })
+/// The volumes of a pod spec by name, and what they are. Upstream forgets those that are wrong.
+pub fn mountable(spec: &Value) -> BTreeMap<&str, Mountable> {
+    let mut out = BTreeMap::new();
+    for volume in list(spec, "volumes").iter().filter(|volume| is_sound(volume)) {
+        let kind = if has(volume, "persistentVolumeClaim") || has(volume, "ephemeral") {
+            Mountable::Claim
+        } else if has(volume, "image") {
+            Mountable::Image
+        } else {
+            Mountable::Other
+        };
+        out.entry(s(volume, "name")).or_insert(kind);
+    }
+    out
 }
 
 fn is_sound(volume: &Value) -> bool {

@@ -1,22 +1,29 @@
 //! Volume mounts and block devices of a container.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use machinery::field::{Error, ErrorList, Path};
 use serde_json::{Value, json};
 
 use super::super::rules::{Seen, one_of};
 use super::super::tree::{flag, list, opt, opt_s, s};
-use super::super::volume::{Mountable, find, local_path, no_back_steps};
+use super::super::volume::{Mountable, local_path, no_back_steps};
 
-pub fn mounts(c: &Value, spec: &Value, p: &Path<'_>, e: &mut ErrorList) {
+fn texts<'a>(c: &'a Value, list_key: &str, key: &str) -> BTreeSet<&'a str> {
+    list(c, list_key).iter().map(|item| s(item, key)).collect()
+}
+
+pub fn mounts(c: &Value, volumes: &BTreeMap<&str, Mountable>, p: &Path<'_>, e: &mut ErrorList) {
     let all = p.child("volumeMounts");
     let mut paths = Seen::default();
+    let (device_names, device_paths) = (texts(c, "volumeDevices", "name"), texts(c, "volumeDevices", "devicePath"));
     for (i, mount) in list(c, "volumeMounts").iter().enumerate() {
         let at = all.index(i);
         let (name, path) = (s(mount, "name"), s(mount, "mountPath"));
         if name.is_empty() {
             e.push(Error::required(&at.child("name"), ""));
         }
-        if find(spec, name).is_none() {
+        if !volumes.contains_key(name) {
             e.push(Error::not_found(&at.child("name"), &json!(name)));
         }
         if path.is_empty() {
@@ -25,10 +32,10 @@ pub fn mounts(c: &Value, spec: &Value, p: &Path<'_>, e: &mut ErrorList) {
         if paths.again(path) {
             e.push(Error::invalid_str(&at.child("mountPath"), path, "must be unique"));
         }
-        if list(c, "volumeDevices").iter().any(|d| s(d, "name") == name) {
+        if device_names.contains(name) {
             e.push(Error::invalid_str(&at.child("name"), name, "must not already exist in volumeDevices"));
         }
-        if list(c, "volumeDevices").iter().any(|d| s(d, "devicePath") == path) {
+        if device_paths.contains(path) {
             e.push(Error::invalid_str(&at.child("mountPath"), path, "must not already exist as a path in volumeDevices"));
         }
         sub_paths(mount, &all, &at, e);
@@ -77,14 +84,15 @@ fn recursive(mount: &Value, all: &Path<'_>, e: &mut ErrorList) {
     }
 }
 
-pub fn devices(c: &Value, spec: &Value, p: &Path<'_>, e: &mut ErrorList) {
+pub fn devices(c: &Value, volumes: &BTreeMap<&str, Mountable>, p: &Path<'_>, e: &mut ErrorList) {
     let at = p.child("volumeDevices");
     let devices = list(c, "volumeDevices");
     let (mut names, mut paths) = (Seen::default(), Seen::default());
+    let (mount_names, mount_paths) = (texts(c, "volumeMounts", "name"), texts(c, "volumeMounts", "mountPath"));
     for (i, device) in devices.iter().enumerate() {
         let at = at.index(i);
         let (name, path) = (s(device, "name"), s(device, "devicePath"));
-        let found = find(spec, name);
+        let found = volumes.get(name);
         if name.is_empty() {
             e.push(Error::required(&at.child("name"), ""));
         }
@@ -110,10 +118,10 @@ pub fn devices(c: &Value, spec: &Value, p: &Path<'_>, e: &mut ErrorList) {
         if !steps.is_empty() {
             e.push(Error::invalid_str(&at.child("devicePath"), path, "can not contain backsteps ('..')"));
         }
-        if list(c, "volumeMounts").iter().any(|m| s(m, "name") == name) {
+        if mount_names.contains(name) {
             e.push(Error::invalid_str(&at.child("name"), name, "must not already exist in volumeMounts"));
         }
-        if list(c, "volumeMounts").iter().any(|m| s(m, "mountPath") == path) {
+        if mount_paths.contains(path) {
             e.push(Error::invalid_str(&at.child("devicePath"), path, "must not already exist as a path in volumeMounts"));
         }
     }
