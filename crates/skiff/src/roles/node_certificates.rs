@@ -60,14 +60,19 @@ impl Flags {
     pub async fn first(&self, kubeconfig: &Path, node: &str, cancel: &CancellationToken) -> Result<()> {
         let Some(bootstrap) = &self.bootstrap_kubeconfig else { return Ok(()) };
         let wanted = Wanted::first(&self.cert_dir, node);
-        let good = validity(&wanted.file).is_some_and(|(_, to)| to > now());
-        if kubeconfig.exists() && (good || !names(kubeconfig, &wanted.file)) {
-            return Ok(());
-        }
-        if !good {
-            let client = client::from_kubeconfig_named(bootstrap, "kubelet").await?;
-            if !wanted.get(&client, cancel).await {
-                bail!("stopped before there was a certificate");
+        let known = match std::fs::read_to_string(kubeconfig) {
+            Ok(text) => Some(text),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+            Err(error) => return Err(error).with_context(|| format!("reading {}", kubeconfig.display())),
+        };
+        match lacking(known.as_deref(), &wanted.file, validity(&wanted.file), now()) {
+            Lacking::Nothing => return Ok(()),
+            Lacking::Kubeconfig => {}
+            Lacking::Certificate => {
+                let client = client::from_kubeconfig_named(bootstrap, "kubelet").await?;
+                if !wanted.get(&client, cancel).await {
+                    bail!("stopped before there was a certificate");
+                }
             }
         }
         let text = std::fs::read(bootstrap).with_context(|| format!("reading {}", bootstrap.display()))?;
@@ -121,9 +126,24 @@ impl Flags {
     }
 }
 
-/// Whether a kubeconfig uses this file.
-fn names(kubeconfig: &Path, file: &Path) -> bool {
-    std::fs::read_to_string(kubeconfig).is_ok_and(|text| text.contains(&*file.to_string_lossy()))
+/// What a kubelet lacks to speak to the API server.
+#[derive(Debug, PartialEq, Eq)]
+enum Lacking {
+    Nothing,
+    Kubeconfig,
+    Certificate,
+}
+
+/// From its kubeconfig's text, if there is one, and from when to when the certificate in a file is good.
+fn lacking(kubeconfig: Option<&str>, file: &Path, validity: Option<(i64, i64)>, now: i64) -> Lacking {
+    let good = validity.is_some_and(|(_, to)| to > now);
+    match kubeconfig {
+        // Somebody gave it other credentials.
+        Some(text) if !text.contains(&*file.to_string_lossy()) => Lacking::Nothing,
+        Some(_) if good => Lacking::Nothing,
+        None if good => Lacking::Kubeconfig,
+        Some(_) | None => Lacking::Certificate,
+    }
 }
 
 /// The same server, with the certificate in place of whoever was named.
@@ -154,6 +174,24 @@ mod tests {
         }
         assert_eq!(until_renewal(&file, to - 1, 0.5), RENEW_AFTER_MIN, "late, but never over and over");
         assert_eq!(until_renewal(&file, to, 0.5), Duration::ZERO, "it has ended");
+    }
+
+    #[test]
+    fn a_certificate_is_asked_for_where_there_is_none_that_is_good() {
+        let file = Path::new("/pki/c.pem");
+        let (own, others) = (Some("client-key: /pki/c.pem"), Some("client-key-data: eA=="));
+        for (kubeconfig, validity, lacks) in [
+            (None, None, Lacking::Certificate),
+            (None, Some((0, 50)), Lacking::Certificate),
+            (None, Some((0, 150)), Lacking::Kubeconfig),
+            (own, Some((0, 150)), Lacking::Nothing),
+            (own, Some((0, 100)), Lacking::Certificate),
+            (own, None, Lacking::Certificate),
+            (others, None, Lacking::Nothing),
+            (others, Some((0, 50)), Lacking::Nothing),
+        ] {
+            assert_eq!(lacking(kubeconfig, file, validity, 100), lacks, "{kubeconfig:?} {validity:?}");
+        }
     }
 
     #[test]
