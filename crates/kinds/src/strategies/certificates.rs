@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::workload::keep_status;
 use crate::columns::{age, name};
-use crate::strategy::{Context, Strategy};
+use crate::strategy::{Context, MetaRules, Strategy};
 use crate::validate::pem;
 use crate::validate::rules::{Seen, one_of};
 use crate::validate::tree::{at, has, int, is_empty, keep, list, list_mut, opt, remove, s, set, strings};
@@ -48,6 +48,10 @@ struct KeepSpec {
 }
 
 impl Strategy for KeepSpec {
+    fn meta_rules(&self) -> MetaRules {
+        MetaRules { create_on_update: true, ..MetaRules::default() }
+    }
+
     fn prepare_for_update(&self, ctx: &Context, new: &mut Value, old: &Value) {
         keep(new, old, "spec");
         let before = opt(old, "status").cloned().unwrap_or_else(|| json!({}));
@@ -203,6 +207,10 @@ fn conditions(all: &[Value], before: &[Value], p: &Path<'_>, e: &mut ErrorList) 
 }
 
 impl Strategy for CertificateSigningRequests {
+    fn meta_rules(&self) -> MetaRules {
+        MetaRules { create_on_update: true, ..MetaRules::default() }
+    }
+
     fn prepare_for_create(&self, ctx: &Context, object: &mut Value) {
         set(object, "status", json!({}));
         if let Some(v) = object.get_mut("spec").filter(|v| v.is_object()) {

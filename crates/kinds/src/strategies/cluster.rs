@@ -116,7 +116,7 @@ impl Strategy for RuntimeClasses {
     }
 
     fn meta_rules(&self) -> MetaRules {
-        MetaRules { kube_finalizers: false, ..MetaRules::default() }
+        MetaRules { kube_finalizers: false, create_on_update: true, ..MetaRules::default() }
     }
 
     fn validate(&self, _ctx: &Context, object: &Value) -> ErrorList {
@@ -330,7 +330,7 @@ impl Strategy for LimitRanges {
     }
 
     fn meta_rules(&self) -> MetaRules {
-        MetaRules { update_again: false, ..MetaRules::default() }
+        MetaRules { update_again: false, create_on_update: true, ..MetaRules::default() }
     }
 
     fn default(&self, _ctx: &Context, object: &mut Value) {

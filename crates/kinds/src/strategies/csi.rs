@@ -120,7 +120,7 @@ pub struct CsiNodes;
 
 impl Strategy for CsiNodes {
     fn meta_rules(&self) -> MetaRules {
-        MetaRules { update_again: false, ..MetaRules::default() }
+        MetaRules { update_again: false, create_on_update: true, ..MetaRules::default() }
     }
 
     fn validate(&self, _ctx: &Context, object: &Value) -> ErrorList {
@@ -192,6 +192,10 @@ fn at_count(driver: &Value) -> Option<i64> {
 pub struct CsiStorageCapacities;
 
 impl Strategy for CsiStorageCapacities {
+    fn meta_rules(&self) -> MetaRules {
+        MetaRules { create_on_update: true, ..MetaRules::default() }
+    }
+
     fn validate(&self, _ctx: &Context, object: &Value) -> ErrorList {
         let mut e = ErrorList::new();
         label_selector_root(object, &mut e);
@@ -250,7 +254,7 @@ pub struct VolumeAttachments;
 
 impl Strategy for VolumeAttachments {
     fn meta_rules(&self) -> MetaRules {
-        MetaRules { update_again: false, ..MetaRules::default() }
+        MetaRules { update_again: false, create_on_update: true, ..MetaRules::default() }
     }
 
     fn prepare_for_create(&self, _ctx: &Context, object: &mut Value) {

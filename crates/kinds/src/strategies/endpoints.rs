@@ -135,7 +135,7 @@ pub struct EndpointSlices;
 
 impl Strategy for EndpointSlices {
     fn meta_rules(&self) -> crate::strategy::MetaRules {
-        crate::strategy::MetaRules { update_again: false, ..Default::default() }
+        crate::strategy::MetaRules { update_again: false, create_on_update: true, ..Default::default() }
     }
 
     fn warnings(&self, _ctx: &Context, new: &Value, _old: Option<&Value>) -> Vec<String> {

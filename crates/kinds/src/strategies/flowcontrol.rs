@@ -23,6 +23,10 @@ const EXEMPT: &str = "exempt";
 pub struct FlowSchemas;
 
 impl Strategy for FlowSchemas {
+    fn meta_rules(&self) -> MetaRules {
+        MetaRules { update_again: false, create_on_update: true, ..MetaRules::default() }
+    }
+
     fn prepare_for_create(&self, _ctx: &Context, object: &mut Value) {
         reset_status(object, "flowcontrol.v1.FlowSchemaStatus");
     }
@@ -255,7 +259,7 @@ impl Strategy for PriorityLevelConfigurations {
     }
 
     fn meta_rules(&self) -> MetaRules {
-        MetaRules { update_again: false, ..MetaRules::default() }
+        MetaRules { update_again: false, create_on_update: true, ..MetaRules::default() }
     }
 
     fn validate(&self, _ctx: &Context, object: &Value) -> ErrorList {

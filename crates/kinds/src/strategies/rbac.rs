@@ -5,7 +5,7 @@ use machinery::names;
 use serde_json::{Value, json};
 
 use crate::columns::{age, name};
-use crate::strategy::{Context, Strategy};
+use crate::strategy::{Context, MetaRules, Strategy};
 use crate::validate::go;
 use crate::validate::rules::{dns_subdomain, named, one_of};
 use crate::validate::selector::label_selector;
@@ -20,6 +20,10 @@ pub struct Roles {
 }
 
 impl Strategy for Roles {
+    fn meta_rules(&self) -> MetaRules {
+        MetaRules { create_on_update: true, ..MetaRules::default() }
+    }
+
     fn validate(&self, _ctx: &Context, object: &Value) -> ErrorList {
         let (mut e, p) = (ErrorList::new(), Path::new("rules"));
         for (i, rule) in list(object, "rules").iter().enumerate() {
@@ -76,6 +80,10 @@ pub struct Bindings {
 }
 
 impl Strategy for Bindings {
+    fn meta_rules(&self) -> MetaRules {
+        MetaRules { create_on_update: true, ..MetaRules::default() }
+    }
+
     fn default(&self, _ctx: &Context, object: &mut Value) {
         if let Some(role) = object.get_mut("roleRef").filter(|r| r.is_object()) {
             set_default(role, "apiGroup", GROUP);

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::workload::{StatusOnly, keep_status};
 use crate::columns::{age, name};
-use crate::strategy::{Context, Strategy};
+use crate::strategy::{Context, MetaRules, Strategy};
 use crate::validate::conditions::conditions;
 use crate::validate::devices::{
     at_most, binding_conditions, claim, configuration, driver_name, no_repeats, pool_name, raw_object, request_name_ref, request_names,
@@ -25,6 +25,10 @@ const LIST_MAX: usize = 32;
 pub struct DeviceClasses;
 
 impl Strategy for DeviceClasses {
+    fn meta_rules(&self) -> MetaRules {
+        MetaRules { create_on_update: true, ..MetaRules::default() }
+    }
+
     fn validate(&self, _ctx: &Context, object: &Value) -> ErrorList {
         let (mut e, empty, p) = (ErrorList::new(), json!({}), Path::new("spec"));
         let v = opt(object, "spec").unwrap_or(&empty);
@@ -109,6 +113,10 @@ impl Strategy for ClaimStatus {
 }
 
 impl Strategy for ResourceClaims {
+    fn meta_rules(&self) -> MetaRules {
+        MetaRules { create_on_update: true, ..MetaRules::default() }
+    }
+
     fn default(&self, _ctx: &Context, object: &mut Value) {
         default_counts(object.pointer_mut("/spec/devices"));
     }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::workload::{StatusOnly, keep_status};
 use crate::columns::{age, name};
-use crate::strategy::{Context, Strategy};
+use crate::strategy::{Context, MetaRules, Strategy};
 use crate::validate::equal::semantic;
 use crate::validate::go;
 use crate::validate::rules::{IMMUTABLE, Seen, dns_subdomain, named, one_of, qualified, required, resource_entries};
@@ -206,8 +206,8 @@ impl Strategy for VolumeStatus {
 }
 
 impl Strategy for PersistentVolumes {
-    fn meta_rules(&self) -> crate::strategy::MetaRules {
-        crate::strategy::MetaRules { update_again: false, ..Default::default() }
+    fn meta_rules(&self) -> MetaRules {
+        MetaRules { update_again: false, ..Default::default() }
     }
 
     fn warnings(&self, _ctx: &Context, new: &Value, _old: Option<&Value>) -> Vec<String> {
@@ -304,6 +304,10 @@ pub(super) fn modes(v: &Value) -> String {
 pub struct StorageClasses;
 
 impl Strategy for StorageClasses {
+    fn meta_rules(&self) -> MetaRules {
+        MetaRules { create_on_update: true, ..MetaRules::default() }
+    }
+
     fn warnings(&self, _ctx: &Context, new: &Value, _old: Option<&Value>) -> Vec<String> {
         crate::warnings::topologies(new)
     }
@@ -437,6 +441,10 @@ fn meaning(term: &Value) -> BTreeMap<&str, BTreeSet<&str>> {
 pub struct VolumeAttributesClasses;
 
 impl Strategy for VolumeAttributesClasses {
+    fn meta_rules(&self) -> MetaRules {
+        MetaRules { create_on_update: true, ..MetaRules::default() }
+    }
+
     fn validate(&self, _ctx: &Context, object: &Value) -> ErrorList {
         let mut e = ErrorList::new();
         provisioner(object, "driverName", &mut e);

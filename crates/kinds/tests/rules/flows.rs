@@ -119,3 +119,32 @@ fn system_priorities() {
         assert_eq!(created("PriorityClass", &object).2, wanted, "{object}");
     }
 }
+
+/// Kinds differ in how often an update judges metadata: in general, as an update, and as if the object were new.
+#[test]
+fn metadata_is_judged_as_often_as_upstream_does() {
+    for (kind, sub, times) in [
+        ("CSIDriver", "", 2),
+        ("CSINode", "", 2),
+        ("CSIStorageCapacity", "", 3),
+        ("CertificateSigningRequest", "", 3),
+        ("CertificateSigningRequest", "approval", 3),
+        ("ClusterRole", "", 3),
+        ("DeviceClass", "", 3),
+        ("EndpointSlice", "", 2),
+        ("FlowSchema", "", 2),
+        ("Lease", "", 2),
+        ("LimitRange", "", 2),
+        ("PriorityClass", "", 2),
+        ("PriorityLevelConfiguration", "", 2),
+        ("ResourceClaim", "", 3),
+        ("RoleBinding", "", 3),
+        ("RuntimeClass", "", 3),
+        ("StorageClass", "", 3),
+        ("VolumeAttachment", "", 2),
+        ("VolumeAttributesClass", "", 3),
+    ] {
+        let text = "metadata.labels: Invalid value: \"-\": a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', regex used for validation is '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')";
+        check_update(vec![(kind, sub, json!({}), json!({"metadata": {"labels": {"a": "-"}}}), &vec![text; times])]);
+    }
+}
