@@ -276,7 +276,7 @@ async fn identify(
             return Err(error);
         }
     };
-    remarks.warnings.into_iter().for_each(|text| passage.notes.warn(text));
+    passage.notes.warn_of(remarks.warnings);
     remarks.notes.into_iter().for_each(|(key, text)| passage.notes.annotate(key, text));
     passage.span = api.tracer.as_ref().and_then(|t| t.begin(&user, &parts.method, &parts.headers, info, id_text(&passage.id)));
     Ok(user)

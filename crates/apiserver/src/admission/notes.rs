@@ -24,6 +24,10 @@ impl Notes {
         }
     }
 
+    pub fn warn_of(&self, texts: impl IntoIterator<Item = String>) {
+        texts.into_iter().for_each(|text| self.warn(text));
+    }
+
     /// The first value of a key stays.
     pub fn annotate(&self, key: &str, value: impl Into<String>) {
         let (mut all, value) = (self.annotations.lock().unwrap_or_else(PoisonError::into_inner), value.into());

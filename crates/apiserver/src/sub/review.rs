@@ -42,6 +42,7 @@ pub async fn create(call: Call, request: Request<RequestBody>, target: Target) -
     let negotiated = negotiate::negotiate(&call.headers, &call.query, false, true)?;
     let options = WriteOptions::parse(&call, "CreateOptions")?;
     let decoded = body::of_resource(request, &call.api.registry, &target.resource, options.validation).await?;
+    call.notes.warn_of(decoded.warnings);
     let mut review = decoded.object;
     if target.resource.namespaced {
         write::create::match_namespace(&mut review, &target)?;
@@ -62,9 +63,7 @@ pub async fn create(call: Call, request: Request<RequestBody>, target: Target) -
         "SelfSubjectRulesReview" => rules_review(&call, &mut review)?,
         _ => access::review(&call, &target, &mut review).await?,
     }
-    let mut answer = respond::value(201, &negotiated, &review);
-    respond::warn(&mut answer, &decoded.warnings);
-    Ok(answer)
+    Ok(respond::value(201, &negotiated, &review))
 }
 
 fn user_info(user: &User) -> Value {

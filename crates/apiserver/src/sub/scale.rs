@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use super::status::number;
 use crate::admission::{self, Operation};
 use crate::chain::Call;
-use crate::http::respond::{self, Answer};
+use crate::http::respond::Answer;
 use crate::http::{RequestBody, negotiate};
 use crate::verbs::options::WriteOptions;
 use crate::verbs::write::update::{Admission, Change, uid_mismatch, update};
@@ -131,20 +131,16 @@ pub async fn serve(call: Call, request: Request<RequestBody>, target: Target) ->
     }
     let patching = call.info.verb == "patch";
     let options = WriteOptions::parse(&call, if patching { "PatchOptions" } else { "UpdateOptions" })?;
-    let mut warnings = Vec::new();
     let wanted = if patching {
         Wanted::Patch(patch::read(request).await?)
     } else {
         let decoded = body::of_resource(request, &call.api.registry, &ROW, options.validation).await?;
-        warnings = decoded.warnings;
+        call.notes.warn_of(decoded.warnings);
         Wanted::Put(decoded.object)
     };
     let ctx = Ctx::new(&call, options);
-    let (written, of_change) = change(&ctx, &target, &wanted).await?;
-    warnings.extend(of_change);
-    let mut answer = view::object(&call, &negotiated, &ROW, 200, &scale_of(&target.resource, &written))?;
-    respond::warn(&mut answer, &warnings);
-    Ok(answer)
+    let written = change(&ctx, &target, &wanted).await?;
+    view::object(&call, &negotiated, &ROW, 200, &scale_of(&target.resource, &written))
 }
 
 /// The replicas of a custom resource may be absent, then there is nothing to scale.
@@ -159,14 +155,14 @@ fn replicas_are_there(target: &Target, object: &Value) -> Result<(), StatusError
 }
 
 /// Changes the Scale, and the object with it, until it holds or must not be tried again. Answers the object.
-async fn change(ctx: &Ctx, target: &Target, wanted: &Wanted) -> Result<(Value, Vec<String>), StatusError> {
+async fn change(ctx: &Ctx, target: &Target, wanted: &Wanted) -> Result<Value, StatusError> {
     let mut attempt = 0;
     loop {
         attempt += 1;
         let Some((current, _)) = fetch(&ctx.api, target).await? else { return Err(target.not_found()) };
         let paths = Paths::of(&target.resource);
         let old = scale_with_owners(target, &current, &paths);
-        let (mut scale, mut warnings) = changed(ctx, target, wanted, &old)?;
+        let mut scale = changed(ctx, target, wanted, &old)?;
         let named = match wanted {
             Wanted::Put(_) => !object::resource_version(&scale).is_empty(),
             Wanted::Patch(patch) => patch.names_version,
@@ -181,10 +177,7 @@ async fn change(ctx: &Ctx, target: &Target, wanted: &Wanted) -> Result<(Value, V
         match set_replicas(ctx, target, &paths, scale, &current).await {
             Err(error) if error.code == 409 && !named && attempt < ATTEMPTS => {}
             Err(error) => return Err(error),
-            Ok(written) => {
-                warnings.extend(written.warnings);
-                return Ok((Arc::unwrap_or_clone(written.object).into_value(), warnings));
-            }
+            Ok(written) => return Ok(Arc::unwrap_or_clone(written.object).into_value()),
         }
     }
 }
@@ -199,13 +192,13 @@ fn scale_with_owners(target: &Target, object: &Value, paths: &Paths) -> Value {
 }
 
 /// The Scale as it shall be, its managed fields noted.
-fn changed(ctx: &Ctx, target: &Target, wanted: &Wanted, old: &Value) -> Result<(Value, Vec<String>), StatusError> {
+fn changed(ctx: &Ctx, target: &Target, wanted: &Wanted, old: &Value) -> Result<Value, StatusError> {
     let place = Target { resource: ROW.clone(), ..target.clone() };
-    let (mut scale, warnings, applied) = match wanted {
-        Wanted::Put(scale) => (scale.clone(), Vec::new(), false),
+    let (mut scale, applied) = match wanted {
+        Wanted::Put(scale) => (scale.clone(), false),
         Wanted::Patch(patch) => {
-            let (scale, warnings) = patch::applied(ctx, &place, patch, Some(old))?;
-            (scale, warnings, patch.kind == patch::Kind::Apply)
+            let scale = patch::applied(ctx, &place, patch, Some(old))?;
+            (scale, patch.kind == patch::Kind::Apply)
         }
     };
     match_name(&scale, target)?;
@@ -213,7 +206,7 @@ fn changed(ctx: &Ctx, target: &Target, wanted: &Wanted, old: &Value) -> Result<(
         let author = writer(ctx, &place, &ROW.gvk().api_version());
         apply::on_update(&ROW.types, ROW.ty, Some(old), &mut scale, &author.as_writer());
     }
-    Ok((scale, warnings))
+    Ok(scale)
 }
 
 async fn set_replicas(

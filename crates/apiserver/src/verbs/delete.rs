@@ -92,15 +92,15 @@ impl DeleteOptions {
 }
 
 /// The options of a request: its body if it has one, else its query.
-pub async fn read_options(call: &Call, request: Request<RequestBody>) -> Result<(DeleteOptions, Vec<String>), StatusError> {
+pub async fn read_options(call: &Call, request: Request<RequestBody>) -> Result<DeleteOptions, StatusError> {
     let raw = body::raw(request).await?;
     if raw.bytes.is_empty() {
         let options = DeleteOptions::from_query(call)?;
         options.validate()?;
-        return Ok((options, Vec::new()));
+        return Ok(options);
     }
     let want = GroupVersionKind::new(call.info.group.clone(), call.info.version.clone(), "DeleteOptions");
-    let (mut value, mut warnings) = raw.parse(&want)?;
+    let (mut value, _) = raw.parse(&want)?;
     let given = (str_at(&value, "apiVersion").to_owned(), str_at(&value, "kind").to_owned());
     if !given.1.is_empty() && given.1 != "DeleteOptions" {
         let version = if given.0.is_empty() { "v1" } else { &given.0 };
@@ -110,44 +110,35 @@ pub async fn read_options(call: &Call, request: Request<RequestBody>) -> Result<
         )));
     }
     if let Some(ty) = kinds::table().type_of(&want) {
-        warnings.extend(body::typed(&mut value, ty).map_err(|e| body::cannot_handle(&want, &e))?);
+        body::typed(&mut value, ty).map_err(|e| body::cannot_handle(&want, &e))?;
     }
     let options = DeleteOptions::from_body(&value);
     options.validate()?;
-    Ok((options, Vec::new()))
+    Ok(options)
 }
 
 pub async fn one(call: Call, request: Request<RequestBody>, target: Target) -> Result<Answer, StatusError> {
     let negotiated = negotiate::negotiate(&call.headers, &call.query, true, view::has_protobuf(&target.resource))?;
-    let (options, _) = read_options(&call, request).await?;
+    let options = read_options(&call, request).await?;
     let write = WriteOptions { dry_run: !options.dry_run.is_empty(), ..WriteOptions::default() };
     let ctx = Ctx::new(&call, write);
-    let warnings = orphans(&target.resource, &options);
-    let (object, gone) = match delete(&ctx, &target, &options).await {
-        Ok(done) => done,
-        Err(error) => return Ok(warned(respond::error(&negotiated, &error), &warnings)),
-    };
-    let answer = if gone && !target.resource.returns_deleted_object {
-        respond::value(200, &negotiated, &success(&target.resource, &object))
+    ctx.notes.warn_of(orphans(&target.resource, &options));
+    let (object, gone) = delete(&ctx, &target, &options).await?;
+    if gone && !target.resource.returns_deleted_object {
+        Ok(respond::value(200, &negotiated, &success(&target.resource, &object)))
     } else {
-        view::object(&call, &negotiated, &target.resource, 200, &object)?
-    };
-    Ok(warned(answer, &warnings))
-}
-
-fn warned(mut answer: Answer, warnings: &[String]) -> Answer {
-    respond::warn(&mut answer, warnings);
-    answer
+        view::object(&call, &negotiated, &target.resource, 200, &object)
+    }
 }
 
 /// Who deletes a Job and says nothing of its pods is told that they stay.
-fn orphans(resource: &Resource, options: &DeleteOptions) -> Vec<String> {
+fn orphans(resource: &Resource, options: &DeleteOptions) -> Option<String> {
     let silent = options.propagation.is_none() && options.orphan_dependents.is_none();
     if resource.kind == "Job" && silent && resource.default_deletion == DefaultDeletion::Orphan {
         let text = "child pods are preserved by default when jobs are deleted; set propagationPolicy=Background to remove them or set propagationPolicy=Orphan to suppress this warning";
-        return vec![text.to_owned()];
+        return Some(text.to_owned());
     }
-    Vec::new()
+    None
 }
 
 fn success(resource: &Resource, value: &Value) -> Value {
@@ -364,10 +355,11 @@ pub fn is_finished(resource: &Resource, value: &Value) -> bool {
 
 pub async fn collection(call: Call, request: Request<RequestBody>, target: Target) -> Result<Answer, StatusError> {
     let negotiated = negotiate::negotiate(&call.headers, &call.query, true, view::has_protobuf(&target.resource))?;
-    let (options, _) = read_options(&call, request).await?;
+    let options = read_options(&call, request).await?;
     let list = ListOptions::parse(&call.query)?;
     let selection = Selection::parse(&target.resource, &list.label_selector, &list.field_selector)?;
     let ctx = Ctx::new(&call, WriteOptions { dry_run: !options.dry_run.is_empty(), ..WriteOptions::default() });
+    ctx.notes.warn_of(orphans(&target.resource, &options));
     let page = page::read(&call, &target, &list, &selection).await?;
     for item in &page.items {
         let namespace = if target.resource.namespaced { item.namespace() } else { "" };
@@ -380,6 +372,5 @@ pub async fn collection(call: Call, request: Request<RequestBody>, target: Targe
         }
     }
     // As they were before.
-    let answer = super::list::answer(&call, &negotiated, &target.resource, page)?;
-    Ok(warned(answer, &orphans(&target.resource, &options)))
+    super::list::answer(&call, &negotiated, &target.resource, page)
 }

@@ -11,7 +11,7 @@ use store::Expect;
 use super::{Ctx, Object, Written, body, metadata, put};
 use crate::admission::{self, Operation};
 use crate::chain::Call;
-use crate::http::respond::{self, Answer};
+use crate::http::respond::Answer;
 use crate::http::{RequestBody, negotiate};
 use crate::state::store_error;
 use crate::verbs::options::WriteOptions;
@@ -33,11 +33,9 @@ pub async fn serve(call: Call, request: Request<RequestBody>, target: Target) ->
     let options = WriteOptions::parse(&call, "CreateOptions")?;
     let decoded = body::of_resource(request, &call.api.registry, &target.resource, options.validation).await?;
     let ctx = Ctx::new(&call, options);
+    ctx.notes.warn_of(decoded.warnings);
     let written = create(&ctx, &target, decoded.object).await?;
-    let mut answer = view::written(&call, &negotiated, &target.resource, 201, &written)?;
-    respond::warn(&mut answer, &decoded.warnings);
-    respond::warn(&mut answer, &written.warnings);
-    Ok(answer)
+    view::written(&call, &negotiated, &target.resource, 201, &written)
 }
 
 /// Makes an object from a decoded tree. The target's name is not used: the object brings it.
@@ -66,7 +64,7 @@ pub async fn create_as(ctx: &Ctx, target: &Target, mut value: Value, by: Managed
     let prefix = object::str_at(&value, "metadata.generateName").to_owned();
     let generated = object::name(&value).is_empty() && !prefix.is_empty();
     metadata::wipe(&mut value);
-    let repeated = metadata::dedup_owners(&mut value);
+    ctx.notes.warn_of(metadata::dedup_owners(&mut value));
     if by == Managed::Note {
         super::managed(ctx, target, &mut value, None);
     }
@@ -91,8 +89,7 @@ pub async fn create_as(ctx: &Ctx, target: &Target, mut value: Value, by: Managed
         if !errors.is_empty() {
             return Err(StatusError::invalid(&resource.stored_kind(), &name, &errors));
         }
-        let mut warnings: Vec<String> = repeated.iter().cloned().collect();
-        warnings.extend(strategy.warnings(&context, &value, None));
+        ctx.notes.warn_of(strategy.warnings(&context, &value, None));
         let place = target.named(&name);
         let request = admission::Request::new(ctx, &place, Operation::Create);
         admission::validate(&request, &value, None).await?;
@@ -108,16 +105,12 @@ pub async fn create_as(ctx: &Ctx, target: &Target, mut value: Value, by: Managed
         super::as_stored(&place, &mut value);
         let bytes = super::stored_form(&ctx.api, resource, &value).await?;
         match put(ctx, &place, &mut value, bytes, expect(ctx, &place).await?).await {
-            Ok(stored) => return Ok(Written { object: Arc::new(Object::whole(value)), stored, warnings, created: true }),
+            Ok(stored) => return Ok(Written { object: Arc::new(Object::whole(value)), stored, created: true }),
             Err(error) => {
                 claims.release(&ctx.api).await;
                 match error {
                     store::Error::Conflict(_) if generated => {}
-                    store::Error::Conflict(_) => {
-                        // What was to be said of the object is said of its refusal.
-                        warnings.into_iter().for_each(|text| ctx.notes.warn(text));
-                        return Err(StatusError::already_exists(&resource.group_resource(), &name));
-                    }
+                    store::Error::Conflict(_) => return Err(StatusError::already_exists(&resource.group_resource(), &name)),
                     error => return Err(store_error(error)),
                 }
             }

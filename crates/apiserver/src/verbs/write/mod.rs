@@ -34,7 +34,7 @@ pub struct Ctx {
     pub user: User,
     pub options: WriteOptions,
     pub now: String,
-    /// Warnings and audit annotations of the request.
+    /// Warnings and audit annotations of the request, which its answer carries, also where it is refused.
     pub notes: Arc<Notes>,
 }
 
@@ -68,12 +68,11 @@ impl Ctx {
     }
 }
 
-/// The object written, and what to warn of.
+/// The object written.
 pub struct Written {
     pub object: Arc<Object>,
     /// What the store was given, and when: the answer need not be written out again. `None` where nothing was.
     pub stored: Option<Stored>,
-    pub warnings: Vec<String>,
     pub created: bool,
 }
 

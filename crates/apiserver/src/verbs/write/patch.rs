@@ -90,13 +90,13 @@ fn contains_any_case(bytes: &[u8], word: &[u8]) -> bool {
 }
 
 /// As [`applied`] to an object that is there.
-pub fn applied_to(ctx: &Ctx, target: &Target, patch: &Patch, old: &Object) -> Result<(Object, Vec<String>), StatusError> {
+pub fn applied_to(ctx: &Ctx, target: &Target, patch: &Patch, old: &Object) -> Result<Object, StatusError> {
     let Some(managers) = &old.managers else {
-        return applied(ctx, target, patch, Some(&old.tree)).map(|(value, warnings)| (Object::whole(value), warnings));
+        return applied(ctx, target, patch, Some(&old.tree)).map(Object::whole);
     };
     if patch.kind != Kind::Apply {
-        let (tree, warnings) = applied(ctx, target, patch, Some(&old.tree))?;
-        return Ok((Object { tree, managers: Some(managers.clone()) }, warnings));
+        let tree = applied(ctx, target, patch, Some(&old.tree))?;
+        return Ok(Object { tree, managers: Some(managers.clone()) });
     }
     let config = Configuration::read(ctx, target, patch)?;
     let (types, ty) = (&*target.resource.types, target.resource.ty);
@@ -104,11 +104,11 @@ pub fn applied_to(ctx: &Ctx, target: &Target, patch: &Patch, old: &Object) -> Re
     let applied = apply::apply_apart(types, ty, (&old.tree, managers), &config.tree, &writer.as_writer(), ctx.options.force);
     let (applied, managers) = applied.map_err(|e| config.refused(target, &e))?;
     let tree = config.decoded(target, applied)?;
-    Ok((Object { tree, managers: Some(managers) }, config.warnings))
+    Ok(Object { tree, managers: Some(managers) })
 }
 
-/// The object with the patch applied, in the form of its type, with its managed fields; and what to warn of.
-pub fn applied(ctx: &Ctx, target: &Target, patch: &Patch, old: Option<&Value>) -> Result<(Value, Vec<String>), StatusError> {
+/// The object with the patch applied, in the form of its type, with its managed fields.
+pub fn applied(ctx: &Ctx, target: &Target, patch: &Patch, old: Option<&Value>) -> Result<Value, StatusError> {
     let empty = json!({});
     let current = old.unwrap_or(&empty);
     let resource = &target.resource;
@@ -145,10 +145,11 @@ pub fn applied(ctx: &Ctx, target: &Target, patch: &Patch, old: Option<&Value>) -
     strict.extend(unknown);
     check_identity(&value, &gvk)?;
     match ctx.options.validation {
-        FieldValidation::Ignore => Ok((value, Vec::new())),
-        FieldValidation::Strict if !strict.is_empty() => Err(refuse(&machinery::decode::strict_text(&strict))),
-        _ => Ok((value, strict)),
+        FieldValidation::Ignore => {}
+        FieldValidation::Strict if !strict.is_empty() => return Err(refuse(&machinery::decode::strict_text(&strict))),
+        _ => ctx.notes.warn_of(strict),
     }
+    Ok(value)
 }
 
 /// An applied configuration as a tree.
@@ -195,20 +196,22 @@ fn invalid(shown: &str, why: &str) -> StatusError {
     StatusError::invalid(&GroupKind::default(), "", &[error])
 }
 
-fn judge(ctx: &Ctx, patch: &Patch, strict: Vec<String>) -> Result<Vec<String>, StatusError> {
+fn judge(ctx: &Ctx, patch: &Patch, strict: Vec<String>) -> Result<(), StatusError> {
     match ctx.options.validation {
-        FieldValidation::Ignore => Ok(Vec::new()),
+        FieldValidation::Ignore => Ok(()),
         FieldValidation::Strict if !strict.is_empty() => {
             Err(invalid(&String::from_utf8_lossy(&patch.bytes), &machinery::decode::strict_text(&strict)))
         }
-        _ => Ok(strict),
+        _ => {
+            ctx.notes.warn_of(strict);
+            Ok(())
+        }
     }
 }
 
 /// What is to be applied.
 struct Configuration {
     tree: Value,
-    warnings: Vec<String>,
 }
 
 impl Configuration {
@@ -234,8 +237,8 @@ impl Configuration {
             }
         }
         // Unknown fields and wrong types are the typed parser's to refuse, whatever the field validation.
-        let warnings = judge(ctx, patch, strict)?;
-        Ok(Self { tree, warnings })
+        judge(ctx, patch, strict)?;
+        Ok(Self { tree })
     }
 
     /// Upstream names the applied configuration, which may leave its namespace to the URL.
@@ -251,10 +254,9 @@ impl Configuration {
     }
 }
 
-fn apply(ctx: &Ctx, target: &Target, patch: &Patch, old: Option<&Value>) -> Result<(Value, Vec<String>), StatusError> {
+fn apply(ctx: &Ctx, target: &Target, patch: &Patch, old: Option<&Value>) -> Result<Value, StatusError> {
     let (resource, config) = (&target.resource, Configuration::read(ctx, target, patch)?);
     let writer = super::writer(ctx, target, &resource.gvk().api_version());
     let applied = apply::apply(&resource.types, resource.ty, old, &config.tree, &writer.as_writer(), ctx.options.force);
-    let value = config.decoded(target, applied.map_err(|e| config.refused(target, &e))?)?;
-    Ok((value, config.warnings))
+    config.decoded(target, applied.map_err(|e| config.refused(target, &e))?)
 }

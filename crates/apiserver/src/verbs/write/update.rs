@@ -17,7 +17,7 @@ use super::patch::{self, Patch};
 use super::{Ctx, Object, Written, create, current, metadata, put};
 use crate::admission::{self, Operation};
 use crate::chain::Call;
-use crate::http::respond::{self, Answer};
+use crate::http::respond::Answer;
 use crate::http::{RequestBody, negotiate};
 use crate::service;
 use crate::state::store_error;
@@ -70,24 +70,20 @@ pub async fn serve(call: Call, request: Request<RequestBody>, target: Target) ->
     let negotiated = negotiate::negotiate(&call.headers, &call.query, true, view::has_protobuf(&target.resource))?;
     let patching = call.info.verb == "patch";
     let options = WriteOptions::parse(&call, if patching { "PatchOptions" } else { "UpdateOptions" })?;
-    let mut warnings = Vec::new();
     let change = if patching {
         patch::check_kind_of(request.headers(), &target.resource)?;
         Change::Patch(patch::read(request).await?)
     } else {
         let body = Body::read(request, &target.resource).await?;
         let decoded = body.decode(&call.api.registry, &target.resource, options.validation)?;
-        warnings = decoded.warnings;
+        call.notes.warn_of(decoded.warnings);
         match_name(&decoded.object, &target)?;
         Change::Put(Put { decoded: Some(decoded.object), body })
     };
     let ctx = Ctx::new(&call, options);
     let written = update(&ctx, &target, change).await?;
     let code = if written.created { 201 } else { 200 };
-    let mut answer = view::written(&call, &negotiated, &target.resource, code, &written)?;
-    respond::warn(&mut answer, &warnings);
-    respond::warn(&mut answer, &written.warnings);
-    Ok(answer)
+    view::written(&call, &negotiated, &target.resource, code, &written)
 }
 
 /// Applies a change until it holds or must not be tried again.
@@ -143,7 +139,7 @@ async fn missing(ctx: &Ctx, target: &Target, change: &mut Change) -> Result<Writ
             (value, create::Managed::Note)
         }
         Change::Patch(patch) if patch.kind == patch::Kind::Apply && target.subresource.is_empty() => {
-            let mut value = patch::applied(ctx, target, patch, None)?.0;
+            let mut value = patch::applied(ctx, target, patch, None)?;
             match_name(&value, target)?;
             metadata_mut(&mut value).remove("resourceVersion");
             (value, create::Managed::Noted)
@@ -159,7 +155,7 @@ async fn once(ctx: &Ctx, target: &Target, change: &mut Change, old: Arc<Object>,
     let operation = admission::Request::new(ctx, target, Operation::Update);
     let due = !matches!(change, Change::Edit(_, Admission::Done | Admission::Noted));
     let old = if asks_for_managers(change) || due && admission::shows_all(&operation) { joined(&old) } else { old };
-    let (mut new, old, mut warnings) = changed(ctx, target, change, old)?;
+    let (mut new, old) = changed(ctx, target, change, old)?;
     let (value, before) = (&mut new.tree, &old.tree);
     let change = &*change;
     create::match_namespace(value, target)?;
@@ -174,7 +170,7 @@ async fn once(ctx: &Ctx, target: &Target, change: &mut Change, old: Arc<Object>,
         resource.defaults.apply(value);
         resource.strategy.default(&context, value);
     }
-    warnings.extend(metadata::dedup_owners(value));
+    ctx.notes.warn_of(metadata::dedup_owners(value));
     let noted = match change {
         Change::Patch(patch) => patch.kind == patch::Kind::Apply,
         Change::Edit(_, admission) => *admission == Admission::Noted,
@@ -199,15 +195,15 @@ async fn once(ctx: &Ctx, target: &Target, change: &mut Change, old: Arc<Object>,
     }
     metadata_mut(value).insert("resourceVersion".into(), json!(object::resource_version(before)));
     let (errors, judged) = kinds::validate::judge_update(resource, strategy, &context, value, before);
-    warnings.extend(judged);
+    ctx.notes.warn_of(judged);
     if !errors.is_empty() {
         return Err(StatusError::invalid(&resource.stored_kind(), &target.name, &errors).into());
     }
-    warnings.extend(strategy.warnings(&context, value, Some(before)));
+    ctx.notes.warn_of(strategy.warnings(&context, value, Some(before)));
     if due {
         admission::validate(&operation, value, Some(before)).await?;
     }
-    commit(ctx, target, new, &old, revision, insists, warnings).await
+    commit(ctx, target, new, &old, revision, insists).await
 }
 
 /// An object with its managers in the tree.
@@ -230,7 +226,6 @@ async fn commit(
     old: &Arc<Object>,
     revision: Revision,
     insists: bool,
-    warnings: Vec<String>,
 ) -> Result<Written, Failed> {
     let resource = &target.resource;
     super::as_stored(target, &mut new.tree);
@@ -239,7 +234,7 @@ async fn commit(
     let bytes = super::stored_bytes(&ctx.api, resource, &new).await?;
     let same = is_stored(ctx, target, (&new, &bytes), old, revision).await?;
     if same && !is_worth_writing(ctx, target, &old.tree, revision).await? {
-        return Ok(Written { object: old.clone(), stored: None, warnings, created: false });
+        return Ok(Written { object: old.clone(), stored: None, created: false });
     }
     let expect = Expect::Revision(revision);
     let written = if crate::verbs::delete::is_finished(resource, &new.tree) {
@@ -257,7 +252,7 @@ async fn commit(
             let object = Arc::new(object);
             super::remember(ctx, target, &object, stored.as_ref());
             service::changed(&ctx.api, target, &old.tree, &object.tree).await;
-            Ok(Written { object, stored, warnings, created: false })
+            Ok(Written { object, stored, created: false })
         }
         Err(error) => {
             claims.release(&ctx.api).await;
@@ -322,41 +317,41 @@ fn strategy_of<'a>(target: &'a Target, change: &Change) -> Result<&'a dyn Strate
 
 /// The object as it shall be, with the old one and its managers in the same place: apart, if they are so in `old` and nobody asks
 /// for them.
-fn changed(ctx: &Ctx, target: &Target, change: &mut Change, old: Arc<Object>) -> Result<(Object, Arc<Object>, Vec<String>), StatusError> {
-    let (mut new, mut warnings) = match attempted(ctx, target, change, &old) {
+fn changed(ctx: &Ctx, target: &Target, change: &mut Change, old: Arc<Object>) -> Result<(Object, Arc<Object>), StatusError> {
+    let mut new = match attempted(ctx, target, change, &old) {
         // An error may show what was patched, and that is the whole.
         Err(_) if matches!(change, Change::Patch(_)) && old.managers.is_some() => {
             let old = joined(&old);
-            let (new, warnings) = attempted(ctx, target, change, &old)?;
-            return Ok((new, old, warnings));
+            let new = attempted(ctx, target, change, &old)?;
+            return Ok((new, old));
         }
         other => other?,
     };
-    let Some(managers) = &new.managers else { return Ok((new, old, warnings)) };
+    let Some(managers) = &new.managers else { return Ok((new, old)) };
     if managers.take_same(&mut new.tree) {
-        return Ok((new, old, warnings));
+        return Ok((new, old));
     }
     // Others than it has are given: they count.
     let old = joined(&old);
     if let Change::Patch(_) = change {
-        (new, warnings) = attempted(ctx, target, change, &old)?;
+        new = attempted(ctx, target, change, &old)?;
     }
     new.managers = None;
-    Ok((new, old, warnings))
+    Ok((new, old))
 }
 
-fn attempted(ctx: &Ctx, target: &Target, change: &mut Change, old: &Object) -> Result<(Object, Vec<String>), StatusError> {
+fn attempted(ctx: &Ctx, target: &Target, change: &mut Change, old: &Object) -> Result<Object, StatusError> {
     match change {
-        Change::Put(put) => Ok((Object { tree: put.take(ctx, target)?, managers: old.managers.clone() }, Vec::new())),
+        Change::Put(put) => Ok(Object { tree: put.take(ctx, target)?, managers: old.managers.clone() }),
         Change::Edit(edit, _) => {
             let mut new = old.clone();
             edit(&mut new.tree)?;
-            Ok((new, Vec::new()))
+            Ok(new)
         }
         Change::Patch(patch) => {
-            let (new, warnings) = patch::applied_to(ctx, target, patch, old)?;
+            let new = patch::applied_to(ctx, target, patch, old)?;
             match_name(&new.tree, target)?;
-            Ok((new, warnings))
+            Ok(new)
         }
     }
 }
