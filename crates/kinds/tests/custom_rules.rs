@@ -2,14 +2,15 @@
 
 #![expect(clippy::unwrap_used, reason = "tests")]
 
-use kinds::apiextensions::rules::{Rules, validate};
+use kinds::apiextensions::rules::Rules;
 use machinery::structural::Schema;
 use serde_json::{Value, json};
 
 fn judged(schema: &Value, new: &Value, old: Option<&Value>) -> (Vec<String>, Vec<String>) {
     let schema = Schema::parse(schema).unwrap();
     let rules = Rules::of(&schema);
-    let (errors, warnings) = validate(&schema, &rules, kinds::custom::object_meta(), new, old);
+    let mut errors = schema.validate(kinds::custom::object_meta(), new, old);
+    let warnings = rules.check(&schema, new, old, &mut errors);
     (errors.iter().map(ToString::to_string).collect(), warnings)
 }
 

@@ -1,6 +1,6 @@
 //! CustomResourceDefinitions: what is wrong with them, in upstream's words. A table of schemas and one of everything else.
 
-use kinds::apiextensions::rules::{self, Rules};
+use kinds::apiextensions::rules::Rules;
 use kinds::apiextensions::{validate, validate_update};
 use machinery::structural::Schema;
 use proptest::prelude::*;
@@ -277,6 +277,7 @@ proptest! {
         validate_update(&sound, &json!({"spec": spec}));
         validate(&json!({"spec": spec, "status": object}));
         let schema = Schema::parse(&schema).unwrap();
-        rules::validate(&schema, &Rules::of(&schema), kinds::custom::object_meta(), &object, Some(&old));
+        let mut errors = schema.validate(kinds::custom::object_meta(), &object, Some(&old));
+        Rules::of(&schema).check(&schema, &object, Some(&old), &mut errors);
     }
 }

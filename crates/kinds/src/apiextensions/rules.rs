@@ -11,7 +11,7 @@ mod evaluate;
 use std::collections::BTreeMap;
 
 use machinery::field::{Error, ErrorType};
-use machinery::structural::{ObjectMeta, Schema};
+use machinery::structural::Schema;
 use serde_json::Value;
 
 use crate::validate::ErrorList;
@@ -88,14 +88,7 @@ impl Rules {
     }
 }
 
-/// Everything but its own metadata and its scale that a custom resource must hold to.
-pub fn validate(schema: &Schema, rules: &Rules, meta: ObjectMeta<'_>, new: &Value, old: Option<&Value>) -> (ErrorList, Vec<String>) {
-    let mut errors = schema.validate(meta, new, old);
-    let warnings = rules.check(schema, new, old, &mut errors);
-    (errors, warnings)
-}
-
 /// Errors after which rules could meet values that are not of their types.
 fn blocks(error: &Error) -> bool {
-    matches!(error.kind, ErrorType::Required | ErrorType::TooLong | ErrorType::TooMany | ErrorType::TypeInvalid)
+    matches!(error.kind, ErrorType::NotSupported | ErrorType::Required | ErrorType::TooLong | ErrorType::TooMany | ErrorType::TypeInvalid)
 }

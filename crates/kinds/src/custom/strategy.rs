@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use machinery::field::{Error, ErrorList, Path};
 use machinery::gvk::GroupVersionKind;
-use machinery::structural::Schema;
+use machinery::structural::{Place, Schema};
 use serde_json::{Map, Value, json};
 
 use super::columns::Cell;
@@ -16,36 +16,28 @@ use crate::validate::tree::{opt, strings};
 const STANDARD_FINALIZERS: [&str; 3] = ["orphan", "foregroundDeletion", "kubernetes"];
 
 pub struct CustomResources {
-    gvk: GroupVersionKind,
-    schema: Arc<Schema>,
-    rules: Arc<Rules>,
+    laws: Arc<Laws>,
     has_status: bool,
-    scale: Option<ScalePaths>,
     cells: Vec<Cell>,
     status: Status,
 }
 
 struct Status {
+    laws: Arc<Laws>,
+}
+
+/// What objects of a version must hold to.
+struct Laws {
+    gvk: GroupVersionKind,
     schema: Arc<Schema>,
-    rules: Arc<Rules>,
+    rules: Rules,
     scale: Option<ScalePaths>,
 }
 
 impl CustomResources {
     pub fn new(gvk: GroupVersionKind, schema: Arc<Schema>, has_status: bool, scale: Option<ScalePaths>, cells: Vec<Cell>) -> Self {
-        let rules = Arc::new(Rules::of(&schema));
-        let status = Status { schema: schema.clone(), rules: rules.clone(), scale: scale.clone() };
-        Self { gvk, schema, rules, has_status, scale, cells, status }
-    }
-}
-
-impl CustomResources {
-    fn type_meta(&self, object: &Value) -> ErrorList {
-        let wanted = [("kind", self.gvk.kind.clone()), ("apiVersion", self.gvk.api_version())];
-        let differing = wanted.iter().filter(|(key, word)| crate::validate::tree::s(object, key) != word);
-        differing
-            .map(|(key, word)| Error::invalid_str(&Path::new(key), crate::validate::tree::s(object, key), format!("must be {word}")))
-            .collect()
+        let laws = Arc::new(Laws { gvk, rules: Rules::of(&schema), schema, scale });
+        Self { status: Status { laws: laws.clone() }, laws, has_status, cells }
     }
 }
 
@@ -53,7 +45,7 @@ const META: MetaRules = MetaRules { kube_finalizers: false, update_again: true, 
 
 impl Strategy for CustomResources {
     fn default(&self, _ctx: &Context, object: &mut Value) {
-        self.schema.default(object);
+        self.laws.schema.default(object);
     }
 
     fn prepare_for_create(&self, _ctx: &Context, object: &mut Value) {
@@ -68,9 +60,7 @@ impl Strategy for CustomResources {
     }
 
     fn validate(&self, _ctx: &Context, object: &Value) -> ErrorList {
-        let mut errors = self.type_meta(object);
-        errors.extend(validate(&self.schema, &self.rules, self.scale.as_ref(), object, None, &mut Vec::new()));
-        errors
+        self.laws.judge(object, None, &mut Vec::new())
     }
 
     fn prepare_for_update(&self, _ctx: &Context, new: &mut Value, old: &Value) {
@@ -91,9 +81,7 @@ impl Strategy for CustomResources {
     }
 
     fn judge_update(&self, _ctx: &Context, new: &Value, old: &Value, warnings: &mut Vec<String>) -> ErrorList {
-        let mut errors = self.type_meta(new);
-        errors.extend(validate(&self.schema, &self.rules, self.scale.as_ref(), new, Some(old), warnings));
-        errors
+        self.laws.judge(new, Some(old), warnings)
     }
 
     fn warnings(&self, _ctx: &Context, new: &Value, old: Option<&Value>) -> Vec<String> {
@@ -148,7 +136,7 @@ impl Strategy for Status {
     }
 
     fn judge_update(&self, _ctx: &Context, new: &Value, old: &Value, warnings: &mut Vec<String>) -> ErrorList {
-        validate(&self.schema, &self.rules, self.scale.as_ref(), new, Some(old), warnings)
+        self.laws.judge_status(new, old, warnings)
     }
 }
 
@@ -158,22 +146,51 @@ fn content(object: &Value) -> Option<Map<String, Value>> {
     Some(map)
 }
 
-fn validate(
-    schema: &Schema,
-    rules: &Rules,
-    scale: Option<&ScalePaths>,
-    object: &Value,
-    old: Option<&Value>,
-    warnings: &mut Vec<String>,
-) -> ErrorList {
-    let mut errors = schema.validate(object_meta(), object, old);
-    if let Some(scale) = scale {
-        replicas(object, &scale.spec_replicas, &mut errors);
-        replicas(object, &scale.status_replicas, &mut errors);
-        label_selector(object, scale, &mut errors);
+impl Laws {
+    /// Of a whole object; `old` is what an update replaces.
+    fn judge(&self, object: &Value, old: Option<&Value>, warnings: &mut Vec<String>) -> ErrorList {
+        let mut errors = self.type_meta(object);
+        if errors.is_empty() {
+            errors = self.schema.check(object, old, Place::root());
+            if let Some(scale) = &self.scale {
+                replicas(object, &scale.spec_replicas, &mut errors);
+                scale_status(object, scale, &mut errors);
+            }
+        }
+        errors.extend(self.schema.embedded(object_meta(), object));
+        errors.extend(self.schema.lists(object, old));
+        warnings.extend(self.rules.check(&self.schema, object, old, &mut errors));
+        errors
     }
-    warnings.extend(rules.check(schema, object, old, &mut errors));
-    errors
+
+    /// Of a change of the status: the rest may be invalid, and stays so.
+    fn judge_status(&self, object: &Value, old: &Value, warnings: &mut Vec<String>) -> ErrorList {
+        let mut errors = self.type_meta(object);
+        if errors.is_empty() {
+            if let (Some(status), Some(schema)) = (object.get("status"), self.schema.properties.get("status")) {
+                errors = schema.check(status, old.get("status"), Place::at(Path::new("status")));
+            }
+            if let Some(scale) = &self.scale {
+                scale_status(object, scale, &mut errors);
+            }
+        }
+        errors.extend(self.schema.lists(object, Some(old)));
+        warnings.extend(self.rules.check(&self.schema, object, Some(old), &mut errors));
+        errors
+    }
+
+    fn type_meta(&self, object: &Value) -> ErrorList {
+        let wanted = [("kind", self.gvk.kind.clone()), ("apiVersion", self.gvk.api_version())];
+        let differing = wanted.iter().filter(|(key, word)| crate::validate::tree::s(object, key) != word);
+        differing
+            .map(|(key, word)| Error::invalid_str(&Path::new(key), crate::validate::tree::s(object, key), format!("must be {word}")))
+            .collect()
+    }
+}
+
+fn scale_status(object: &Value, scale: &ScalePaths, errors: &mut ErrorList) {
+    replicas(object, &scale.status_replicas, errors);
+    label_selector(object, scale, errors);
 }
 
 /// The number of a Scale's field, which may be missing.
@@ -220,13 +237,13 @@ fn nested<'a>(object: &'a Value, path: &str) -> Result<Option<&'a Value>, String
     let mut value = object;
     let mut walked = String::new();
     for step in path.trim_start_matches('.').split('.') {
-        let Some(map) = value.as_object() else {
-            let shown = machinery::field::go_value(value);
-            return Err(format!("{walked} accessor error: {shown} is of the type {}, expected map[string]interface {{}}", go_type(value)));
-        };
-        let Some(next) = map.get(step) else { return Ok(None) };
         walked.push('.');
         walked.push_str(step);
+        let Some(map) = value.as_object() else {
+            let shown = machinery::field::go_value(value);
+            return Err(format!("{walked} accessor error: {shown} is of the type {}, expected map[string]interface{{}}", go_type(value)));
+        };
+        let Some(next) = map.get(step) else { return Ok(None) };
         value = next;
     }
     Ok(Some(value))
@@ -250,8 +267,9 @@ fn finalizer_warnings(name: &str) -> Vec<String> {
     let problems = machinery::names::qualified_name(name);
     let mut out: Vec<String> = problems.iter().map(|why| format!("metadata.finalizers: {quoted}: {why}")).collect();
     if !name.contains('/') && !STANDARD_FINALIZERS.contains(&name) {
+        let with_path = if name.contains('.') { " including a path (/)" } else { "" };
         out.push(format!(
-            "metadata.finalizers: {quoted}: prefer a domain-qualified finalizer name including a path (/) to avoid accidental conflicts with other finalizer writers"
+            "metadata.finalizers: {quoted}: prefer a domain-qualified finalizer name{with_path} to avoid accidental conflicts with other finalizer writers"
         ));
     }
     out

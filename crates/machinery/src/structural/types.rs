@@ -11,13 +11,19 @@ impl Schema {
     ///
     /// `decode::decode` is not for these types, which know nothing of Go: custom resources go through [`Schema::decode`].
     pub fn to_types(&self, meta: ObjectMeta<'_>) -> (Types, TypeId) {
-        let mut maker =
-            Maker { types: Types::default(), object_meta: TypeId::default(), text: TypeId::default(), deduced: TypeId::default() };
+        let mut maker = Maker {
+            types: Types::default(),
+            object_meta: TypeId::default(),
+            text: TypeId::default(),
+            scalar: TypeId::default(),
+            deduced: TypeId::default(),
+        };
         maker.text = maker.types.add(Type::Scalar(Scalar::String));
+        maker.scalar = maker.types.add(Type::Scalar(Scalar::IntOrString));
         // Whatever is there decides its own form: maps merge, lists are atomic.
         maker.deduced = maker.types.add(Type::Scalar(Scalar::FieldsV1));
         maker.object_meta = Copier { from: meta.types, made: HashMap::new() }.copy(meta.ty, &mut maker.types);
-        let root = maker.structure(self, true);
+        let root = maker.structure(self, true, Unknown::of(self, Unknown::Refused));
         (maker.types, root)
     }
 }
@@ -26,21 +32,37 @@ struct Maker {
     types: Types,
     object_meta: TypeId,
     text: TypeId,
+    /// Of a text with a format, which is any scalar here.
+    scalar: TypeId,
     deduced: TypeId,
 }
 
+/// What becomes of unknown fields: who keeps them keeps them in all that is below, too.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Unknown {
+    Refused,
+    Kept,
+}
+
+impl Unknown {
+    fn of(schema: &Schema, above: Self) -> Self {
+        if schema.preserve_unknown { Self::Kept } else { above }
+    }
+}
+
 impl Maker {
-    fn make(&mut self, schema: &Schema) -> TypeId {
-        if schema.int_or_string {
-            return self.types.add(Type::Scalar(Scalar::IntOrString));
-        }
+    fn make(&mut self, schema: &Schema, above: Unknown) -> TypeId {
+        let unknown = Unknown::of(schema, above);
         match schema.kind {
-            Some(Kind::String) => self.text,
+            // Neither numbers nor texts are insisted on: a type is not published.
+            _ if schema.int_or_string => self.deduced,
+            Some(Kind::String) if matches!(format(schema), "" | "byte") => self.text,
+            Some(Kind::String) => self.scalar,
             Some(Kind::Boolean) => self.types.add(Type::Scalar(Scalar::Bool)),
             Some(Kind::Integer) => self.types.add(Type::Scalar(Scalar::Int64)),
             Some(Kind::Number) => self.types.add(Type::Scalar(Scalar::Float64)),
             Some(Kind::Array) => {
-                let elem = schema.items.as_ref().map_or(self.deduced, |items| self.make(items));
+                let elem = schema.items.as_ref().map_or(self.deduced, |items| self.make(items, unknown));
                 let topology = match schema.list_type {
                     Some(ListType::Set) => Topology::Set,
                     Some(ListType::Map) => Topology::Map(schema.list_map_keys.clone()),
@@ -48,25 +70,26 @@ impl Maker {
                 };
                 self.types.add(Type::List(List { elem, topology, wrapped: false }))
             }
-            Some(Kind::Object) => self.object(schema),
+            Some(Kind::Object) => self.object(schema, unknown),
             None => self.deduced,
         }
     }
 
-    fn object(&mut self, schema: &Schema) -> TypeId {
+    fn object(&mut self, schema: &Schema, unknown: Unknown) -> TypeId {
         let values = match &schema.additional {
-            Some(Additional::Schema(values)) => Some(self.make(values)),
+            Some(Additional::Schema(values)) => Some(self.make(values, unknown)),
             Some(Additional::Allowed(true)) => Some(self.deduced),
-            _ if schema.is_opaque() && !schema.embedded_resource => Some(self.deduced),
+            // An object of which nothing is said is free-form.
+            None if schema.properties.is_empty() && !schema.embedded_resource => Some(self.deduced),
             _ => None,
         };
         match values {
             Some(elem) if schema.properties.is_empty() => self.types.add(Type::Map(Map { elem, atomic: schema.atomic })),
-            _ => self.structure(schema, schema.embedded_resource),
+            _ => self.structure(schema, schema.embedded_resource, unknown),
         }
     }
 
-    fn structure(&mut self, schema: &Schema, resource: bool) -> TypeId {
+    fn structure(&mut self, schema: &Schema, resource: bool, unknown: Unknown) -> TypeId {
         let mut fields = Vec::with_capacity(schema.properties.len() + 3);
         if resource {
             fields.push(field("apiVersion", self.text));
@@ -78,7 +101,7 @@ impl Maker {
             if resource && fields.iter().any(|f| f.name == *name) {
                 continue;
             }
-            let ty = self.make(property);
+            let ty = self.make(property, unknown);
             fields.push(Field {
                 required: required.contains(name),
                 nullable: property.nullable,
@@ -86,9 +109,13 @@ impl Maker {
                 ..field(name, ty)
             });
         }
-        let made = Struct { fields, atomic: schema.atomic, preserve_unknown: schema.preserve_unknown, ..Struct::default() };
+        let made = Struct { fields, atomic: schema.atomic, preserve_unknown: unknown == Unknown::Kept, ..Struct::default() };
         self.types.add(Type::Struct(made))
     }
+}
+
+fn format(schema: &Schema) -> &str {
+    schema.checks.as_ref().map_or("", |checks| &checks.format)
 }
 
 fn field(name: &str, ty: TypeId) -> Field {
@@ -140,6 +167,10 @@ mod tests {
             "whole": {"type": "object", "x-kubernetes-map-type": "atomic", "additionalProperties": {"type": "string"}},
             "free": {"type": "object", "x-kubernetes-preserve-unknown-fields": true},
             "ios": {"x-kubernetes-int-or-string": true},
+            "ip": {"type": "string", "format": "ipv4"},
+            "bytes": {"type": "string", "format": "byte"},
+            "kept": {"type": "object", "x-kubernetes-preserve-unknown-fields": true, "properties": {
+                "inner": {"type": "object", "properties": {"a": {"type": "string"}}}}},
         }}))
         .unwrap();
         let mut facts = Types::default();
@@ -163,6 +194,10 @@ mod tests {
         assert!(item.field("port").unwrap().required);
         assert!(matches!(of("whole"), Type::Map(Map { atomic: true, .. })));
         assert!(matches!(of("free"), Type::Map(_)));
-        assert!(matches!(of("ios"), Type::Scalar(Scalar::IntOrString)));
+        assert!(matches!(of("ios"), Type::Scalar(Scalar::FieldsV1)));
+        assert!(matches!(of("ip"), Type::Scalar(Scalar::IntOrString)));
+        assert!(matches!(of("bytes"), Type::Scalar(Scalar::String)));
+        let inner = of("kept").as_struct().unwrap().field("inner").unwrap();
+        assert!(types.get(inner.ty).as_struct().unwrap().preserve_unknown);
     }
 }

@@ -93,17 +93,27 @@ impl Schema {
     ///
     /// Rules in CEL come after these and are not here: see `kinds`.
     pub fn validate(&self, meta: super::ObjectMeta<'_>, new: &Value, old: Option<&Value>) -> ErrorList {
-        let place = Place::root();
-        let mut errors = self.check(new, old, place);
-        self.check_embedded(meta, new, &place, &mut errors);
-        let mut old_errors = ErrorList::new();
-        if let Some(old) = old {
-            self.check_lists(old, &place, &mut old_errors);
-        }
-        if old_errors.is_empty() {
-            self.check_lists(new, &place, &mut errors);
-        }
+        let mut errors = self.check(new, old, Place::root());
+        errors.extend(self.embedded(meta, new));
+        errors.extend(self.lists(new, old));
         errors
+    }
+
+    /// Embedded resources alone.
+    pub fn embedded(&self, meta: super::ObjectMeta<'_>, object: &Value) -> ErrorList {
+        let mut errors = ErrorList::new();
+        self.check_embedded(meta, object, &Place::root(), &mut errors);
+        errors
+    }
+
+    /// Lists that are sets and maps alone: an object that broke their rules may go on doing so.
+    pub fn lists(&self, new: &Value, old: Option<&Value>) -> ErrorList {
+        let found = |object: &Value| {
+            let mut errors = ErrorList::new();
+            self.check_lists(object, &Place::root(), &mut errors);
+            errors
+        };
+        if old.is_some_and(|old| !found(old).is_empty()) { ErrorList::new() } else { found(new) }
     }
 
     /// Types and value validations alone (`ValidateCustomResource`). `place` is where the value is.

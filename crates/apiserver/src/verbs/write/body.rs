@@ -105,6 +105,24 @@ impl Raw {
         }
         Ok(())
     }
+
+    /// What a custom resource says it is: it must say so, another kind is validation's to refuse.
+    fn check_custom(&self, value: &Value, want: &GroupVersionKind, validation: FieldValidation) -> Result<(), StatusError> {
+        if str_at(value, "kind").is_empty() {
+            let why = format!("Object 'Kind' is missing in '{}'", String::from_utf8_lossy(&self.bytes));
+            // Who does not look for unknown fields decodes by another way, which knows the kind by then.
+            return Err(match validation {
+                FieldValidation::Ignore => cannot_handle(want, &why),
+                FieldValidation::Warn | FieldValidation::Strict => self.unrecognized(want, &why),
+            });
+        }
+        let (wanted, given) = (want.api_version(), str_at(value, "apiVersion"));
+        if given != wanted {
+            let text = format!("the API version in the data ({given}) does not match the expected API version ({wanted})");
+            return Err(StatusError::bad_request(text));
+        }
+        Ok(())
+    }
 }
 
 /// The beginning of a body for an error: text if it looks like an object, else hexadecimal (`summarizeData`).
@@ -154,7 +172,11 @@ fn decode_as(
         value = Value::Object(serde_json::Map::new());
     }
     raw.check_meta(&value, want)?;
-    check_kind(&mut value, registry, want)?;
+    if is_custom(registry, want) {
+        raw.check_custom(&value, want, validation)?;
+    } else {
+        check_kind(&mut value, registry, want)?;
+    }
     let strict = normalise(&mut value).map_err(|e| cannot_handle(want, &e))?;
     let warnings = judge(raw.form, repeated, strict, want, validation)?;
     Ok(Decoded { object: value, warnings })
@@ -224,27 +246,12 @@ fn judge(
     }
 }
 
-/// Fills in kind and version where they are missing; refuses others.
-/// What a custom resource says it is: missing words are filled in, another kind is validation's to refuse.
-fn check_custom(value: &mut Value, want: &GroupVersionKind) -> Result<(), StatusError> {
-    let wanted = want.api_version();
-    let given = str_at(value, "apiVersion").to_owned();
-    if !given.is_empty() && given != wanted {
-        let text = format!("the API version in the data ({given}) does not match the expected API version ({wanted})");
-        return Err(StatusError::bad_request(text));
-    }
-    for (key, word) in [("apiVersion", wanted), ("kind", want.kind.clone())] {
-        if str_at(value, key).is_empty() {
-            machinery::object::map_mut(value, "").insert(key.to_owned(), Value::String(word));
-        }
-    }
-    Ok(())
+fn is_custom(registry: &Registry, want: &GroupVersionKind) -> bool {
+    !registry.is_built_in(want) && registry.versioned_kind(want).is_some()
 }
 
+/// Fills in kind and version where they are missing; refuses others.
 fn check_kind(value: &mut Value, registry: &Registry, want: &GroupVersionKind) -> Result<(), StatusError> {
-    if !registry.is_built_in(want) && registry.versioned_kind(want).is_some() {
-        return check_custom(value, want);
-    }
     let (kind, api_version) = (str_at(value, "kind").to_owned(), str_at(value, "apiVersion").to_owned());
     let given =
         if api_version.is_empty() { want.group_version() } else { GroupVersion::parse(&api_version).map_err(StatusError::bad_request)? };

@@ -104,8 +104,11 @@ pub async fn create_as(ctx: &Ctx, target: &Target, mut value: Value, by: Managed
         strategy.default(&context, &mut value);
         super::as_stored(&place, &mut value);
         let bytes = super::stored_form(&ctx.api, resource, &value).await?;
-        match put(ctx, &place, &mut value, bytes, expect(ctx, &place).await?).await {
-            Ok(stored) => return Ok(Written { object: Arc::new(Object::whole(value)), stored, created: true }),
+        match put(ctx, &place, &mut value, bytes.clone(), expect(ctx, &place).await?).await {
+            Ok(stored) => {
+                let shown = super::read_back(&ctx.api, resource, Object::whole(value), &bytes).await?;
+                return Ok(Written { object: Arc::new(shown), stored, created: true });
+            }
             Err(error) => {
                 claims.release(&ctx.api).await;
                 match error {

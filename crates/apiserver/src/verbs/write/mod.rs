@@ -82,7 +82,11 @@ pub async fn stored_form(api: &Arc<Api>, resource: &Resource, object: &Value) ->
         return Ok(codec::encode(object));
     }
     let stored = match &resource.custom {
-        Some(custom) => crate::custom::convert::stored(api, resource, custom, object.clone()).await?,
+        Some(custom) => {
+            let mut stored = crate::custom::convert::stored(api, resource, custom, object.clone()).await?;
+            custom.definition.restore(&mut stored);
+            stored
+        }
         None => conversion::to_storage(resource, object.clone()),
     };
     Ok(codec::encode(&stored))
@@ -107,6 +111,18 @@ pub async fn served_form(api: &Arc<Api>, resource: &Resource, stored: Value) -> 
         }
         None => Ok(super::view::served(resource, stored)),
     }
+}
+
+/// What a write answers with: a custom resource of another version than the stored one is what is read back, which has the
+/// stored version's defaults and none of the fields that it does not know.
+pub async fn read_back(api: &Arc<Api>, resource: &Resource, written: Object, bytes: &Bytes) -> Result<Object, StatusError> {
+    if resource.custom.is_none() || resource.storage_version == resource.gvk().group_version() {
+        return Ok(written);
+    }
+    let mut shown = served_form(api, resource, codec::decode(bytes, Revision(0))).await?;
+    let revision = machinery::object::resource_version(&written.tree);
+    metadata_mut(&mut shown).insert("resourceVersion".to_owned(), revision.into());
+    Ok(Object::whole(shown))
 }
 
 /// An object's bytes as the store has them, without a revision, and its revision.
@@ -192,11 +208,16 @@ pub fn normalise(target: &Target, value: &mut Value) -> Result<(), StatusError> 
     Ok(())
 }
 
-/// The object as upstream's store gives it back: built-in kinds but APIServices and custom resource definitions go through protobuf.
+/// The object as upstream's store gives it back: built-in kinds but APIServices and custom resource definitions go through
+/// protobuf, custom resources through the pruning and the defaults of every reading.
 pub fn as_stored(target: &Target, value: &mut Value) {
     let resource = &target.resource;
     let in_json = matches!(resource.group.as_str(), "apiregistration.k8s.io" | "apiextensions.k8s.io");
-    if in_json || resource.custom.is_some() {
+    if let Some(custom) = &resource.custom {
+        resource.omit(value);
+        // Every reader would drop from it what the schema does not want.
+        custom.definition.restore(value);
+    } else if in_json {
         resource.omit(value);
     } else {
         machinery::decode::as_stored(&resource.types, resource.ty, value);

@@ -245,11 +245,11 @@ async fn commit(
             (Object::whole(gone), None)
         })
     } else {
-        put(ctx, target, &mut new.tree, bytes, expect).await.map(|stored| (new, stored))
+        put(ctx, target, &mut new.tree, bytes.clone(), expect).await.map(|stored| (new, stored))
     };
     match written {
         Ok((object, stored)) => {
-            let object = Arc::new(object);
+            let object = Arc::new(super::read_back(&ctx.api, resource, object, &bytes).await?);
             super::remember(ctx, target, &object, stored.as_ref());
             service::changed(&ctx.api, target, &old.tree, &object.tree).await;
             Ok(Written { object, stored, created: false })
