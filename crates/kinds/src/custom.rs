@@ -150,9 +150,9 @@ impl Definition {
 
 impl Custom {
     /// Brings what a client sent into the form of its schema. Answers unknown fields.
-    pub fn decode(&self, version: &str, object: &mut Value) -> Result<Vec<String>, DecodeError> {
+    pub fn decode(&self, version: &str, source: Source, object: &mut Value) -> Result<Vec<String>, DecodeError> {
         match self.definition.version(version) {
-            Some(version) => version.schema.decode(object_meta(), Source::Request, object),
+            Some(version) => version.schema.decode(object_meta(), source, object),
             None => Ok(Vec::new()),
         }
     }
@@ -230,12 +230,12 @@ impl ScalePaths {
 fn read_subresources(shared: &Definition, version: &Version, has_status: bool, has_scale: bool) -> Vec<Subresource> {
     let verbs = || ["get", "patch", "update"].map(str::to_owned).to_vec();
     let mut out = Vec::new();
-    if has_scale {
-        out.push(Subresource { name: "scale".to_owned(), kind: GroupVersionKind::new("autoscaling", "v1", "Scale"), verbs: verbs() });
-    }
     if has_status {
         let kind = GroupVersionKind::new(shared.group.clone(), version.name.clone(), shared.kind.clone());
         out.push(Subresource { name: "status".to_owned(), kind, verbs: verbs() });
+    }
+    if has_scale {
+        out.push(Subresource { name: "scale".to_owned(), kind: GroupVersionKind::new("autoscaling", "v1", "Scale"), verbs: verbs() });
     }
     out
 }

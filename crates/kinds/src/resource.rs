@@ -6,6 +6,7 @@ use machinery::decode::DecodeError;
 use machinery::defaults::Defaults;
 use machinery::gvk::{GroupKind, GroupResource, GroupVersion, GroupVersionKind, GroupVersionResource};
 use machinery::schema::{TypeId, Types};
+use machinery::structural::Source;
 
 use crate::custom::Custom;
 use crate::strategy::Strategy;
@@ -24,7 +25,7 @@ pub struct Resource {
     pub categories: Vec<String>,
     /// As discovery lists them.
     pub verbs: Vec<String>,
-    /// Sorted by name.
+    /// Sorted by name; of custom resources the status comes first.
     pub subresources: Vec<Subresource>,
     /// Where objects are stored, whatever version was asked for: `/registry/pods`.
     pub storage_prefix: String,
@@ -172,9 +173,18 @@ impl Resource {
     /// that were given stay, for rules that tell them from nothing, until [`Self::omit`].
     pub fn decode(&self, value: &mut serde_json::Value) -> Result<Vec<String>, DecodeError> {
         if let Some(custom) = &self.custom {
-            return custom.decode(&self.version, value);
+            return custom.decode(&self.version, Source::Request, value);
         }
         machinery::decode::decode_given(&self.types, self.ty, value)
+    }
+
+    /// As [`Self::decode`], of what server-side apply or admission made of what was decoded.
+    pub fn decode_made(&self, value: &mut serde_json::Value) -> Result<(), DecodeError> {
+        match &self.custom {
+            Some(custom) => custom.decode(&self.version, Source::Made, value),
+            None => machinery::decode::decode_given(&self.types, self.ty, value),
+        }
+        .map(drop)
     }
 
     /// Whether [`Self::omit`] would change the tree.
@@ -261,6 +271,7 @@ impl Resource {
     pub fn reset_fields_of(&self, subresource: &str) -> Vec<String> {
         match subresource {
             "" => self.reset_fields.clone(),
+            "status" if self.custom.is_some() => vec!["metadata".to_owned(), "spec".to_owned()],
             "status" => crate::table::status_reset_fields(&self.group, &self.resource).iter().map(|p| (*p).to_owned()).collect(),
             "approval" => vec!["spec".to_owned(), "status.certificate".to_owned()],
             _ => Vec::new(),

@@ -379,3 +379,63 @@ async fn an_update_is_warned_of_what_it_leaves_broken() {
         refused.body
     );
 }
+
+#[tokio::test]
+async fn nulls_of_an_applied_configuration_are_refused_where_the_schema_allows_none() {
+    let cluster = Cluster::start().await;
+    cluster.ask("POST", DEFINITIONS, &definition(&json!([version("v1", true, &schema())]))).await;
+    let given = json!({"apiVersion": "g.io/v1", "kind": "Thing", "metadata": {"name": "t"}, "spec": null});
+    let path = format!("{THINGS}/t?fieldManager=m");
+    let refused = cluster.ask_as("PATCH", &path, "application/apply-patch+yaml", &given).await;
+    assert_eq!((refused.code, &refused.body["details"]["causes"][0]["field"]), (422, &json!("spec")), "{}", refused.body);
+    // What is posted loses them before anybody looks.
+    let posted = cluster.ask("POST", THINGS, &given).await;
+    assert_eq!((posted.code, posted.body.get("spec")), (201, None), "{}", posted.body);
+}
+
+#[tokio::test]
+async fn who_writes_another_version_reads_back_what_is_stored() {
+    let cluster = Cluster::start().await;
+    let open = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
+    let versions = json!([version("v1", true, &schema()), version("v2", false, &open)]);
+    cluster.ask("POST", DEFINITIONS, &definition(&versions)).await;
+    let path = THINGS.replace("/v1/", "/v2/");
+    let made = cluster.ask("POST", &path, &thing("v2", "t", &json!({"a": "x", "odd": 1}))).await;
+    assert_eq!((made.code, &made.body["apiVersion"], &made.body["spec"]), (201, &json!("g.io/v2"), &json!({"a": "x", "n": 3})));
+    let patch = json!({"spec": {"odd": 2, "a": "y"}});
+    let patched = cluster.ask_as("PATCH", &format!("{path}/t"), "application/merge-patch+json", &patch).await;
+    assert_eq!((patched.code, &patched.body["spec"]), (200, &json!({"a": "y", "n": 3})), "{}", patched.body);
+}
+
+#[tokio::test]
+async fn a_refusal_carries_warnings_and_a_kind_must_be_said() {
+    let cluster = Cluster::start().await;
+    cluster.ask("POST", DEFINITIONS, &definition(&json!([version("v1", true, &schema())]))).await;
+    let refused = cluster.ask("POST", THINGS, &thing("v1", "t", &json!({"n": 0, "odd": 1}))).await;
+    let warned = refused.warnings();
+    assert!(refused.code == 422 && warned.len() == 1 && warned[0].contains("spec.odd"), "{warned:?} {}", refused.body);
+    let silent = json!({"apiVersion": "g.io/v1", "metadata": {"name": "t"}});
+    let refused = cluster.ask("POST", THINGS, &silent).await;
+    let text = refused.body["message"].as_str().unwrap();
+    assert!(refused.code == 400 && text.contains("(must be of type Thing): Object 'Kind' is missing in '{"), "{text}");
+}
+
+#[tokio::test]
+async fn a_status_is_judged_alone() {
+    let cluster = Cluster::start().await;
+    cluster.ask("POST", DEFINITIONS, &definition(&json!([version("v1", true, &schema())]))).await;
+    cluster.ask("POST", THINGS, &thing("v1", "t", &json!({"a": "x"}))).await;
+    let mut narrow = schema();
+    narrow["properties"]["spec"]["properties"]["a"]["maxLength"] = json!(0);
+    let spec = json!({"spec": {"versions": [version("v1", true, &narrow)]}});
+    let at = format!("{DEFINITIONS}/things.g.io");
+    assert_eq!(cluster.ask_as("PATCH", &at, "application/merge-patch+json", &spec).await.code, 200);
+    let status = json!({"status": {"r": 1}, "metadata": {"labels": {"l": "no"}}});
+    let path = format!("{THINGS}/t/status");
+    let changed = cluster.ask_as("PATCH", &path, "application/merge-patch+json", &status).await;
+    assert_eq!((changed.code, &changed.body["status"]["r"]), (200, &json!(1)), "{}", changed.body);
+    let owners = changed.body["metadata"]["managedFields"].to_string();
+    assert!(!owners.contains("f:labels"), "nobody owns what was not changed: {owners}");
+    let refused = cluster.ask_as("PATCH", &path, "application/merge-patch+json", &json!({"status": {"r": "x"}})).await;
+    assert_eq!((refused.code, &refused.body["details"]["causes"][0]["field"]), (422, &json!("status.r")), "{}", refused.body);
+}

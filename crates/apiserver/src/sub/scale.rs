@@ -257,13 +257,8 @@ fn check(scale: &Value, target: &Target, current: &Value) -> Result<(), StatusEr
         return Err(StatusError::conflict(&target.resource.group_resource(), &target.name, &why));
     }
     let replicas = number(scale, "spec.replicas");
-    if replicas < 0
-        && let Some(paths) = target.resource.custom.as_ref().and_then(|c| c.scale.as_ref())
-    {
-        let error = Error::invalid(&Path::new(&paths.spec_replicas), &json!(replicas), "should be a non-negative integer");
-        return Err(StatusError::invalid(&target.resource.group_kind(), &target.name, &[error]));
-    }
-    if replicas < 0 {
+    // A custom resource is judged as a whole.
+    if replicas < 0 && target.resource.custom.is_none() {
         let error = Error::invalid(&Path::new("spec.replicas"), &json!(replicas), "must be greater than or equal to 0");
         let kind = GroupKind { group: "autoscaling".into(), kind: "Scale".into() };
         return Err(StatusError::invalid(&kind, &target.name, &[error]));

@@ -204,7 +204,7 @@ fn replicas(object: &Value, path: &str, errors: &mut ErrorList) {
     match value.as_i64() {
         None => {
             let why =
-                format!("{path} accessor error: {} is of the type {}, expected int64", machinery::field::go_value(value), go_type(value));
+                format!("{path} accessor error: {} is of the type {}, expected int64", machinery::apply::go_print(value), go_type(value));
             errors.push(Error::invalid(&at, &json!(0), why));
         }
         Some(n) if n < 0 => errors.push(Error::invalid(&at, value, "should be a non-negative integer")),
@@ -224,7 +224,7 @@ fn label_selector(object: &Value, scale: &ScalePaths, errors: &mut ErrorList) {
     match nested(object, &scale.label_selector) {
         Err(why) => errors.push(Error::invalid(&at, &json!(""), why)),
         Ok(Some(value)) if !value.is_string() => {
-            let shown = machinery::field::go_value(value);
+            let shown = machinery::apply::go_print(value);
             let why = format!("{dotted} accessor error: {shown} is of the type {}, expected string", go_type(value));
             errors.push(Error::invalid(&at, &json!(""), why));
         }
@@ -240,7 +240,7 @@ fn nested<'a>(object: &'a Value, path: &str) -> Result<Option<&'a Value>, String
         walked.push('.');
         walked.push_str(step);
         let Some(map) = value.as_object() else {
-            let shown = machinery::field::go_value(value);
+            let shown = machinery::apply::go_print(value);
             return Err(format!("{walked} accessor error: {shown} is of the type {}, expected map[string]interface{{}}", go_type(value)));
         };
         let Some(next) = map.get(step) else { return Ok(None) };

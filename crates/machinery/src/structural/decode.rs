@@ -26,6 +26,8 @@ pub struct ObjectMeta<'t> {
 pub enum Source {
     /// Metadata of the wrong type is an error.
     Request,
+    /// As of a request, of what server-side apply or admission made: its nulls are validation's to refuse.
+    Made,
     /// Fields of metadata that have the wrong type are dropped: an older server let them in.
     Storage,
 }
@@ -38,8 +40,10 @@ impl Schema {
             metadata(meta, source, map, "", &mut unknown)?;
         }
         unknown.extend(self.prune(object, true));
-        self.prune_nulls(object);
-        if source == Source::Request {
+        if source != Source::Made {
+            self.prune_nulls(object);
+        }
+        if source != Source::Storage {
             whole_numbers(object);
         }
         self.coerce(meta, source, object, &Trail::default(), &mut unknown)?;
@@ -114,7 +118,7 @@ fn invalid(at: &Trail<'_>, name: &str, value: &Value, detail: &str) -> DecodeErr
 fn type_meta(source: Source, map: &mut Map<String, Value>, at: &Trail<'_>) -> Result<(), DecodeError> {
     for name in ["apiVersion", "kind"] {
         let Some(value) = map.get(name).filter(|v| !v.is_string()) else { continue };
-        if source == Source::Request {
+        if source != Source::Storage {
             return Err(invalid(at, name, value, "must be a string"));
         }
         map.remove(name);
@@ -138,8 +142,8 @@ fn metadata(
             unknown.extend(names.map(|name| format!("{prefix}{dot}metadata.{name}")));
             Ok(())
         }
-        Err(error) if source == Source::Request && prefix.is_empty() => Err(error),
-        Err(error) if source == Source::Request => {
+        Err(error) if source != Source::Storage && prefix.is_empty() => Err(error),
+        Err(error) if source != Source::Storage => {
             let text = format!("{prefix}.metadata: Invalid value: {}: {}", go_value(&given), error.text);
             Err(DecodeError { restore: text.clone(), text })
         }

@@ -201,7 +201,7 @@ pub fn remember(ctx: &Ctx, target: &Target, object: &Arc<Object>, stored: Option
 
 /// Brings the object back into the form of its type after plugins and defaults touched it.
 pub fn normalise(target: &Target, value: &mut Value) -> Result<(), StatusError> {
-    target.resource.decode(value).map_err(|e| StatusError::internal(e.to_string()))?;
+    target.resource.decode_made(value).map_err(|e| StatusError::internal(e.to_string()))?;
     if target.resource.custom.is_some() {
         target.resource.strategy.default(&Context::default(), value);
     }

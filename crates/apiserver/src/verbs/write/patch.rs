@@ -249,7 +249,7 @@ impl Configuration {
     /// The outcome in the form of its type.
     fn decoded(&self, target: &Target, applied: Applied) -> Result<Value, StatusError> {
         let mut value = applied.object;
-        target.resource.decode(&mut value).map_err(|e| StatusError::new(500, "", e.to_string()))?;
+        target.resource.decode_made(&mut value).map_err(|e| StatusError::new(500, "", e.to_string()))?;
         Ok(value)
     }
 }
