@@ -15,7 +15,7 @@ fn types() -> (Types, TypeId) {
         "n": {"type": "integer"},
         "text": {"type": "string"},
         "flag": {"type": "boolean"},
-        "either": {"x-kubernetes-int-or-string": true},
+        "either": {"x-kubernetes-int-or-string": true}, "dated": {"type": "string", "format": "date-time"},
         "free": {"type": "object", "x-kubernetes-preserve-unknown-fields": true},
         "set": {"type": "array", "items": {"type": "string"}, "x-kubernetes-list-type": "set"},
         "map": {
@@ -101,7 +101,7 @@ fn values_of_wrong_types_are_told_as_upstream_tells_them() {
         (json!({"n": {"q": 1}}), ".spec.n: expected numeric (int or float), got map[string]interface {}"),
         (json!({"n": true}), ".spec.n: expected numeric (int or float), got bool"),
         (json!({"flag": "x"}), ".spec.flag: expected boolean, got &{x}"),
-        (json!({"either": [1]}), ".spec.either: expected any scalar, got &{[1]}"),
+        (json!({"dated": [1]}), ".spec.dated: expected any scalar, got &{[1]}"),
         (json!({"text": 1.5}), ".spec.text: expected string, got &value.valueUnstructured{Value:1.5}"),
         (
             json!({"text": {"q": ["a", null]}}),
