@@ -11,7 +11,8 @@ use crate::state::Api;
 
 const NAMESPACES: [&str; 4] = ["kube-system", "kube-public", "kube-node-lease", "default"];
 
-pub fn all(api: &Api) -> Vec<Value> {
+/// Those that are the same as long as the server runs.
+pub fn fixed(api: &Api) -> Vec<Value> {
     let mut objects: Vec<Value> =
         NAMESPACES.iter().map(|n| json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": n}})).collect();
     objects.extend(auth::bootstrap::objects());
@@ -27,7 +28,12 @@ pub fn all(api: &Api) -> Vec<Value> {
     }
     objects.push(json!({"apiVersion": "networking.k8s.io/v1", "kind": "ServiceCIDR", "metadata": {"name": "kubernetes"},
         "spec": {"cidrs": api.config.service_cluster_ip_ranges}}));
-    objects.extend(own_service(api));
+    objects
+}
+
+/// Those that hang on who serves and with what certificates.
+pub fn changing(api: &Api) -> Vec<Value> {
+    let mut objects = own_service(api);
     objects.push(authentication(api));
     objects.push(tracking());
     objects

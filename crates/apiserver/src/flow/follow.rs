@@ -70,30 +70,32 @@ pub async fn start(api: &Arc<Api>, tasks: &mut JoinSet<()>, cancel: &Cancellatio
         let made = api.store.list(&prefix, store::ListOptions::default()).await?;
         progress.wait(made.items.iter().map(|item| item.mod_revision).max().unwrap_or_default()).await;
     }
-    settle(api, &objects).await;
+    let good = settle(api, &objects).await;
     tasks.spawn(api.flow.clone().run(api.metrics.clone(), cancel.clone()));
-    tasks.spawn(follow(api.clone(), objects, cancel.clone()));
+    tasks.spawn(follow(api.clone(), objects, good, cancel.clone()));
     Ok(())
 }
 
-async fn follow(api: Arc<Api>, objects: Arc<Mutex<Objects>>, cancel: CancellationToken) {
+/// What is as it should be stays so until something changes, of which the mirrors tell; only what failed is tried again.
+async fn follow(api: Arc<Api>, objects: Arc<Mutex<Objects>>, mut good: bool, cancel: CancellationToken) {
     let changed = objects.lock().unwrap_or_else(PoisonError::into_inner).changed.clone();
     loop {
         tokio::select! { biased;
             () = cancel.cancelled() => return,
             () = changed.notified() => tokio::time::sleep(SETTLE).await,
-            () = tokio::time::sleep(REPAIR_EVERY) => {}
+            () = tokio::time::sleep(REPAIR_EVERY), if !good => {}
         }
         let round = settle(&api, &objects);
-        tokio::select! { biased;
+        good = tokio::select! { biased;
             () = cancel.cancelled() => return,
-            () = round => {}
-        }
+            good = round => good,
+        };
     }
 }
 
-/// One round: use what there is, make what is missing, say what dangles.
-async fn settle(api: &Arc<Api>, objects: &Mutex<Objects>) {
+/// One round: use what there is, make what is missing, say what dangles. Answers whether all of it could be done.
+async fn settle(api: &Arc<Api>, objects: &Mutex<Objects>) -> bool {
+    let mut good = true;
     let (schemas, levels): (Vec<Value>, Vec<Value>) = {
         let objects = objects.lock().unwrap_or_else(PoisonError::into_inner);
         (objects.of("FlowSchema").cloned().collect(), objects.of("PriorityLevelConfiguration").cloned().collect())
@@ -106,13 +108,16 @@ async fn settle(api: &Arc<Api>, objects: &Mutex<Objects>) {
     for (wanted, current) in [(defaults::priority_levels(), &levels), (defaults::flow_schemas(), &schemas)] {
         if let Err(error) = keep_up(api, &wanted, current).await {
             tracing::warn!(%error, "flow control's own objects could not be put right");
+            good = false;
         }
     }
     for schema in &schemas {
         if let Err(error) = say_dangling(api, schema, &levels).await {
             tracing::warn!(%error, "a FlowSchema's status could not be written");
+            good = false;
         }
     }
+    good
 }
 
 fn name(object: &Value) -> &str {
