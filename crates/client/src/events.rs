@@ -54,7 +54,8 @@ pub struct Happening {
 /// Cheap to clone; the task ends when the last clone is gone, after what was queued.
 #[derive(Clone)]
 pub struct EventRecorder {
-    queue: mpsc::Sender<Happening>,
+    /// Boxed: the channel keeps room for 32 from the start, and there is one for each controller.
+    queue: mpsc::Sender<Box<Happening>>,
     _task: Arc<Mutex<JoinSet<()>>>,
 }
 
@@ -84,7 +85,7 @@ impl EventRecorder {
     }
 
     pub fn record(&self, happening: Happening) {
-        if let Err(error) = self.queue.try_send(happening) {
+        if let Err(error) = self.queue.try_send(Box::new(happening)) {
             tracing::warn!(%error, "an event was dropped");
         }
     }
@@ -101,10 +102,10 @@ impl EventRecorder {
     }
 }
 
-async fn run(client: Client, mut correlator: Correlator, mut happenings: mpsc::Receiver<Happening>, clock: Clock) {
+async fn run(client: Client, mut correlator: Correlator, mut happenings: mpsc::Receiver<Box<Happening>>, clock: Clock) {
     while let Some(happening) = happenings.recv().await {
         let now = clock.now();
-        let Some(step) = correlator.correlate(happening, now) else { continue };
+        let Some(step) = correlator.correlate(*happening, now) else { continue };
         send_and_remember(&client, &mut correlator, step).await;
     }
 }
