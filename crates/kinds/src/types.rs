@@ -83,6 +83,8 @@ impl<'a> Loader<'a> {
         for name in order {
             let mut fields = Vec::new();
             loader.fields(&name, &Within { numbers: Vec::new(), names: Vec::new(), in_proto: true }, &mut fields);
+            // Read for ever, never added to.
+            fields.shrink_to_fit();
             let atomic = loader.sources.get(&name).is_some_and(|s| s.atomic);
             let id = loader.ids[&name];
             loader.types.set(id, Type::Struct(Struct { name, fields, atomic, ..Struct::default() }));
