@@ -152,7 +152,8 @@ pub fn compact(dir: &Path, progress: &Progress) -> Result<(Summary, Summary)> {
         writer.step(&shared);
     }
     if shared.lock().state.compacted < revision {
-        return Err(Error::ReadOnly(format!("compacting {} failed; see the log lines above", dir.display())));
+        shared.lock().known()?;
+        return Err(Error::Open(format!("compacting {} failed; see the log lines above", dir.display())));
     }
     writer.snapshot_now(&shared).map_err(failed("writing a snapshot in", dir))?;
     drop(writer);

@@ -5,7 +5,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use crate::record::Record;
 use crate::state::State;
@@ -52,8 +52,8 @@ pub(crate) enum Writable {
     Yes,
     /// Not enough disk space; may end.
     Full(String),
-    /// For good.
-    Stopped(String),
+    /// For good: the disk failed, or the engine did.
+    Failed(String),
 }
 
 pub(crate) enum Submitted {
@@ -69,7 +69,9 @@ struct Pending {
 pub(crate) struct Core {
     pub state: State,
     pub watchers: Watchers,
-    pub writable: Writable,
+    writable: Writable,
+    /// Why the engine has failed, once it has.
+    failure: watch::Sender<Option<String>>,
     pub time: EngineTime,
     history_bytes_max: usize,
     /// Keys as they will be when everything queued or being flushed is durable, where that differs from `state`.
@@ -86,11 +88,41 @@ impl Core {
             state,
             watchers: Watchers::default(),
             writable: Writable::Yes,
+            failure: watch::Sender::new(None),
             time,
             history_bytes_max,
             overlay: HashMap::new(),
             queue: VecDeque::new(),
             queue_bytes: 0,
+        }
+    }
+
+    pub(crate) fn writable(&self) -> &Writable {
+        &self.writable
+    }
+
+    /// A failure is for good.
+    pub(crate) fn set_writable(&mut self, writable: Writable) {
+        if matches!(self.writable, Writable::Failed(_)) {
+            return;
+        }
+        if let Writable::Failed(why) = &writable {
+            self.failure.send_replace(Some(why.clone()));
+        }
+        self.writable = writable;
+    }
+
+    /// Tells when and why the engine fails.
+    pub(crate) fn failure(&self) -> watch::Receiver<Option<String>> {
+        self.failure.subscribe()
+    }
+
+    /// The durable state, unless a write was under way when the disk failed: whether it is there nobody knows until all is read
+    /// back. To say that it is not would be a lie that another write may build on.
+    pub(crate) fn known(&self) -> Result<&State> {
+        match &self.writable {
+            Writable::Failed(why) => Err(Error::Failed(why.clone())),
+            _ => Ok(&self.state),
         }
     }
 
@@ -140,7 +172,7 @@ impl Core {
         match (&self.writable, op) {
             (Writable::Yes, _) | (Writable::Full(_), Op::Delete { .. }) => {}
             (Writable::Full(why), _) => return Err(Error::NoSpace(why.clone())),
-            (Writable::Stopped(why), _) => return Err(Error::ReadOnly(why.clone())),
+            (Writable::Failed(why), _) => return Err(Error::Failed(why.clone())),
         }
         let (key_bytes, value_bytes) = match op {
             Op::Put { key, value, .. } => (key.len(), value.len()),
@@ -184,8 +216,8 @@ impl Core {
 
     /// Queues the compaction of history before a revision.
     pub(crate) fn compact(&mut self, revision: Revision) -> Submitted {
-        if let Writable::Stopped(why) = &self.writable {
-            return Submitted::Done(Err(Error::ReadOnly(why.clone())));
+        if let Writable::Failed(why) = &self.writable {
+            return Submitted::Done(Err(Error::Failed(why.clone())));
         }
         if revision <= self.state.compacted {
             return Submitted::Done(Err(Error::Compacted { oldest: self.state.compacted }));
@@ -199,7 +231,7 @@ impl Core {
     /// Takes a clock reading and queues the deletion of keys whose lease has ended.
     pub(crate) fn tick(&mut self, reading: Duration) {
         let now_ms = self.time.advance(reading);
-        if matches!(self.writable, Writable::Stopped(_)) {
+        if matches!(self.writable, Writable::Failed(_)) {
             return;
         }
         for item in self.state.expired(now_ms, EXPIRED_MAX) {
@@ -239,7 +271,7 @@ impl Core {
             let Some(record) = &queued.record else { continue };
             let Some(change) = self.state.apply(record) else {
                 // Revisions are given out in order under one lock.
-                self.writable = Writable::Stopped("internal error: a write was out of order; restart".into());
+                self.set_writable(Writable::Failed("internal error: a write was out of order; restart".into()));
                 continue;
             };
             if let Some(change) = change {
@@ -271,6 +303,6 @@ impl Core {
         for waiter in batch.queued.into_iter().chain(queued).filter_map(|q| q.waiter) {
             waiter.answer.send(Err(failed(why))).ok();
         }
-        self.writable = writable;
+        self.set_writable(writable);
     }
 }

@@ -154,6 +154,18 @@ impl Embedded {
         writer.snapshot_now(&self.shared).map_err(|e| Error::Unavailable(format!("writing a snapshot: {e}")))
     }
 
+    /// Waits until the disk fails in a way that only opening it anew can mend, and answers why: [`Error::Failed`] is then what
+    /// everybody hears who writes, or asks for what is newest.
+    pub async fn failed(&self) -> String {
+        let mut failure = self.shared.lock().failure();
+        let why = failure.wait_for(Option::is_some).await.ok().and_then(|why| why.clone());
+        match why {
+            Some(why) => why,
+            // This engine holds the sender.
+            None => std::future::pending().await,
+        }
+    }
+
     /// A copy of what is durable, and the engine's time.
     pub(crate) fn content(&self) -> (State, u64) {
         let core = self.shared.lock();
@@ -221,13 +233,18 @@ impl Drop for Embedded {
 impl Store for Embedded {
     async fn get(&self, key: &str) -> Result<(Revision, Option<KeyValue>)> {
         let core = self.shared.lock();
-        Ok((core.state.revision, core.state.map.get(key).map(|item| (**item).clone())))
+        let state = core.known()?;
+        Ok((state.revision, state.map.get(key).map(|item| (**item).clone())))
     }
 
     async fn list(&self, prefix: &str, options: ListOptions) -> Result<Listing> {
         let (map, revision) = {
             let mut core = self.shared.lock();
-            let revision = options.revision.filter(|r| r.0 > 0).unwrap_or(core.state.revision);
+            // The past is known, whatever the disk does now.
+            let revision = match options.revision.filter(|r| r.0 > 0) {
+                Some(revision) => revision,
+                None => core.known()?.revision,
+            };
             (core.state.view(revision)?, revision)
         };
         let listing = state::list(&map, revision, prefix, &options);
@@ -250,12 +267,12 @@ impl Store for Embedded {
     }
 
     async fn revision(&self) -> Result<Revision> {
-        Ok(self.shared.lock().state.revision)
+        Ok(self.shared.lock().known()?.revision)
     }
 
     async fn freshness(&self, prefix: &str) -> Result<Freshness> {
         let core = self.shared.lock();
-        let revision = core.state.revision;
+        let revision = core.known()?.revision;
         Ok(Freshness { revision, needed: core.watchers.last_change(prefix).unwrap_or(revision) })
     }
 

@@ -126,9 +126,10 @@ pub enum Error {
     /// The disk is (nearly) full: nothing but deletions is taken until there is space again. Nothing was written.
     #[error("database space exceeded: {0}")]
     NoSpace(String),
-    /// Nothing can be written any more (fsync failed); says what to do.
-    #[error("the store is read-only: {0}")]
-    ReadOnly(String),
+    /// The disk failed in a write, so that nobody knows what it keeps: until the store is opened again nothing is written, and
+    /// nothing is said about what is newest. Says which file, why, and what to do. Nothing was written.
+    #[error("the store has failed: {0}")]
+    Failed(String),
     /// The data on disk is not what was written; says which file and what to do.
     #[error("the store is damaged: {0}")]
     Damaged(String),
@@ -166,7 +167,9 @@ pub struct Freshness {
     pub needed: Revision,
 }
 
-/// The datastore. Every method may be called concurrently; reads see only what is durable.
+/// The datastore. Every method may be called concurrently; reads see only what is durable. Who is told that a write failed, and
+/// not how, may read afterwards: what that read does not show of the write will never be there, or the read fails as well (an
+/// etcd cluster may still commit what it did not answer in time).
 #[async_trait::async_trait]
 pub trait Store: Send + Sync + 'static {
     /// The newest value, and the store's revision when it was read.

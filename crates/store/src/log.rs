@@ -83,8 +83,8 @@ pub(crate) struct Log {
 pub(crate) enum CommitError {
     /// Nothing was made durable; a later commit may work.
     Full(io::Error),
-    /// Nothing may be written any more.
-    Fatal(io::Error),
+    /// Nobody knows what of it is durable, and nothing may be written any more. Says what failed, on which file.
+    Fatal(String),
 }
 
 /// Where a log continues.
@@ -139,10 +139,10 @@ impl Log {
             return Ok(());
         }
         if self.broken {
-            self.rotate().map_err(by_kind)?;
+            self.rotate().map_err(|error| self.by_kind("starting a segment after", error))?;
         }
         self.append()?;
-        self.file.sync(SyncPoint::Batch).map_err(CommitError::Fatal)?;
+        self.file.sync(SyncPoint::Batch).map_err(|error| self.fatal("syncing", &error))?;
         self.advance();
         self.sealed = false;
         Ok(())
@@ -151,9 +151,21 @@ impl Log {
     fn append(&mut self) -> Result<(), CommitError> {
         self.buffer.clear();
         frame::encode(&mut self.buffer, self.header.salt, self.next, &self.payload);
-        let result = self.file.append(&self.buffer).map_err(by_kind);
+        let result = self.file.append(&self.buffer).map_err(|error| self.by_kind("writing to", error));
         self.broken = result.is_err();
         result
+    }
+
+    /// A full disk says so before it takes the last byte, so that no frame is whole; after any other error one may be.
+    fn by_kind(&self, doing: &str, error: io::Error) -> CommitError {
+        match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => CommitError::Full(error),
+            _ => self.fatal(doing, &error),
+        }
+    }
+
+    fn fatal(&self, doing: &str, error: &io::Error) -> CommitError {
+        CommitError::Fatal(format!("{doing} {} failed: {error}", self.disk.describe(&segment_name(self.header.first))))
     }
 
     fn advance(&mut self) {
@@ -175,7 +187,7 @@ impl Log {
         record::begin(&mut self.payload, now_ms);
         self.append()?;
         // The next frame must not be the second unsynced one.
-        self.file.sync(SyncPoint::Seal).map_err(CommitError::Fatal)?;
+        self.file.sync(SyncPoint::Seal).map_err(|error| self.fatal("syncing", &error))?;
         self.advance();
         self.sealed = true;
         Ok(())
@@ -220,13 +232,6 @@ impl Log {
     pub(crate) fn snapshot_begun(&mut self) {
         self.bytes_since_snapshot = 0;
         self.segments_since_snapshot = 1;
-    }
-}
-
-fn by_kind(error: io::Error) -> CommitError {
-    match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => CommitError::Full(error),
-        _ => CommitError::Fatal(error),
     }
 }
 

@@ -141,17 +141,17 @@ impl Writer {
     }
 
     fn failure(&mut self, error: CommitError) -> (String, Writable) {
-        let dir = self.disk.describe("");
         match error {
             CommitError::Full(e) => {
                 self.full = true;
+                let dir = self.disk.describe("");
                 let why = format!("the disk of {dir} is full ({e}); free some space, writing then resumes by itself");
                 (why.clone(), Writable::Full(why))
             }
             CommitError::Fatal(e) => {
                 self.stopped = true;
-                let why = format!("writing to {dir} failed ({e}); check the disk, then restart");
-                (why.clone(), Writable::Stopped(why))
+                let why = format!("{e}; what was written last is known when it is read back: check the disk, then restart");
+                (why.clone(), Writable::Failed(why))
             }
         }
     }
@@ -161,7 +161,7 @@ impl Writer {
         if let Err(error) = self.log.seal(now_ms) {
             let (why, writable) = self.failure(error);
             tracing::error!(%why, "a write to the store failed");
-            shared.lock().writable = writable;
+            shared.lock().set_writable(writable);
         }
     }
 
@@ -180,7 +180,7 @@ impl Writer {
             return;
         }
         let mut core = shared.lock();
-        core.writable = match (&core.writable, enough) {
+        let writable = match (core.writable(), enough) {
             (Writable::Full(_), true) => {
                 self.full = false;
                 tracing::info!("the store takes writes again");
@@ -199,6 +199,7 @@ impl Writer {
             }
             (same, _) => same.clone(),
         };
+        core.set_writable(writable);
     }
 
     /// After much was deleted or compacted a snapshot gives the space back, even if few writes follow.
@@ -260,11 +261,11 @@ impl Writer {
 
     /// Nothing is lost, the log is all there; but whether the disk still keeps what it is given is unknown.
     fn snapshot_failed(&mut self, shared: &Shared, error: &io::Error) {
-        let why = format!("writing a snapshot in {} failed ({error}); check the disk, then restart", self.disk.describe(""));
+        let why = format!("writing a snapshot in {} failed: {error}; check the disk, then restart", self.disk.describe(""));
         tracing::error!(%why);
         if !matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) {
             self.stopped = true;
-            shared.lock().writable = Writable::Stopped(why);
+            shared.lock().set_writable(Writable::Failed(why));
         }
     }
 }
@@ -278,7 +279,7 @@ impl Drop for PanicGuard<'_> {
             let mut core = self.0.lock();
             let batch = core.take();
             let why = "the writer thread panicked; restart, and report this".to_owned();
-            core.fail(batch, &why, Writable::Stopped(why.clone()));
+            core.fail(batch, &why, Writable::Failed(why.clone()));
         }
     }
 }

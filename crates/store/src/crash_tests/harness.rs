@@ -129,7 +129,7 @@ impl Harness {
     }
 
     pub(super) fn writable(&self) -> bool {
-        self.shared.lock().writable == Writable::Yes
+        *self.shared.lock().writable() == Writable::Yes
     }
 
     /// The power fails; opens what is there then. May also fail while opening, once.
@@ -205,7 +205,7 @@ impl Harness {
                 pending.push((key.clone(), value));
             }
             match submitted {
-                Submitted::Done(Err(Error::ReadOnly(_) | Error::NoSpace(_))) => {
+                Submitted::Done(Err(Error::Failed(_) | Error::NoSpace(_))) => {
                     pending.truncate(self.model.changes.len());
                     break;
                 }
@@ -231,9 +231,9 @@ impl Harness {
             true => self.model.maybe = pending[self.model.changes.len()..].to_vec(),
             false => self.model.changes = pending,
         }
-        if failed && self.shared.lock().writable != Writable::Yes && !self.disk.is_dead() {
+        if failed && *self.shared.lock().writable() != Writable::Yes && !self.disk.is_dead() {
             // A full disk: whatever part of it is in the file was disowned or never whole.
-            if matches!(self.shared.lock().writable, Writable::Full(_)) {
+            if matches!(self.shared.lock().writable(), Writable::Full(_)) {
                 self.model.maybe.clear();
             }
         }
@@ -276,7 +276,7 @@ impl Harness {
         let submitted = self.shared.lock().compact(Revision(at));
         match submitted {
             Submitted::Done(Err(Error::Compacted { .. })) if at <= self.model.compacted => return Ok(()),
-            Submitted::Done(Err(Error::ReadOnly(_))) => return Ok(()),
+            Submitted::Done(Err(Error::Failed(_))) => return Ok(()),
             Submitted::Done(other) => return Err(format!("compaction answered {other:?}")),
             Submitted::Wait(mut answer) => {
                 self.writer.step(&self.shared);
@@ -286,7 +286,7 @@ impl Harness {
                 }
             }
         }
-        if matches!(self.shared.lock().writable, Writable::Full(_)) {
+        if matches!(self.shared.lock().writable(), Writable::Full(_)) {
             self.model.maybe_compacted = None;
         }
         Ok(())
