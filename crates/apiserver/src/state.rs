@@ -192,6 +192,7 @@ pub fn store_error(error: store::Error) -> StatusError {
         store::Error::Unavailable(why) => StatusError::new(503, "ServiceUnavailable", why),
         store::Error::Cluster(text) => cluster_error(text),
         store::Error::Timeout(_) => out_of_time(),
+        error @ store::Error::Failed(_) => failed(error.to_string()),
         other => StatusError::internal(other.to_string()),
     }
 }
@@ -199,6 +200,11 @@ pub fn store_error(error: store::Error) -> StatusError {
 /// What etcd says goes to the client as it is, and has no reason.
 fn cluster_error(text: String) -> StatusError {
     StatusError::new(500, "", text)
+}
+
+/// Nothing is told or written until the process has started again.
+fn failed(text: String) -> StatusError {
+    StatusError::new(503, "ServiceUnavailable", text)
 }
 
 fn out_of_time() -> StatusError {
@@ -218,6 +224,7 @@ pub fn cache_error(error: cache::Error) -> StatusError {
         }
         cache::Error::Cluster(text) => cluster_error(text),
         cache::Error::Timeout(_) => out_of_time(),
+        cache::Error::Failed(text) => failed(text),
         cache::Error::Closed | cache::Error::Unavailable(_) => StatusError::too_many_requests("storage is (re)initializing", 1),
     }
 }

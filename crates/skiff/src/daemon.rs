@@ -114,6 +114,9 @@ fn daemon(dirs: &Dirs, snapshots: &crate::snapshots::Flags) -> Result<Started> {
                 ("snapshots", Ok(()))
             });
         }
+        // What the disk keeps is known when it is read again: the supervisor starts this process anew.
+        let (failing, token) = (datastore.clone(), cancel.clone());
+        tasks.spawn(async move { ("datastore", token.run_until_cancelled(failing.failed()).await.map_or(Ok(()), Err)) });
         let handle = api_server(dirs, &instance, &addresses, datastore.store()).await.map_err(lasting)?;
         let admin = client::in_process_named(handle.service(), "skiff");
         let services: IpNet = instance.service_cidr.parse().context("the instance's service range")?;

@@ -61,6 +61,14 @@ impl Datastore {
         }
     }
 
+    /// Waits until it fails in a way that only a new start can mend. An etcd cluster mends itself.
+    pub async fn failed(&self) -> anyhow::Error {
+        match self {
+            Self::Embedded(store) => anyhow!("{}", store.failed().await).context("the datastore has failed"),
+            Self::Etcd(_) => std::future::pending().await,
+        }
+    }
+
     /// Writes all of it, as it is at one revision, into a new file.
     pub async fn snapshot(&self, to: &Path, progress: Progress) -> Result<Summary> {
         let to = to.to_owned();

@@ -382,6 +382,7 @@ fn from_store(error: store::Error) -> Error {
     match error {
         store::Error::Cluster(text) => Error::Cluster(text),
         error @ store::Error::Timeout(_) => Error::Timeout(error.to_string()),
+        error @ store::Error::Failed(_) => Error::Failed(error.to_string()),
         other => Error::Unavailable(other.to_string()),
     }
 }

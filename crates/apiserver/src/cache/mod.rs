@@ -49,6 +49,9 @@ pub enum Error {
     /// It may work when tried again.
     #[error("the store did not answer: {0}")]
     Unavailable(String),
+    /// The store has failed and must be opened again; says why.
+    #[error("{0}")]
+    Failed(String),
     /// What the cluster behind the store said, in its own words.
     #[error("{0}")]
     Cluster(String),

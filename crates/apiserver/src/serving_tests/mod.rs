@@ -5,6 +5,7 @@ mod browsers;
 mod documents;
 mod drain;
 mod encryption;
+mod failed_store;
 mod flow;
 mod health;
 mod hostile;

@@ -109,7 +109,11 @@ pub async fn serve(
         write_kubeconfig(&handle, &url, &stem, &user, &["system:nodes"], &flags.data_dir.join(format!("{stem}.kubeconfig")))?;
     }
     tracing::info!(%url, kubeconfig = %flags.data_dir.join("admin.kubeconfig").display(), "ready");
-    let ended = beside(&handle, cancel.clone()).await;
+    let ended = tokio::select! { biased;
+        // As etcd ends: what the disk keeps is known when it is read again, by a new process.
+        error = datastore.failed() => Err(error),
+        ended = beside(&handle, cancel.clone()) => ended,
+    };
     cancel.cancel();
     handle.shutdown().await;
     snapshots.join_all().await;
