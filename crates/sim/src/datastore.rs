@@ -7,7 +7,7 @@ use store::disk::sim::SimDisk;
 use store::{Embedded, Error, Expect, Freshness, KeyValue, ListOptions, Listing, Op, Result, Revision, Store, WatchStream};
 
 use crate::faults::Faults;
-use crate::journal::Journal;
+use crate::journal::{Journal, set_who, who};
 use crate::state::expires;
 
 pub(crate) struct Datastore {
@@ -15,8 +15,15 @@ pub(crate) struct Datastore {
     pub disk: SimDisk,
     faults: Faults,
     journal: Journal,
-    /// A write that the disk died in: nobody knows whether it is there.
-    doubtful: std::sync::Mutex<Option<(String, Option<Bytes>)>>,
+    doubtful: std::sync::Mutex<Option<Doubtful>>,
+}
+
+/// A write that the disk died in: nobody knows whether it is there.
+struct Doubtful {
+    key: String,
+    value: Option<Bytes>,
+    /// Who asked for it: if it is there after the crash, it is theirs.
+    who: String,
 }
 
 impl Datastore {
@@ -26,7 +33,7 @@ impl Datastore {
         Ok(Self { engine, disk, faults, journal, doubtful: std::sync::Mutex::default() })
     }
 
-    fn doubtful(&self) -> std::sync::MutexGuard<'_, Option<(String, Option<Bytes>)>> {
+    fn doubtful(&self) -> std::sync::MutexGuard<'_, Option<Doubtful>> {
         self.doubtful.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
@@ -38,7 +45,7 @@ impl Datastore {
         if listing.revision.0 < newest {
             return Err(format!("after the crash the store is at revision {}, and was at {newest}", listing.revision.0));
         }
-        let is_doubtful = |key: &str| doubtful.as_ref().is_some_and(|(other, _)| other == key);
+        let is_doubtful = |key: &str| doubtful.as_ref().is_some_and(|doubtful| doubtful.key == key);
         for item in listing.items.iter().filter(|item| !is_doubtful(&item.key)) {
             let known = self.journal.look(|state| state.stored(&item.key));
             if known.as_ref().is_none_or(|(revision, bytes)| *revision != item.mod_revision.0 || *bytes != item.value) {
@@ -58,14 +65,23 @@ impl Datastore {
         if let Some(key) = lost {
             return Err(format!("after the crash {key} is lost, though it was acknowledged"));
         }
-        let Some((key, value)) = doubtful else { return Ok(()) };
+        doubtful.map_or(Ok(()), |doubtful| self.settle(doubtful, &listing))
+    }
+
+    /// Tells what is there of the write that was under way.
+    fn settle(&self, Doubtful { key, value, who }: Doubtful, listing: &Listing) -> Result<(), String> {
         let item = listing.items.iter().find(|item| *item.key == *key);
         let known = self.journal.look(|state| state.stored(&key));
+        let step = |revision: u64, value: Option<&Bytes>| {
+            let before = set_who(who);
+            self.journal.step(revision, &key, value);
+            set_who(before);
+        };
         match (item, known) {
             // It was not done: what was there before is there still.
             (Some(item), Some(known)) if known == (item.mod_revision.0, item.value.clone()) => {}
-            (Some(item), _) if value.as_ref() == Some(&item.value) => self.journal.step(item.mod_revision.0, &key, Some(&item.value)),
-            (None, Some(_)) if value.is_none() => self.journal.step(listing.revision.0, &key, None),
+            (Some(item), _) if value.as_ref() == Some(&item.value) => step(item.mod_revision.0, Some(&item.value)),
+            (None, Some(_)) if value.is_none() => step(listing.revision.0, None),
             (None, None) => {}
             (None, Some(_)) if expires(&key) => {}
             (item, known) => {
@@ -102,8 +118,11 @@ impl Store for Datastore {
         let done = self.engine.write(op).await;
         match &done {
             Ok((revision, _)) => self.journal.step(revision.0, &key, value.as_ref()),
-            Err(Error::Conflict(_)) => {}
-            Err(_) if self.disk.is_dead() => drop(self.doubtful().get_or_insert((key.to_string(), value))),
+            // An engine that has failed takes nothing more: only the write that it failed in is in doubt.
+            Err(Error::Conflict(_) | Error::Failed(_)) => {}
+            Err(_) if self.disk.is_dead() => {
+                self.doubtful().get_or_insert_with(|| Doubtful { key: key.to_string(), value, who: who() });
+            }
             Err(_) => {}
         }
         if done.is_ok() && self.faults.strikes("store: no answer", profile.store_unanswered) {
@@ -140,5 +159,58 @@ impl Store for Datastore {
 
     async fn compact(&self, revision: Revision) -> Result<()> {
         self.engine.compact(revision).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use serde_json::json;
+    use store::disk::sim::{Faults as DiskFaults, SimDisk};
+    use store::{Error, Expect, Op, Store};
+
+    use super::Datastore;
+    use crate::faults::Faults;
+    use crate::journal::{Journal, set_who};
+    use crate::profile::Profile;
+
+    const POD: &str = "/registry/pods/alpha/db-0";
+
+    fn put(key: &str, value: &serde_json::Value) -> Op {
+        Op::Put { key: Arc::from(key), value: value.to_string().into(), expect: Expect::Anything, ttl: None }
+    }
+
+    /// What the journal says of a deletion whose sync the disk dies in; `None`: it was not done.
+    async fn dies_deleting(seed: u64) -> Option<Journal> {
+        let journal = Journal::new(&crate::Options::of_seed(seed), tokio_util::sync::CancellationToken::new());
+        let open = |disk| Datastore::open(disk, seed, Faults::new(Profile::calm(), seed, journal.clone()), journal.clone()).expect("opens");
+        let before = open(SimDisk::new(seed));
+        let owner = json!({"kind": "StatefulSet", "uid": "set", "controller": true});
+        let pod = json!({"metadata": {"uid": "u", "ownerReferences": [owner]}, "spec": {"nodeName": "node-0"}});
+        before.write(put("/registry/minions/node-0", &json!({"metadata": {"uid": "n"}}))).await.expect("writes");
+        before.write(put(POD, &pod)).await.expect("writes");
+        before.disk.set_faults(DiskFaults { die_at: Some(1), ..DiskFaults::default() });
+        set_who("system:node:node-0".to_owned());
+        let deleted = before.write(Op::Delete { key: Arc::from(POD), expect: Expect::Anything }).await;
+        set_who(String::new());
+        assert!(matches!(deleted, Err(Error::Unavailable(_))), "the outcome is not known");
+        // What comes after is refused, and in no doubt.
+        assert!(matches!(before.write(put("/registry/pods/alpha/db-1", &pod)).await, Err(Error::Failed(_))));
+        let after = open(before.disk.crash());
+        after.recovered(&before).await.expect("what was acknowledged is there");
+        journal.look(|state| state.get(POD).is_none()).then_some(journal)
+    }
+
+    #[tokio::test]
+    async fn a_write_that_the_disk_died_in_stays_its_authors() {
+        let mut done = 0;
+        for seed in 0..60 {
+            let Some(journal) = dies_deleting(seed).await else { continue };
+            done += 1;
+            assert_eq!(journal.violation(), None, "its kubelet may remove a StatefulSet's pod");
+            assert!(journal.report().trace.iter().any(|line| line.contains("node-0: - pods/alpha/db-0")), "seed {seed}");
+        }
+        assert!(done > 0, "the deletion was never there after the crash");
     }
 }

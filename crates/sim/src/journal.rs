@@ -28,6 +28,11 @@ pub(crate) fn set_who(name: String) -> String {
     WHO.replace(name)
 }
 
+/// Who acts.
+pub(crate) fn who() -> String {
+    WHO.with_borrow(Clone::clone)
+}
+
 #[derive(Clone)]
 pub(crate) struct Journal(Arc<Mutex<Inner>>);
 
@@ -123,7 +128,7 @@ impl Journal {
     pub fn step(&self, revision: u64, key: &str, value: Option<&bytes::Bytes>) {
         let mut guard = self.lock();
         let inner = &mut *guard;
-        let who = WHO.with_borrow(Clone::clone);
+        let who = who();
         let now = inner.start.elapsed();
         inner.steps += 1;
         let Some((old, new)) = inner.state.apply(revision, key, value) else {

@@ -118,14 +118,17 @@ fn job() -> Vec<Do> {
     begin(vec![Do::Make(place, make::job("task", 4, 2, "work:ok", false))])
 }
 
+/// Suspended while its first pods run, which is where it rests: their work takes longer than any restart of the manager, so that
+/// none ends before the suspension in one telling and after it in another.
 fn suspended() -> Vec<Do> {
     let place = batch(NS, "jobs", "task");
     begin(vec![
-        Do::Make(place.clone(), make::job("task", 4, 2, "work:ok", true)),
-        Do::Seconds(10),
+        Do::Make(place.clone(), make::job("task", 4, 2, "work:slow", true)),
+        Do::Rest,
         Do::Change(place.clone(), json!({"spec": {"suspend": true}})),
         Do::Rest,
         Do::Change(place, json!({"spec": {"suspend": false}})),
+        Do::Seconds(900),
     ])
 }
 
