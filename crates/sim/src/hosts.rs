@@ -40,8 +40,9 @@ impl Hosts {
         self.ended.lock().unwrap_or_else(PoisonError::into_inner).entry(uid.to_owned()).or_insert(phase)
     }
 
-    pub fn has_ended(&self, uid: &str) -> bool {
-        self.ended.lock().unwrap_or_else(PoisonError::into_inner).contains_key(uid)
+    /// How a pod has ended, if it has.
+    pub fn ended(&self, uid: &str) -> Option<&'static str> {
+        self.ended.lock().unwrap_or_else(PoisonError::into_inner).get(uid).copied()
     }
 
     pub fn silence(&self, node: usize, time: Duration) {

@@ -161,10 +161,9 @@ impl Hollow {
                 continue;
             }
             let done = match stage {
-                // The API may not show yet that it has ended.
-                Stage::Starting if self.world.hosts.has_ended(&uid) => Ok(()),
                 Stage::Starting => {
-                    let status = self.running(&pod);
+                    // What has ended does not start: nobody may have heard of it, and somebody that the node was silent.
+                    let status = self.world.hosts.ended(&uid).map_or_else(|| self.running(&pod), ended);
                     self.set_status(&pod, status).await
                 }
                 Stage::Working => {
