@@ -30,10 +30,8 @@ impl Strategy for PlainStatus {
     fn prepare_for_update(&self, _ctx: &Context, new: &mut Value, old: &Value) {
         let (Some(map), Some(was)) = (new.as_object_mut(), old.as_object()) else { return };
         map.retain(|key, _| matches!(key.as_str(), "metadata" | "status") || was.contains_key(key));
-        for (key, value) in was {
-            if !matches!(key.as_str(), "metadata" | "status") && map.get(key) != Some(value) {
-                map.insert(key.clone(), value.clone());
-            }
+        for key in was.keys().filter(|key| !matches!(key.as_str(), "metadata" | "status")) {
+            kinds::validate::tree::keep(new, old, key);
         }
     }
 
