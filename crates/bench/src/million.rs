@@ -33,6 +33,9 @@ pub async fn run(options: &Options) -> Result<()> {
 }
 
 async fn of(options: &Options, dir: &Path, resource: &str) -> Result<()> {
+    if dir.join("store").exists() {
+        bail!("{} holds a store already: what is in it would count as well", dir.display());
+    }
     let (template, empty) = {
         let server = Server::start(options, dir).await?;
         let mut admin = Connection::open(&server.access).await?;
@@ -40,9 +43,6 @@ async fn of(options: &Options, dir: &Path, resource: &str) -> Result<()> {
         (template, server.own_bytes().unwrap_or(0))
     };
     let (count, bytes) = (options.objects, template.bytes());
-    if dir.join("store").exists() {
-        bail!("{} holds a store already: what is in it would count as well", dir.display());
-    }
     let begin = Instant::now();
     fill::store(&dir.join("store"), fill::named(template, count)).await?;
     println!("{count} {resource} of {bytes} bytes; written to the engine in {:.1} s", begin.elapsed().as_secs_f64());
