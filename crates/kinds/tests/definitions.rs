@@ -132,7 +132,7 @@ fn rules_are_compiled_and_their_costs_estimated() {
     );
     assert_eq!(
         rules(json!({"type": "object", "properties": {"b": {"type": "string"}}}), json!({"rule": "true", "fieldPath": ".c"})),
-        [format!("{at}.fieldPath: Invalid value: \".c\": fieldPath must be a valid path")]
+        [format!("{at}.fieldPath: Invalid value: \".c\": must be a valid path")]
     );
     let atomic =
         json!({"type": "array", "maxItems": 5, "items": {"type": "integer", "x-kubernetes-validations": [{"rule": "self == oldSelf"}]}});

@@ -316,6 +316,14 @@ impl<'t> Decoder<'t> {
 
     fn either(&mut self, either: Either, value: &mut Value, at: Option<&Frame<'_>>) -> Result<(), DecodeError> {
         let (Either::SchemaOrArray(schema) | Either::SchemaOrBool(schema) | Either::SchemaOrStrings(schema)) = either;
+        // Go decodes these by a method of their own, which drops what it does not know without a word.
+        let told = self.strict.len();
+        let done = self.either_of(either, schema, value, at);
+        self.strict.truncate(told);
+        done
+    }
+
+    fn either_of(&mut self, either: Either, schema: TypeId, value: &mut Value, at: Option<&Frame<'_>>) -> Result<(), DecodeError> {
         match (either, &mut *value) {
             (_, Value::Object(_)) => self.value(schema, None, value, at),
             (Either::SchemaOrArray(_), Value::Array(items)) => items.iter_mut().try_for_each(|item| self.value(schema, None, item, at)),

@@ -195,7 +195,7 @@ fn spec(object: &Value, mut options: Options, e: &mut ErrorList) {
     if let Some(fields) = spec.shared("selectableFields").and_then(Value::as_array).filter(|f| !f.is_empty()) {
         let at = p.child("selectableFields");
         match spec.shared("schema") {
-            None => e.push(Error::invalid_str(&at, "", "selectableFields may only be set when validations.schema is included")),
+            None => e.push(Error::invalid_str(&at, "", "may only be set when validations.schema is included")),
             Some(schema) => selectable_fields(fields, opt(schema, "openAPIV3Schema"), &p, e),
         }
     }
@@ -299,7 +299,7 @@ fn version(spec: &Spec<'_>, version: &Value, options: &Options, p: &Path<'_>, e:
     if let Some(fields) = spec.own(version, "selectableFields").and_then(Value::as_array).filter(|f| !f.is_empty()) {
         match spec.own(version, "schema").and_then(|v| opt(v, "openAPIV3Schema")) {
             None => {
-                let text = "selectableFields may only be set when version.schema.openAPIV3Schema is not included";
+                let text = "may only be set when `version.schema.openAPIV3Schema` is not included";
                 e.push(Error::invalid_str(&p.child("selectableFields"), "", text));
             }
             Some(schema) => selectable_fields(fields, Some(schema), p, e),

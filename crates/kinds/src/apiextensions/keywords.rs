@@ -390,6 +390,6 @@ fn rule_texts(rule: &Value, leads_nowhere: &dyn Fn(&str) -> bool, p: &Path<'_>, 
         e.push(Error::invalid_str(&at_path, path, "fieldPath must not contain line breaks"));
     }
     if !path.is_empty() && leads_nowhere(path) {
-        e.push(Error::invalid_str(&at_path, path, "fieldPath must be a valid path"));
+        e.push(Error::invalid_str(&at_path, path, "must be a valid path"));
     }
 }

@@ -68,7 +68,13 @@ pub fn unrecognized_formats(definition: &Value) -> Vec<String> {
     for schema in Spec::of(definition).schemas() {
         schema_has(schema, &|v| {
             let format = s(v, "format");
-            if !format.is_empty() && s(v, "type") == "string" && !format_is_known(format) {
+            let known = match s(v, "type") {
+                "" | "string" => format_is_known(format),
+                "integer" => matches!(format, "int32" | "int64"),
+                "number" => matches!(format, "float" | "double"),
+                _ => false,
+            };
+            if !format.is_empty() && !known {
                 found.borrow_mut().push(format.to_owned());
             }
             false
@@ -96,10 +102,14 @@ mod tests {
     }
 
     #[test]
-    fn only_strings_are_warned_of() {
+    fn formats_belong_to_types() {
         let schema = json!({"openAPIV3Schema": {"type": "object", "properties": {
             "a": {"type": "string", "format": "odd"}, "b": {"type": "integer", "format": "int32"}, "c": {"type": "string", "format": "date-time"},
+            "d": {"type": "number", "format": "int32"}, "e": {"type": "boolean", "format": "x"}, "f": {"format": "double"},
         }}});
-        assert_eq!(unrecognized_formats(&json!({"spec": {"versions": [{"name": "v1", "schema": schema}]}})), ["odd"]);
+        assert_eq!(
+            unrecognized_formats(&json!({"spec": {"versions": [{"name": "v1", "schema": schema}]}})),
+            ["odd", "int32", "x", "double"]
+        );
     }
 }
