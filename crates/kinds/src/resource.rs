@@ -262,6 +262,14 @@ impl Resource {
         GroupKind { group: self.group.clone(), kind: self.kind.clone() }
     }
 
+    /// The kind that refusals of an object name: a custom resource's is what it says it is.
+    pub fn refused_kind(&self, object: &serde_json::Value) -> GroupKind {
+        if self.custom.is_none() {
+            return self.stored_kind();
+        }
+        GroupKind { group: self.group.clone(), kind: machinery::object::str_at(object, "kind").to_owned() }
+    }
+
     /// The kind as errors of validation name it: that of the stored object (an Event of events.k8s.io is one of the core group).
     pub fn stored_kind(&self) -> GroupKind {
         GroupKind { group: self.storage_version.group.clone(), kind: self.kind.clone() }

@@ -414,6 +414,9 @@ async fn a_refusal_carries_warnings_and_a_kind_must_be_said() {
     let refused = cluster.ask("POST", THINGS, &thing("v1", "t", &json!({"n": 0, "odd": 1}))).await;
     let warned = refused.warnings();
     assert!(refused.code == 422 && warned.len() == 1 && warned[0].contains("spec.odd"), "{warned:?} {}", refused.body);
+    let other = json!({"apiVersion": "g.io/v1", "kind": "Other", "metadata": {"name": "t"}});
+    let refused = cluster.ask("POST", THINGS, &other).await;
+    assert_eq!(refused.body["message"], r#"Other.g.io "t" is invalid: kind: Invalid value: "Other": must be Thing"#);
     let silent = json!({"apiVersion": "g.io/v1", "metadata": {"name": "t"}});
     let refused = cluster.ask("POST", THINGS, &silent).await;
     let text = refused.body["message"].as_str().unwrap();

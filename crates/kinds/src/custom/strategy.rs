@@ -237,6 +237,9 @@ fn nested<'a>(object: &'a Value, path: &str) -> Result<Option<&'a Value>, String
     let mut value = object;
     let mut walked = String::new();
     for step in path.trim_start_matches('.').split('.') {
+        if value.is_null() {
+            return Ok(None);
+        }
         walked.push('.');
         walked.push_str(step);
         let Some(map) = value.as_object() else {

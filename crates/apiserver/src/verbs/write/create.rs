@@ -87,7 +87,7 @@ pub async fn create_as(ctx: &Ctx, target: &Target, mut value: Value, by: Managed
         let name = object::name(&value).to_owned();
         let errors = kinds::validate::create(resource, &context, &value);
         if !errors.is_empty() {
-            return Err(StatusError::invalid(&resource.stored_kind(), &name, &errors));
+            return Err(StatusError::invalid(&resource.refused_kind(&value), &name, &errors));
         }
         ctx.notes.warn_of(strategy.warnings(&context, &value, None));
         let place = target.named(&name);

@@ -197,7 +197,7 @@ async fn once(ctx: &Ctx, target: &Target, change: &mut Change, old: Arc<Object>,
     let (errors, judged) = kinds::validate::judge_update(resource, strategy, &context, value, before);
     ctx.notes.warn_of(judged);
     if !errors.is_empty() {
-        return Err(StatusError::invalid(&resource.stored_kind(), &target.name, &errors).into());
+        return Err(StatusError::invalid(&resource.refused_kind(value), &target.name, &errors).into());
     }
     ctx.notes.warn_of(strategy.warnings(&context, value, Some(before)));
     if due {
