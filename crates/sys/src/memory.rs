@@ -22,17 +22,6 @@ pub fn release_file() -> io::Result<usize> {
     Ok(bytes)
 }
 
-/// mimalloc's `mi_option_purge_delay`: milliseconds between freeing a page and giving it back.
-const PURGE_DELAY: libmimalloc_sys::mi_option_t = 15;
-const PURGE_DELAY_MS: std::ffi::c_long = 1000;
-
-/// Whether the heap's free pages are kept for a second, as is right under load, or given back at once, which is right for a start:
-/// kept pages are used again before they are given back, for few objects each, and stay for good: 2 MiB of an idle server.
-pub fn keep_freed_pages(keep: bool) {
-    // SAFETY: sets a number, atomically.
-    unsafe { libmimalloc_sys::mi_option_set(PURGE_DELAY, if keep { PURGE_DELAY_MS } else { 0 }) };
-}
-
 /// One mapping of `/proc/PID/smaps`.
 struct Mapping<'a> {
     begin: usize,
@@ -83,17 +72,6 @@ mod tests {
 
     /// Beside the code: relocated when the program was loaded, or a table as it is in the file.
     static RELOCATED: [&str; 3] = ["a", "b", "c"];
-
-    #[test]
-    fn the_option_is_the_one_meant() {
-        // SAFETY: reads a number.
-        let delay = || unsafe { libmimalloc_sys::mi_option_get(PURGE_DELAY) };
-        assert_eq!(delay(), PURGE_DELAY_MS, "mimalloc's own choice");
-        keep_freed_pages(false);
-        assert_eq!(delay(), 0);
-        keep_freed_pages(true);
-        assert_eq!(delay(), PURGE_DELAY_MS);
-    }
 
     #[test]
     fn code_goes_and_comes_back() {

@@ -75,10 +75,8 @@ async fn observed<T>(serving: Option<Serving>, cancel: &CancellationToken, compo
 /// Once the start is over, and now and then: gives back the program's file, of which a start needs three times of what is needed
 /// later. What is needed is mapped again in a millisecond or two of all threads together.
 pub async fn settle() {
-    sys::memory::keep_freed_pages(false);
     for after in SETTLED_AFTER.into_iter().chain(std::iter::repeat(SETTLE_EVERY)) {
         tokio::time::sleep(after).await;
-        sys::memory::keep_freed_pages(true);
         match sys::memory::release_file() {
             Ok(bytes) => tracing::debug!(bytes, "code that is not in use was given back"),
             Err(error) => tracing::debug!(%error, "code that is not in use stays in memory"),
