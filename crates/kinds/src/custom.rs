@@ -149,6 +149,13 @@ impl Definition {
 }
 
 impl Custom {
+    /// Takes off nulls that the schema neither allows nor has a default for.
+    pub fn drop_nulls(&self, version: &str, object: &mut Value) {
+        if let Some(version) = self.definition.version(version) {
+            version.schema.prune_nulls(object);
+        }
+    }
+
     /// Brings what a client sent into the form of its schema. Answers unknown fields.
     pub fn decode(&self, version: &str, source: Source, object: &mut Value) -> Result<Vec<String>, DecodeError> {
         match self.definition.version(version) {

@@ -209,14 +209,12 @@ pub fn normalise(target: &Target, value: &mut Value) -> Result<(), StatusError> 
 }
 
 /// The object as upstream's store gives it back: built-in kinds but APIServices and custom resource definitions go through
-/// protobuf, custom resources through the pruning and the defaults of every reading.
+/// protobuf, and custom resources lose nulls that their schema allows nowhere, as at every reading.
 pub fn as_stored(target: &Target, value: &mut Value) {
     let resource = &target.resource;
     let in_json = matches!(resource.group.as_str(), "apiregistration.k8s.io" | "apiextensions.k8s.io");
     if let Some(custom) = &resource.custom {
-        resource.omit(value);
-        // Every reader would drop from it what the schema does not want.
-        custom.definition.restore(value);
+        custom.drop_nulls(&resource.version, value);
     } else if in_json {
         resource.omit(value);
     } else {
