@@ -39,8 +39,21 @@ pub fn etcd() -> String {
     std::env::var("SKIFF_TEST_ETCD").unwrap_or_else(|_| "etcd".to_owned())
 }
 
+/// Tells a story that needs root, etcd and `ip`, where they are.
+///
+/// # Panics
+/// If the story fails.
+pub fn with_etcd(story: impl FnOnce() -> Result<()>) {
+    if !crate::is_root() || !has_etcd() {
+        return;
+    }
+    if let Err(error) = story() {
+        panic!("{error:#}");
+    }
+}
+
 /// Whether etcd and `ip` are installed; says so where not.
-pub fn has_etcd() -> bool {
+fn has_etcd() -> bool {
     let found = |program: &str, argument: &str| Command::new(program).arg(argument).output().is_ok_and(|o| o.status.success());
     if !found(&etcd(), "--version") {
         println!("skipped: etcd is not installed (apt-get install etcd-server)");

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail, ensure};
 use e2e::balancer::Balancer;
 use e2e::eventually_within;
-use e2e::fleet::{Fleet, Gaps, MACHINES, has_etcd};
+use e2e::fleet::{Fleet, Gaps, MACHINES, with_etcd};
 use futures::StreamExt as _;
 use kube::Client;
 use serde_json::{Value, json};
@@ -332,12 +332,7 @@ async fn pods() -> Result<Pods> {
 
 #[test]
 fn a_cluster_goes_on_while_its_parts_die() {
-    if !e2e::is_root() || !has_etcd() {
-        return;
-    }
-    if let Err(error) = go_on() {
-        panic!("{error:#}");
-    }
+    with_etcd(go_on);
 }
 
 fn go_on() -> Result<()> {

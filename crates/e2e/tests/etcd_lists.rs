@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use e2e::eventually;
-use e2e::fleet::{Fleet, MACHINES, has_etcd};
+use e2e::fleet::{Fleet, MACHINES, with_etcd};
 use kube::Client;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use serde_json::{Value, json};
@@ -171,10 +171,5 @@ fn never_stale() -> Result<()> {
 
 #[test]
 fn a_list_is_not_stale_after_a_leader_change() {
-    if !e2e::is_root() || !has_etcd() {
-        return;
-    }
-    if let Err(error) = never_stale() {
-        panic!("{error:#}");
-    }
+    with_etcd(never_stale);
 }

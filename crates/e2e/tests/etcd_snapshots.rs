@@ -7,7 +7,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use e2e::eventually;
-use e2e::fleet::{Fleet, has_etcd};
+use e2e::fleet::{Fleet, with_etcd};
 use serde_json::{Value, json};
 
 const MAPS: &str = "/api/v1/namespaces/default/configmaps";
@@ -109,10 +109,5 @@ fn on_schedule() -> Result<()> {
 
 #[test]
 fn etcd_is_kept_in_snapshots_on_schedule() {
-    if !e2e::is_root() || !has_etcd() {
-        return;
-    }
-    if let Err(error) = on_schedule() {
-        panic!("{error:#}");
-    }
+    with_etcd(on_schedule);
 }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use e2e::fleet::{Fleet, Gaps, MACHINES, has_etcd};
+use e2e::fleet::{Fleet, Gaps, MACHINES, with_etcd};
 use etcd::{Etcd, Options};
 use futures::StreamExt as _;
 use store::history::{Answer, Call, Expecting, History, Seen, Watched};
@@ -159,11 +159,7 @@ fn disturb(fleet: &mut Fleet, round: usize, test: &Test) -> anyhow::Result<()> {
     Ok(())
 }
 
-#[test]
-fn histories_under_kills_and_partitions_are_linearizable_and_watches_complete() {
-    if !e2e::is_root() || !has_etcd() {
-        return;
-    }
+fn under_kills_and_partitions() -> anyhow::Result<()> {
     let rounds = std::env::var("SKIFF_ETCD_ROUNDS").ok().and_then(|r| r.parse().ok()).unwrap_or(4);
     let mut fleet = Fleet::start().unwrap();
     let test = Arc::new(Test {
@@ -196,6 +192,7 @@ fn histories_under_kills_and_partitions_are_linearizable_and_watches_complete() 
         println!("{count} writes of more than {SLOW:?}, {:.1} s at most: {how}", most.as_secs_f64());
     }
     assert!(writes > 100, "only {writes} writes");
+    Ok(())
 }
 
 /// Clients and watchers, each watcher beginning at another member.
@@ -233,4 +230,9 @@ fn run_clients(test: &Arc<Test>) -> Vec<Watched> {
         }
         watched
     })
+}
+
+#[test]
+fn histories_under_kills_and_partitions_are_linearizable_and_watches_complete() {
+    with_etcd(under_kills_and_partitions);
 }

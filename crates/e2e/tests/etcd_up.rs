@@ -5,7 +5,7 @@
 use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context as _, Result, ensure};
-use e2e::fleet::{etcd as program, has_etcd};
+use e2e::fleet::{etcd as program, with_etcd};
 use e2e::{Cluster, eventually};
 use serde_json::{Value, json};
 use store::{ListOptions, Store as _};
@@ -141,10 +141,5 @@ fn moved(cluster: &Cluster) -> Result<()> {
 
 #[test]
 fn a_local_cluster_lives_over_etcd() {
-    if !e2e::is_root() || !has_etcd() {
-        return;
-    }
-    if let Err(error) = over_etcd() {
-        panic!("{error:#}");
-    }
+    with_etcd(over_etcd);
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use e2e::eventually_within;
-use e2e::fleet::{Fleet, has_etcd};
+use e2e::fleet::{Fleet, with_etcd};
 use serde_json::{Value, json};
 use store::{Expect, Op, Store};
 
@@ -178,12 +178,7 @@ impl Place {
 
 #[test]
 fn what_upstream_wrote_is_read_and_migrates() {
-    if !e2e::is_root() || !has_etcd() {
-        return;
-    }
-    if let Err(error) = all() {
-        panic!("{error:#}");
-    }
+    with_etcd(all);
 }
 
 fn all() -> Result<()> {
